@@ -1,0 +1,43 @@
+# Everything starts from a clone, Python 3.11 or 3.12, and make; what is installed lies in .venv.
+
+# Snakemake, Dask and Slurm jobs find the environment's programs by name.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+CORES ?= 2
+
+.PHONY: demo test environment test-environment generated demo-model segmenter clean
+
+demo: environment  ## synthetic archive, whole workflow, report
+	@echo "Running the workflow on the synthetic archive: 3 to 6 minutes."
+	snakemake --cores $(CORES)
+	@echo "The report: $(CURDIR)/results/report/index.html"
+
+test: test-environment  ## all that CI runs
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow
+	pyright --warnings
+	snakemake --lint
+	pytest --numprocesses 2 --dist loadgroup
+
+environment:
+	@envs/install.sh envs/requirements.txt
+
+test-environment: environment
+	@envs/install.sh envs/requirements-dev.txt
+
+generated: test-environment  ## files that follow from others, held by tests
+	PYTHONPATH=workflow python config/generate.py
+	python envs/generate.py
+
+demo-model: environment  ## train the shipped demonstration model anew
+	snakemake --configfile config/train_demo.yaml --directory scratch/demo-model --cores $(CORES) train_demo
+	rm -rf models/demo
+	cp -r scratch/demo-model/results/models/demo models/demo
+
+segmenter: environment  ## train the shipped segmentation network anew
+	snakemake --configfile config/train_segmenter.yaml --directory scratch/segmenter --cores $(CORES) train_segmenter
+	rm -rf models/segmenter
+	cp -r scratch/segmenter/results/models/segmenter models/segmenter
+
+clean:  ## results, logs and the synthetic archive, not the environment
+	rm -rf results/* logs phantom scratch .snakemake

@@ -1,0 +1,30 @@
+"""Archived CT (DICOM) in, bone-density tables and reports out."""
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/common.smk"
+include: "workflow/rules/phantom.smk"
+include: "workflow/rules/index.smk"
+include: "workflow/rules/convert.smk"
+include: "workflow/rules/segment.smk"
+include: "workflow/rules/crop.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/infer.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """The report, which stands on everything else."""
+    default_target: True
+    localrule: True
+    input:
+        "results/report/index.html",

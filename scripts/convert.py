@@ -1,0 +1,18 @@
+"""Turn a shard's series into NIfTI files."""
+
+from pathlib import Path
+
+from trabecula.log import to_log
+
+to_log(snakemake.log[0])
+
+from trabecula import convert
+
+cohort = snakemake.wildcards.cohort
+convert.write_shard(
+    Path(snakemake.input.shard),
+    Path(snakemake.params.private) / cohort / "linkage.parquet",
+    cohort=cohort,
+    folder=Path(snakemake.output.ct),
+    table=Path(snakemake.output.table),
+)

@@ -1,0 +1,23 @@
+"""Find what an archive holds, and list its studies in shards."""
+
+from pathlib import Path
+
+from trabecula.log import to_log
+
+to_log(snakemake.log[0])
+
+from trabecula import index
+
+places = index.Places(
+    archive=Path(snakemake.params.archive),
+    labels=snakemake.input.get("labels"),
+    public=Path(snakemake.output.ledger).parents[1],
+    private=Path(snakemake.params.private),
+)
+index.index_cohort(
+    places,
+    cohort=snakemake.wildcards.cohort,
+    synthetic=snakemake.params.synthetic,
+    scheduler=snakemake.params.scheduler,
+    **snakemake.params.options,
+)

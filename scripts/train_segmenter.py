@@ -1,0 +1,15 @@
+"""Train the builtin spine network."""
+
+from trabecula.log import to_log
+
+to_log(snakemake.log[0])
+
+from pathlib import Path
+
+import torch
+
+from trabecula.train_segmenter import train_bundle
+
+torch.set_num_threads(snakemake.threads)
+bundle = Path(snakemake.output.metadata).parents[1]
+train_bundle(bundle, **snakemake.params.options, state=bundle.with_suffix(".state.pt"))

@@ -1,0 +1,127 @@
+"""One word per stage, everywhere; and nothing at the top that the design doesn't name."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+HOME = Path(__file__).parent.parent
+FLOW = ["index", "convert", "segment", "crop", "measure", "train", "infer", "aggregate", "evaluate", "report"]
+STAGES = ["phantom", *FLOW]
+SCHEMA = yaml.safe_load((HOME / "workflow/schemas/config.schema.yaml").read_text())
+TOP = {
+    *("Snakefile", "workflow", "scripts", "profiles", "slurm", "envs", "config", "models", "tests", "results", "docs"),
+    *("Makefile", "README.md", "CHANGELOG.md", "LICENSE", "THIRD_PARTY.md", "pyproject.toml", ".ci", ".gitignore"),
+}
+TEXT = {
+    ".py",
+    ".smk",
+    ".md",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".tsv",
+    ".csv",
+    ".sh",
+    ".rst",
+    ".txt",
+    ".json",
+    ".j2",
+    ".sql",
+    "",
+}
+
+
+def tracked() -> list[Path]:
+    """Files of the repository, in it or about to be."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=HOME, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("this is not a git checkout")
+    return [Path(line) for line in listed.stdout.splitlines() if (HOME / line).exists()]
+
+
+def rules(file: Path) -> dict[str, str]:
+    """Text of every rule of a rule file, by name."""
+    parts = re.split(r"^(?:rule|checkpoint) (\w+):\n", file.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+ALL_RULES = {
+    name: text for file in sorted((HOME / "workflow/rules").glob("*.smk")) for name, text in rules(file).items()
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_one_word(stage):
+    assert stage in rules(HOME / f"workflow/rules/{stage}.smk")
+    assert (HOME / f"scripts/{stage}.py").is_file()
+    package = HOME / "workflow/trabecula" / stage
+    assert package.is_dir() or package.with_suffix(".py").is_file()
+    assert (HOME / f"tests/unit/test_{stage}.py").is_file() or (HOME / f"tests/unit/{stage}").is_dir()
+
+
+def test_there_is_no_stage_but_these():
+    named = {file.stem for folder in ("workflow/rules", "scripts") for file in (HOME / folder).glob("*.*")}
+    assert {name.split("_")[0] for name in named} == set(STAGES)
+
+
+def test_a_section_of_the_configuration_is_called_like_its_stage():
+    sections = {name for name, part in SCHEMA["properties"].items() if part["type"] == "object"}
+    assert sections - {"dask"} <= set(STAGES)
+
+
+def test_the_snakefile_follows_the_data():
+    included = re.findall(r'^include: "workflow/(.*)"$', (HOME / "Snakefile").read_text(), flags=re.MULTILINE)
+    assert included == ["common.smk", *(f"rules/{stage}.smk" for stage in STAGES)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_rule_keeps_to_its_stage(stage):
+    text = ALL_RULES[stage]
+    assert f'script:\n        "../../scripts/{stage}.py"' in text
+    assert f'code=digest("{stage}")' in text
+    log, benchmark = (re.search(rf'{part}:\s+"logs/(.*)"', text) for part in ("log", "benchmark"))
+    assert log and benchmark
+    assert stage in log[1]
+    assert stage in benchmark[1]
+
+
+@pytest.mark.parametrize("name", ALL_RULES)
+def test_every_rule_has_what_a_cluster_needs(name):
+    text = ALL_RULES[name]
+    assert text.lstrip().startswith('"""')
+    if "localrule: True" not in text:
+        assert re.search(r"mem_mb=grows\(\d+\)", text)
+        assert re.search(r"runtime=grows\(\d+\)", text)
+        assert 'conda:\n        "../../envs/trabecula.yaml"' in text
+
+
+@pytest.mark.parametrize("file", sorted((HOME / "scripts").glob("*.py")), ids=lambda file: file.stem)
+def test_a_script_reads_calls_and_writes(file):
+    branches = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.If, ast.While, ast.Try)
+    assert not [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, branches)]
+    assert len(file.read_text().splitlines()) <= 40
+
+
+def test_the_package_does_not_know_snakemake():
+    for file in (HOME / "workflow/trabecula").rglob("*.py"):
+        assert not re.search(r"^\s*(import|from) snakemake", file.read_text(), flags=re.MULTILINE), file
+
+
+def test_the_top_is_as_designed():
+    assert {file.parts[0] for file in tracked()} - {"bench"} == TOP
+    assert (HOME / "results/.gitkeep").is_file()
+    assert (HOME / "slurm").readlink() == Path("profiles/slurm")
+
+
+def test_no_file_names_a_place_on_one_machine():
+    place = re.compile(r"(?<![\w.$}])/(work|root|home|Users)/")
+    for file in tracked():
+        if file.suffix in TEXT and (HOME / file).is_file():
+            found = place.search((HOME / file).read_text(errors="replace"))
+            assert not found, f"{file}: {found and found[0]}"

@@ -1,0 +1,113 @@
+"""DICOM files for tests of index and convert: CT slices wherever a test wants them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+Position = Sequence[float] | np.ndarray
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+UID = "1.2.826.0.1.3680043.8.498"
+
+
+def linear_hu(points_ras_mm: np.ndarray) -> np.ndarray:
+    """Hounsfield units that are linear in the patient: one number checks voxel and place. Spans air to soft tissue."""
+    return points_ras_mm @ [1.3, -2.1, 1.7] - 60.0
+
+
+def decimal(number: float) -> str:
+    """A DICOM decimal string: at most 16 characters."""
+    return f"{number:.9f}"[:16].rstrip("0").rstrip(".")
+
+
+def slice_of(
+    position_lps: Position,
+    orientation: Position = AXIAL,
+    pixel_mm: tuple[float, float] = (2.0, 1.5),
+    shape: tuple[int, int] = (20, 24),
+    hu: Callable[[np.ndarray], np.ndarray] = linear_hu,
+) -> Dataset:
+    """One CT slice; `pixel_mm` is the distance between rows and between columns."""
+    row, column = np.reshape(orientation, (2, 3))
+    j, i = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    points = np.asarray(position_lps) + i[..., None] * pixel_mm[1] * row + j[..., None] * pixel_mm[0] * column
+    stored = np.rint(hu(points * [-1, -1, 1])).astype(np.int64) + 1024
+    return ct_dataset(
+        ImagePositionPatient=[decimal(x) for x in position_lps],
+        ImageOrientationPatient=[decimal(x) for x in orientation],
+        PixelSpacing=list(pixel_mm),
+        Rows=shape[0],
+        Columns=shape[1],
+        PixelData=stored.clip(-32768, 32767).astype("<i2").tobytes(),
+    )
+
+
+def ct_dataset(**attributes: Any) -> Dataset:
+    """A CT slice's header with some defaults; an attribute given as None is left out."""
+    defaults = {
+        "SOPClassUID": CTImageStorage,
+        "StudyInstanceUID": f"{UID}.1",
+        "SeriesInstanceUID": f"{UID}.1.1",
+        "PatientID": "HOSPITAL-4711",
+        "PatientName": "Muster^Maria",
+        "PatientBirthDate": "19500102",
+        "PatientSex": "F",
+        "StudyDate": "20200102",
+        "Modality": "CT",
+        "ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"],
+        "Manufacturer": "Maker",
+        "ManufacturerModelName": "Model",
+        "ConvolutionKernel": "STANDARD",
+        "KVP": 120,
+        "SliceThickness": 99,  # wrong on purpose: nothing may believe it
+        "SpacingBetweenSlices": 99,
+        "PatientPosition": "FFP",
+        "InstanceNumber": 7,
+        "RescaleSlope": 1,
+        "RescaleIntercept": -1024,
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 16,
+        "BitsStored": 16,
+        "HighBit": 15,
+        "PixelRepresentation": 1,
+    }
+    dataset = Dataset()
+    for keyword, value in {**defaults, **attributes}.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def save(dataset: Dataset, path: Path) -> Path:
+    """Write a data set as a DICOM file; it gets an instance UID from its path when it has none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if "SOPInstanceUID" not in dataset:
+        dataset.SOPInstanceUID = f"{UID}.9.{int.from_bytes(str(path).encode()[-12:], 'big')}"
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    FileDataset(str(path), dataset, preamble=b"\0" * 128, file_meta=meta).save_as(path, enforce_file_format=True)
+    return path
+
+
+def save_all(datasets: Sequence[Dataset], folder: Path, **attributes: Any) -> list[str]:
+    """Write slices with attributes in common; an attribute given as None is removed."""
+    paths = []
+    for number, dataset in enumerate(datasets):
+        for keyword, value in attributes.items():
+            if value is None:
+                delattr(dataset, keyword)
+            else:
+                setattr(dataset, keyword, value)
+        paths.append(str(save(dataset, folder / f"{number:03d}")))
+    return paths
+
+
+def axial_stack(n: int = 6, spacing_mm: float = 3.0, **options: Any) -> list[Dataset]:
+    """Axial slices one above the other."""
+    return [slice_of((-17.0, -20.0, -30.0 + k * spacing_mm), **options) for k in range(n)]

@@ -1,0 +1,230 @@
+"""Aggregate: a small cohort of known fates through to the tables; nothing lost, nothing made up."""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from distributed import LocalCluster
+from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bundle, write_cohort, write_shard
+
+from trabecula import aggregate, bundle, tables
+from trabecula.aggregate import shards
+from trabecula.errors import REASONS
+
+SPLITS = {"trained": 1}
+RULES = aggregate.Rules(LEVELS, SUBSTITUTES, 120.0, 80.0, 180)
+COHORTS = [aggregate.Cohort("dev", "development", True), aggregate.Cohort("ext", "external", False)]
+CUT = {"complete": False, "trabecular_hu_mean": None, "flags": ["incomplete"]}
+METAL = {"flags": ["metal"]}
+STUDIES = [
+    Study("whole", "whole", vertebrae=good("L1", "L2", "L3")),
+    Study("trained", "trained", vertebrae={"L1": CUT, "L2": METAL, "L3": {"level_uncertain": True}, "T12": {}}),
+    Study("truncated", "truncated", fails=("convert", "truncated")),
+    Study("boneless", "boneless", fails=("segment", "no_vertebra")),
+    Study("uncropped", "uncropped", fails=("crop", "no_vertebra")),
+    Study("localizer", "localizer", fails=("index", "localizer")),
+    Study("cut", "cut", vertebrae={"L1": CUT}, shard="00001"),
+    Study("twice", "first", vertebrae=good("L1", "L2"), shard="00001"),
+    Study("twice", "second", day=400, vertebrae=good("L1"), shard="00001"),
+    Study("metal", "metal", vertebrae={"L1": METAL}, shard="00001"),
+    Study("unpredicted", "unpredicted", vertebrae=good("L1"), predicted=False, shard="00001"),
+    Study("undated", "undated", day=None, vertebrae=good("L1"), shard="00001"),
+]
+LABELS = [
+    dict(patient_id="whole", level="L1-L2", vbmd_mg_cm3=97.0, days_from_first_study=5),
+    dict(patient_id="twice", level="L1", vbmd_mg_cm3=130.0, days_from_first_study=390),
+    dict(patient_id="twice", level="L1", vbmd_mg_cm3=140.0, days_from_first_study=150),
+    dict(patient_id="trained", level="L1", vbmd_mg_cm3=99.0, days_from_first_study=181),
+    dict(patient_id="cut", level="L1", vbmd_mg_cm3=99.0, days_from_first_study=0),
+    dict(patient_id="nobody", level="L1", vbmd_mg_cm3=99.0, days_from_first_study=None),
+    dict(patient_id="metal", level=None, vbmd_mg_cm3=None, days_from_first_study=0, status="unused", reason="bad_label"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """Folder of results with the cohort `dev` as above, and `ext`, of which nothing was accepted."""
+    folder = tmp_path_factory.mktemp("run") / "results"
+    model = bundle.read(write_bundle(folder.parent / "model", SPLITS)).model_id
+    write_cohort(folder, "dev", STUDIES, LABELS, model, SPLITS)
+    write_cohort(folder, "ext", [Study("nothing", "nothing", fails=("index", "not_ct"), shard="00000")], [], model, {})
+    run(folder)
+    return folder
+
+
+def run(results: Path, folder: Path | None = None, scheduler: str | None = None) -> Path:
+    folder = folder or results / "tables"
+    paths = {stage: [str(path) for path in files] for stage, files in shard_paths(results).items()}
+    index = [str(path) for path in sorted(results.glob("*/index/*.parquet"))]
+    options = {"scheduler": scheduler, "threads": 2, "config": "{}", "code": {"index": "0"}}
+    found = aggregate.of_paths(**paths)
+    aggregate.run(COHORTS, index, found, results.parent / "model", folder, RULES, **options)
+    return folder
+
+
+def table(results: Path, name: str, cohort: str = "dev") -> pd.DataFrame:
+    path = results / "tables" / name / f"cohort={cohort}" / f"{name}.parquet"
+    return tables.read(path, tables.PUBLIC[name]).to_pandas()
+
+
+def test_every_study_is_measured_or_has_a_stage_and_a_reason(results):
+    studies = table(results, "studies").set_index("study_id")
+    dropped = studies[studies["status"] != "measured"]
+    assert {name: (row["status"], row["stage"], row["reason"]) for name, row in dropped.iterrows()} == {
+        "truncated": ("failed", "convert", "truncated"),
+        "boneless": ("failed", "segment", "no_vertebra"),
+        "uncropped": ("failed", "crop", "no_vertebra"),
+        "localizer": ("rejected", "index", "localizer"),
+        "cut": ("failed", "measure", "no_complete_vertebra"),
+    }
+    assert len(studies) == len(STUDIES)
+
+
+def test_patients_are_all_there_once_with_a_decision_or_a_reason(results):
+    patients = table(results, "patients").set_index("patient_id")
+    assert sorted(patients.index) == sorted({study.patient for study in STUDIES})
+    assert patients["decision"].dropna().to_dict() == dict.fromkeys(["whole", "trained", "twice", "undated"], "reduced")
+    assert patients["decision_reason"].dropna().to_dict() == {
+        "truncated": "truncated",
+        "boneless": "no_vertebra",
+        "uncropped": "no_vertebra",
+        "localizer": "localizer",
+        "cut": "no_complete_vertebra",
+        "metal": "no_complete_vertebra",
+        "unpredicted": "no_prediction",
+    }
+
+
+def test_a_patients_row_stands_on_the_right_study_levels_and_folds(results):
+    patients = table(results, "patients").set_index("patient_id")
+    assert patients.loc["whole", "vbmd_mg_cm3"] == 115 and patients.loc["whole", "grade"] == "low"
+    assert patients.loc["trained", "vbmd_mg_cm3"] == 120 and patients.loc["trained", "grade"] == "normal"
+    assert list(patients.loc["trained", "levels_used"]) == ["L3", "T12"]
+    assert patients.loc["trained", "level_uncertain"] and not patients.loc["whole", "level_uncertain"]
+    assert patients.index[patients["in_training"]].tolist() == ["trained"]
+    assert patients.loc["twice", ["study_id", "qct_vbmd_mg_cm3", "days_from_scan"]].tolist() == ["second", 130, -10]
+    assert patients["qct_vbmd_mg_cm3"].dropna().to_dict() == {"whole": 97.0, "twice": 130.0}
+    assert patients["qct_reduced"].dropna().to_dict() == {"whole": True, "twice": False}
+
+
+def test_what_is_unknown_is_null_and_never_zero(results):
+    patients = table(results, "patients").set_index("patient_id")
+    numbers = ["vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability_reduced", "hu_baseline_vbmd_mg_cm3"]
+    nothing = ["truncated", "boneless", "uncropped", "localizer", "cut", "metal"]
+    assert patients.loc[nothing, [*numbers, "trabecular_hu", "grade", "level_uncertain"]].isna().all(axis=None)
+    assert not (patients[numbers] == 0).any(axis=None)
+    assert patients.loc["metal", "study_id"] == "metal" and pd.isna(patients.loc["cut", "study_id"])
+
+
+def test_labels_keep_their_fate(results):
+    labels = table(results, "labels")
+    reasons = {(row["patient_id"], row["days_from_first_study"]): row["reason"] for _, row in labels.iterrows()}
+    assert reasons.pop(("whole", 5)) is None
+    assert reasons.pop(("twice", 390)) is None
+    assert sorted(reasons.values()) == ["bad_label", "label_too_far", "no_scan", "no_scan", "superseded"]
+
+
+def test_failures_hold_files_series_and_studies(results):
+    failures = table(results, "failures")
+    kinds = failures["n_files"].notna().map({True: "files", False: ""}).where(failures["n_files"].notna(), None)
+    kinds = kinds.fillna(failures["series_id"].notna().map({True: "series", False: "study"}))
+    counts = kinds.value_counts().to_dict()
+    assert counts == {"series": len(STUDIES) + 1, "study": 5, "files": 1}
+    assert failures.loc[failures["stage"] == "convert", "detail"].tolist() == ["3 of 90"]
+    assert set(failures["reason"]) <= set(REASONS)
+
+
+def test_a_cohort_without_a_study_has_empty_tables_of_the_same_types(results):
+    assert len(table(results, "patients", "ext")) == 1
+    for name in ("vertebrae", "predictions", "labels"):
+        path = results / "tables" / name / "cohort=ext" / f"{name}.parquet"
+        schema = pq.read_schema(path)
+        assert pq.read_metadata(path).num_rows == 0
+        assert schema.equals(tables.in_partition(tables.PUBLIC[name]), check_metadata=True)
+
+
+def test_readers_find_the_cohort_in_the_folders_name(results):
+    folder = results / "tables" / "patients"
+    assert sorted(pd.read_parquet(folder)["cohort"].unique()) == ["dev", "ext"]
+    for options in ({"partitioning": "hive"}, {"partitioning": "hive", "schema": tables.PATIENTS}):
+        found = ds.dataset(folder, **options).to_table(filter=pa.compute.field("cohort") == "ext")
+        assert found["cohort"].to_pylist() == ["ext"]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(folder.glob("*/cohort=*/*.parquet"))
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_two_runs_give_the_same_bytes_and_one_record(results):
+    before = digests(results / "tables")
+    run(results)
+    assert len(before) == 14 and digests(results / "tables") == before
+    (row,) = tables.read(results / "tables" / "runs" / "runs.parquet", tables.RUNS).to_pylist()
+    assert row["started"] <= row["finished"] and row["model_id"].startswith("test-")
+    assert not (results / "tables" / ".parts").exists()
+
+
+def test_workers_elsewhere_give_the_same_bytes(results, tmp_path):
+    with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        run(results, tmp_path / "tables", cluster.scheduler_address)
+    assert digests(tmp_path / "tables") == digests(results / "tables")
+
+
+def rewrite(path: Path, of: pa.Schema, change) -> None:
+    tables.write(change(tables.read(path, of).to_pylist()), of, path)
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """The same cohorts, to be spoiled."""
+    folder = tmp_path / "results"
+    model = bundle.read(write_bundle(tmp_path / "model", SPLITS)).model_id
+    write_cohort(folder, "dev", STUDIES, LABELS, model, SPLITS)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "schema", "change", "message"),
+    [
+        ("convert/00000", "CONVERT", lambda rows: rows[1:], "convert did not see"),
+        ("segment/00001", "SEGMENT", lambda rows: rows[1:], "segment did not see"),
+        ("measure/00000", "MEASURE", lambda rows: rows[1:], "crop and measure hold different"),
+        ("infer/00000", "INFER", lambda rows: [*rows, rows[0]], "a prediction is there twice"),
+        ("infer/00000", "INFER", lambda rows: [row | {"model_id": "other"} for row in rows], "another model"),
+        ("infer/00000", "INFER", lambda rows: [row | {"fold": 0} for row in rows[-1:]], "whom it was trained on"),
+        ("index/series", "SERIES", lambda rows: rows[1:], "accepted series and accepted studies differ"),
+        ("index/series", "SERIES", lambda rows: [*rows, rows[0]], "a series is there twice"),
+        ("index/studies", "STUDIES", lambda rows: rows[1:], "convert did not see"),
+    ],
+)
+def test_what_does_not_add_up_crashes_and_writes_nothing(copy, file, schema, change, message):
+    if "trained on" in message:
+        change = lambda rows: [row | {"fold": 0} for row in rows if row["patient_id"] == "trained"]  # noqa: E731
+    rewrite(copy / "dev" / f"{file}.parquet", getattr(tables, schema), change)
+    with pytest.raises(AssertionError, match=message):
+        run(copy)
+    assert not digests(copy / "tables")
+
+
+def test_cubes_stay_on_disk(copy):
+    path = copy / "dev" / "crop" / "00000.arrow"
+    found = shards.read_without_cubes(path)
+    assert set(found.column_names) == {field.name for field in tables.crop_schema(16, 1.0)} - {"ct", "label"}
+    assert found.num_rows == 7
+
+
+def test_lists_of_shards_that_differ_are_refused(copy):
+    paths = shard_paths(copy)
+    with pytest.raises(AssertionError, match="disagree about shard"):
+        aggregate.of_paths(**paths | {"infer": paths["infer"][::-1]})
+
+
+def test_rows_of_a_batch_come_by_patient_study_and_level(copy, results):
+    write_shard(copy / "dev", "00000", "dev", [Study("p", "p", vertebrae=good("L2", "T12", "L10"[:2]))], "m", {})
+    vertebrae = table(results, "vertebrae")
+    assert vertebrae.loc[vertebrae["study_id"] == "trained", "level"].tolist() == ["T12", "L1", "L2", "L3"]

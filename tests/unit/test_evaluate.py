@@ -1,0 +1,378 @@
+"""Statistics against independent oracles, and properties of the tables of evaluate."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import f1_score, roc_auc_score
+
+from trabecula import evaluate, tables
+from trabecula.errors import STAGES
+from trabecula.evaluate.agreement import agreement, f1, mae_difference
+from trabecula.evaluate.comparison import sentence
+from trabecula.evaluate.discrimination import auc, auc_difference, delong, proportions, wilson
+from trabecula.evaluate.estimate import Estimate
+from trabecula.evaluate.flow import STEP_OF_STAGE
+
+OPTIONS = {"resamples": 2000, "seed": 1}
+
+
+def known(estimate: Estimate) -> tuple[float, float, float]:
+    """Lower end, value and upper end of an estimate that must be defined."""
+    assert estimate.low is not None
+    assert estimate.value is not None
+    assert estimate.high is not None
+    return estimate.low, estimate.value, estimate.high
+
+
+def patient(number, **given):
+    """One row of PATIENTS: a labelled, cross-validated patient unless said otherwise."""
+    qct = given.pop("qct", 90.0 + 5 * number)
+    row = dict.fromkeys(tables.PATIENTS.names) | {
+        "cohort": "a",
+        "patient_id": f"pa{number:02d}",
+        "study_id": f"st{number:02d}",
+        "role": "development",
+        "in_training": True,
+        "vbmd_mg_cm3": qct if qct is None else qct + (-1) ** number * 4.0,
+        "probability_reduced": 0.5 if qct is None else 1 / (1 + np.exp((qct - 120) / 10)),
+        "hu_baseline_vbmd_mg_cm3": qct if qct is None else qct + (-1) ** number * 9.0,
+        "levels_used": ["L1", "L2"],
+        "qct_vbmd_mg_cm3": qct,
+        "qct_reduced": None if qct is None else qct < 120,
+        "synthetic": True,
+    }
+    return row | given
+
+
+def of(*rows):
+    return tables.cast(rows, tables.PATIENTS)
+
+
+def judged(*rows, bootstrap=200):
+    return evaluate.statistics(of(*rows), reduced_below_mg_cm3=120, bootstrap=bootstrap, seed=1)
+
+
+def naive_delong(truth, scores):
+    """The definition: every pair of a reduced and a normal patient, and its placement values."""
+    placed = []
+    for score in scores:
+        wins = np.array([[(x > y) + (x == y) / 2 for y in score[~truth]] for x in score[truth]])
+        placed.append((wins.mean(axis=1), wins.mean(axis=0)))
+    areas = [above.mean() for above, _ in placed]
+    covariance = [
+        [np.cov(a[0], b[0])[0, 1] / truth.sum() + np.cov(a[1], b[1])[0, 1] / (~truth).sum() for b in placed]
+        for a in placed
+    ]
+    return np.array(areas), np.array(covariance)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(4, 40), st.integers(0, 2**32 - 1), st.booleans())
+def test_delong_equals_its_definition_and_scikit_learn(n, seed, ties):
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(n) < rng.integers(2, n - 1)
+    scores = rng.normal(size=(3, n)) + truth
+    scores = scores.round() if ties else scores
+    areas, covariance = delong(truth, scores)
+    expected_areas, expected_covariance = naive_delong(truth, scores)
+    np.testing.assert_allclose(areas, expected_areas)
+    np.testing.assert_allclose(covariance, expected_covariance, atol=1e-14)
+    np.testing.assert_allclose(areas, [roc_auc_score(truth, score) for score in scores])
+
+
+def test_delong_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    truth = np.arange(80) < 40
+    true_area = stats.norm.cdf(1 / np.sqrt(2))
+    found = [auc(truth, rng.normal(size=80) + truth) for _ in range(500)]
+    covered = np.mean([low <= true_area <= high for low, _, high in map(known, found)])
+    assert 0.92 < covered < 0.98
+
+
+def test_paired_test_rejects_by_chance_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    truth = np.arange(60) < 30
+    common = rng.normal(size=(400, 60)) + truth
+    p_values = [
+        auc_difference(truth, score + rng.normal(size=60), score + rng.normal(size=60)).p_value for score in common
+    ]
+    assert 0.02 < np.mean(np.array(p_values) < 0.05) < 0.08
+
+
+def test_difference_is_antisymmetric():
+    rng = np.random.default_rng(3)
+    truth, (a, b) = np.arange(50) < 20, rng.normal(size=(2, 50))
+    there, back = auc_difference(truth, a, b), auc_difference(truth, b, a)
+    assert None not in (there.difference, back.difference, there.low, back.high)
+    assert (there.difference, there.low) == pytest.approx((-(back.difference or 0), -(back.high or 0)))
+    assert there.p_value == pytest.approx(back.p_value)
+
+
+def test_undefined_areas_have_a_reason():
+    score = np.arange(6.0)
+    for truth in (np.ones(6, bool), np.zeros(6, bool), np.arange(6) < 1, np.array([], bool)):
+        estimate = auc(truth, score[: len(truth)])
+        assert (estimate.value, estimate.low, estimate.high) == (None, None, None)
+        assert estimate.reason
+        assert auc_difference(truth, score[: len(truth)], score[: len(truth)]).p_value is None
+    perfect = auc(score > 2, score)
+    assert (perfect.value, perfect.low, perfect.high) == (1.0, None, None)
+    assert perfect.reason
+    assert auc_difference(score > 2, score, 2 * score).difference == 0.0
+
+
+@given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_equals_scipy(successes):
+    k, n = successes
+    found, expected = wilson(k, n), stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_proportions_stand_on_their_denominators():
+    truth = np.array([1, 1, 1, 0, 0, 0, 0], bool)
+    decided = np.array([1, 1, 0, 1, 0, 0, 0], bool)
+    found = proportions(truth, decided)
+    assert {name: (e.value, e.n) for name, e in found.items()} == {
+        "recall": (2 / 3, 3),
+        "precision": (2 / 3, 3),
+        "specificity": (3 / 4, 4),
+        "accuracy": (5 / 7, 7),
+    }
+    nobody = proportions(truth, np.zeros(7, bool))["precision"]
+    assert nobody.value is None
+    assert nobody.reason
+
+
+def sample(n=40, seed=5):
+    rng = np.random.default_rng(seed)
+    qct = rng.normal(120, 30, n)
+    return qct + rng.gamma(2, 6, n) - 10, qct
+
+
+def test_agreement_equals_plain_formulas():
+    predicted, qct = sample()
+    found = {name: estimate.value for name, estimate in agreement(predicted, qct, **OPTIONS).items()}
+    error = predicted - qct
+    assert found == pytest.approx(
+        {
+            "mae": np.abs(error).mean(),
+            "rmse": np.sqrt((error**2).mean()),
+            "bias": error.mean(),
+            "limit_low": error.mean() - 1.96 * error.std(ddof=1),
+            "limit_high": error.mean() + 1.96 * error.std(ddof=1),
+            "pearson_r": stats.pearsonr(predicted, qct)[0],
+        }
+    )
+
+
+def test_bca_intervals_equal_scipys():
+    """To within the noise of 20,000 resamples, measured in widths of the interval."""
+    predicted, qct = sample()
+
+    def pearson(x, y, axis=-1):
+        x, y = x - x.mean(axis, keepdims=True), y - y.mean(axis, keepdims=True)
+        return (x * y).sum(axis) / np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
+
+    oracles = {
+        "mae": lambda p, q, axis=-1: np.abs(p - q).mean(axis),
+        "rmse": lambda p, q, axis=-1: np.sqrt(((p - q) ** 2).mean(axis)),
+        "pearson_r": pearson,
+    }
+    found = agreement(predicted, qct, resamples=20_000, seed=1)
+    for name, figure in oracles.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            expected = stats.bootstrap(
+                (predicted, qct), figure, paired=True, n_resamples=20_000, method="BCa", rng=np.random.default_rng(2)
+            ).confidence_interval
+        width = expected.high - expected.low
+        assert found[name].low == pytest.approx(expected.low, abs=0.06 * width)
+        assert found[name].high == pytest.approx(expected.high, abs=0.06 * width)
+
+
+def test_bootstrap_is_seeded_and_its_interval_holds_the_value():
+    predicted, qct = sample()
+    assert agreement(predicted, qct, **OPTIONS) == agreement(predicted, qct, **OPTIONS)
+    for estimate in agreement(predicted, qct, **OPTIONS).values():
+        low, value, high = known(estimate)
+        assert low < value < high
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=30))
+def test_f1_equals_scikit_learn_and_is_undefined_without_reduced_patients(pairs):
+    truth, decided = np.array(pairs, bool).T
+    found = f1(truth, decided, resamples=200, seed=1)
+    if truth.any() or decided.any():
+        assert found.value == pytest.approx(f1_score(truth, decided))
+        assert found.low is None or 0 <= known(found)[0] <= known(found)[2] <= 1
+    else:
+        assert found.value is None
+        assert found.reason
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_few_patients_give_no_interval(n):
+    predicted, qct = sample(3)
+    for name, estimate in agreement(predicted[:n], qct[:n], **OPTIONS).items():
+        assert estimate.low is None
+        assert estimate.reason
+        assert (estimate.value is None) == (n == 0 or name == "pearson_r")
+
+
+def test_constant_predictions_have_no_correlation():
+    _, qct = sample()
+    found = agreement(np.full(len(qct), 100.0), qct, **OPTIONS)
+    assert found["pearson_r"].value is None
+    assert found["mae"].value is not None
+
+
+def test_mae_difference_is_the_difference_of_maes():
+    predicted, qct = sample()
+    found = mae_difference(predicted, predicted + 3, qct, **OPTIONS)
+    assert found.value == pytest.approx(np.abs(predicted - qct).mean() - np.abs(predicted + 3 - qct).mean())
+
+
+@pytest.mark.parametrize(
+    ("metric", "interval", "word"),
+    [
+        ("auc", (0.1, 0.3), "is better"),
+        ("auc", (-0.3, -0.1), "is worse"),
+        ("auc", (-0.1, 0.3), "is not better"),
+        ("mae", (-3.0, -1.0), "is better"),
+        ("mae", (1.0, 3.0), "is worse"),
+    ],
+)
+def test_the_sentence_says_what_the_interval_says(metric, interval, word):
+    low, high = interval
+    assert word in sentence(metric, Estimate((low + high) / 2, low, high, 9, ""))
+
+
+def test_the_sentence_says_when_nothing_can_be_said():
+    assert "can't be compared" in sentence("auc", Estimate(None, None, None, 0, "", "fewer"))
+    assert "not shown" in sentence("mae", Estimate(0.0, None, None, 9, "", "no variation"))
+
+
+def test_tables_fit_their_schemas_and_sets_are_apart():
+    rows = [patient(i) for i in range(12)]
+    rows += [patient(i, role="external", in_training=False, cohort="b", qct=80.0 + 9 * i) for i in range(9)]
+    rows += [patient(i, in_training=False, cohort="c") for i in range(8)]
+    rows += [patient(i, role="screening", in_training=False, cohort="d") for i in range(5)]
+    found = judged(*rows)
+    for name, made in found.items():
+        tables.cast(made, tables.STATISTICS[name])
+    n = {(row["set"], row["n"]) for row in found["metrics"] if row["metric"] == "mae"}
+    assert n == {("cross-validated", 12), ("external", 9), ("development, not in training", 8)}
+    assert found["left_out"] == []
+    for row in found["metrics"]:
+        assert (row["value"] is None or row["low"] is None) == (row["reason"] is not None)
+
+
+def test_the_tables_do_not_depend_on_the_order_of_patients():
+    rows = [patient(i) for i in range(9)]
+    assert judged(*rows) == judged(*reversed(rows))
+
+
+def test_patients_left_out_are_counted_with_their_reason():
+    rows = [patient(i) for i in range(8)]
+    rows += [
+        patient(20, qct=None),
+        patient(21, vbmd_mg_cm3=None, probability_reduced=None, in_training=None, decision_reason="metal"),
+        patient(22, hu_baseline_vbmd_mg_cm3=None),
+        patient(23, study_id=None, qct=None, probability_reduced=None, decision_reason="missing_slices"),
+    ]
+    found = judged(*rows)
+    out = {(r["predictor"], r["task"], r["reason"]): r["n"] for r in found["left_out"]}
+    assert out == {
+        **{
+            (predictor, task, "missing_slices"): 1
+            for predictor in ("network", "hu_baseline")
+            for task in ("classification", "regression")
+        },
+        ("network", "classification", "metal"): 1,
+        ("network", "classification", "no_label"): 1,
+        ("network", "regression", "metal"): 1,
+        ("network", "regression", "no_label"): 1,
+        ("hu_baseline", "classification", "no_label"): 1,
+        ("hu_baseline", "classification", "no_prediction"): 1,
+        ("hu_baseline", "regression", "no_label"): 1,
+        ("hu_baseline", "regression", "no_prediction"): 1,
+    }
+    assert {row["set"] for row in found["metrics"]} == {"cross-validated"}
+    assert all(row["n"] == 8 for row in found["comparison"])
+
+
+def test_an_external_patient_from_the_training_does_not_count():
+    rows = [patient(i, role="external", in_training=i == 0) for i in range(6)]
+    found = judged(*rows)
+    assert {(r["reason"], r["n"]) for r in found["left_out"]} == {("in_training", 1)}
+    assert "pa00" not in {r["patient_id"] for r in found["agreement"]}
+
+
+def test_one_class_only_is_null_with_a_reason():
+    found = judged(*(patient(i, qct=60.0 + i) for i in range(10)))
+    value = {(r["predictor"], r["metric"]): (r["value"], r["reason"]) for r in found["metrics"]}
+    for predictor in ("network", "hu_baseline"):
+        assert value[predictor, "auc"][0] is None
+        assert value[predictor, "auc"][1]
+        assert value[predictor, "specificity"][0] is None
+        assert value[predictor, "mae"][0] is not None
+    assert found["roc"] == []
+
+
+def test_no_patients_give_empty_tables():
+    assert all(rows == [] for rows in judged().values())
+
+
+def series(cohort, accepted, reason):
+    required = {"patient_id": "pa", "study_id": "st", "series_id": "se", "stack": 0, "n_slices": 40}
+    return dict.fromkeys(tables.SERIES.names) | required | {"cohort": cohort, "accepted": accepted, "reason": reason}
+
+
+def study(cohort, status, stage=None, reason=None):
+    required = {"patient_id": "pa", "study_id": "st", "cohort": cohort}
+    return dict.fromkeys(tables.STUDIES.names) | required | {"status": status, "stage": stage, "reason": reason}
+
+
+OUTCOMES = [
+    ("measured", None, None),
+    ("rejected", "index", "no_acceptable_series"),
+    ("failed", "convert", "missing_slices"),
+    ("failed", "segment", "no_vertebra"),
+    ("failed", "crop", "no_complete_vertebra"),
+    ("failed", "measure", "empty_roi"),
+]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(OUTCOMES)), max_size=25),
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["localizer", "not_ct", None])), max_size=25),
+)
+def test_in_the_flow_nothing_is_lost(outcomes, found_series):
+    """What reaches a step and what is lost on the way to it add up to the step before."""
+    studies = [study(cohort, *outcome) for cohort, outcome in outcomes]
+    all_series = [series(cohort, reason is None, reason) for cohort, reason in found_series]
+    patients = [
+        patient(i, cohort=cohort, study_id="st" if outcome[0] == "measured" else None, decision_reason=outcome[2])
+        for i, (cohort, outcome) in enumerate(outcomes)
+    ]
+    rows = evaluate.flow(tables.cast(all_series, tables.SERIES), tables.cast(studies, tables.STUDIES), of(*patients))
+    tables.cast(rows, tables.FLOW)
+    reached = {(r["cohort"], r["unit"], r["position"]): r["n"] for r in rows if r["reason"] is None}
+    for (cohort, unit, position), n in reached.items():
+        lost = sum(r["n"] for r in rows if r["cohort"] == cohort and r["position"] == position and r["reason"])
+        before = reached.get((cohort, unit, position - 1), n)
+        assert n + lost == before
+    measured = sum(outcome[0] == "measured" for _, outcome in outcomes)
+    assert (
+        sum(r["n"] for r in rows if r["unit"] == "studies" and r["step"] == "measured" and not r["reason"]) == measured
+    )
+
+
+def test_every_stage_has_its_step_in_the_flow():
+    assert set(STEP_OF_STAGE) == set(STAGES)

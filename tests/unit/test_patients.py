@@ -1,0 +1,117 @@
+"""From vertebrae to patients: levels, means, grades, decisions, and NULL where nothing is known."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_cohort import LEVELS, SUBSTITUTES, write_bundle
+
+from trabecula import bundle, patients
+from trabecula.errors import REASONS
+
+CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
+PREFERENCE = {"levels": LEVELS, "substitutes": SUBSTITUTES}
+vertebra = st.tuples(
+    st.sampled_from(["T11", "T12", "L1", "L2", "L3", "L4", "L5"]), st.booleans(), st.booleans(), st.booleans()
+)
+
+
+def vertebra_table(*rows: tuple[str, str, float], **columns) -> pd.DataFrame:
+    table = pd.DataFrame(list(rows), columns=["study_id", "level", "trabecular_hu_mean"])
+    facts = {"patient_id": "p-" + table["study_id"], "complete": True, "level_uncertain": False}
+    return table.assign(**facts, flags=[[] for _ in rows], **columns)
+
+
+def prediction_table(*rows: tuple[str, str, str, int, float]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=["study_id", "level", "task", "fold", "value"]).astype({"value": float})
+
+
+@pytest.fixture
+def model(tmp_path):
+    return bundle.read(write_bundle(tmp_path / "model", {}))
+
+
+def test_substitutes_stand_in_only_for_missing_levels():
+    choose = patients.choose_levels
+    assert choose(["L1", "L2", "L3"], **PREFERENCE) == ["L1", "L2"]
+    assert choose(["T12", "L3", "L2"], **PREFERENCE) == ["L2", "L3"]
+    assert choose(["T12", "L3", "L4"], **PREFERENCE) == ["L3", "T12"]
+    assert choose(["L5"], **PREFERENCE) == []
+    assert choose(["L1"], levels=["L1"], substitutes=["L1", "L2"]) == ["L1"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(vertebra, max_size=7, unique_by=lambda one: one[0]))
+def test_the_table_of_chosen_vertebrae_is_what_choose_levels_says(found):
+    table = pd.DataFrame(found, columns=["level", "complete", "measured", "metal"]).astype({"level": object})
+    table["study_id"] = "s"
+    table["trabecular_hu_mean"] = [100.0 if one else None for one in table["measured"]]
+    table["flags"] = [["metal"] if one else ["incomplete"] for one in table["metal"]]
+    fit = [level for level, complete, measured, metal in found if complete and measured and not metal]
+    chosen = patients.chosen_vertebrae(table, **PREFERENCE)
+    assert chosen["level"].tolist() == patients.choose_levels(fit, **PREFERENCE)
+
+
+def test_values_are_means_over_levels_of_means_over_folds(model):
+    vertebrae = vertebra_table(("s", "L1", 100.0), ("s", "L2", 140.0), ("s", "L3", 900.0))
+    predictions = prediction_table(
+        ("s", "L1", "regression", 0, 100), ("s", "L1", "regression", 1, 120), ("s", "L2", "regression", 0, 150),
+        ("s", "L3", "regression", 0, 999), ("s", "L1", "classification", 0, 0.2), ("s", "L2", "classification", 1, 0.6),
+    )  # fmt: skip
+    row = patients.study_results(vertebrae, predictions, model, {}, **PREFERENCE).loc["s"]
+    assert row["levels_used"] == ["L1", "L2"]
+    assert row["vbmd_mg_cm3"] == (110 + 150) / 2
+    assert row["probability_reduced"] == pytest.approx(0.4)
+    assert row["trabecular_hu"] == 120
+    assert (row["vbmd_low"], row["vbmd_high"]) == (100, 160)
+    assert row["hu_baseline_vbmd_mg_cm3"] == (1.0 * 120 + 2.0 * 120 + 10) / 2
+
+
+def test_a_training_patient_gets_the_line_and_the_interval_of_the_fold_that_never_saw_them(model):
+    vertebrae = vertebra_table(("s", "L1", 100.0))
+    predictions = prediction_table(("s", "L1", "regression", 1, 100))
+    row = patients.study_results(vertebrae, predictions, model, {"p-s": 1}, **PREFERENCE).loc["s"]
+    assert row["hu_baseline_vbmd_mg_cm3"] == 2.0 * 100 + 10
+    assert (row["vbmd_low"], row["vbmd_high"]) == (79, 121)
+    assert pd.isna(row["probability_reduced"])
+
+
+def test_grades_follow_the_cuts_and_nothing_has_no_grade():
+    found = patients.grades(pd.Series([79.9, 80.0, 119.9, 120.0, None]), **CUTS)
+    assert found.tolist() == ["osteoporosis", "low", "low", "normal", None]
+
+
+def study_rows(*rows: tuple[str, str, str, str | None, str | None]) -> pd.DataFrame:
+    table = pd.DataFrame(list(rows), columns=["patient_id", "study_id", "status", "stage", "reason"])
+    days = table.groupby("patient_id").cumcount() * 100
+    return table.assign(cohort="a", sex="F", age_years=60.0, device_key="k", days_from_first_study=days)
+
+
+def test_every_patient_has_a_decision_or_a_reason(model):
+    studies = study_rows(
+        ("p-a", "a", "measured", None, None),
+        ("p-b", "b1", "rejected", "index", "localizer"),
+        ("p-b", "b2", "failed", "segment", "no_vertebra"),
+        ("p-c", "c", "measured", None, None),
+        ("p-d", "d", "measured", None, None),
+    )
+    vertebrae = vertebra_table(("a", "L1", 100.0), ("c", "L5", 100.0), ("d", "L1", 100.0))
+    predictions = prediction_table(("a", "L1", "regression", 0, 100), ("a", "L1", "classification", 0, 0.5))
+    results = patients.study_results(vertebrae, predictions, model, {}, **PREFERENCE)
+    measured = patients.candidates(studies, results)
+    truth = measured[["patient_id", "study_id"]].assign(qct_vbmd_mg_cm3=None, days_from_scan=None, reason="no_label")
+    rows = patients.patient_rows(studies, results, truth, **CUTS).set_index("patient_id")
+    assert rows["decision"].to_dict() == {"p-a": "reduced", "p-b": None, "p-c": None, "p-d": None}
+    assert rows["decision_reason"].to_dict() == {
+        "p-a": None, "p-b": "no_vertebra", "p-c": "no_complete_vertebra", "p-d": "no_prediction",
+    }  # fmt: skip
+    assert rows["levels_used"].tolist() == [["L1"], [], [], ["L1"]]
+    assert rows.loc["p-b", ["study_id", "age_years", "vbmd_mg_cm3", "trabecular_hu", "qct_reduced"]].isna().all()
+    assert set(rows["decision_reason"].dropna()) <= set(REASONS)
+
+
+def test_a_study_with_a_usable_level_goes_before_an_earlier_one_without(model):
+    studies = study_rows(("p-b", "a", "measured", None, None), ("p-b", "b", "measured", None, None))
+    results = patients.study_results(vertebra_table(("b", "L1", 1.0)), prediction_table(), model, {}, **PREFERENCE)
+    assert patients.candidates(studies, results)["study_id"].tolist() == ["b"]
+    assert patients.candidates(studies, patients.no_results())["study_id"].tolist() == ["a", "b"]

@@ -1,0 +1,56 @@
+"""Pseudonyms: keyed, of a kind, stable; the key is made once and kept to its owner."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trabecula.pseudonym import SYNTHETIC_KEY, pseudonym, read_or_make_key
+
+KEY = b"k" * 32
+identities = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=64)
+
+
+@given(identities)
+def test_equal_identities_of_different_kinds_are_unrelated(identity):
+    names = {pseudonym(kind, identity, KEY)[2:] for kind in ("patient", "study", "series")}
+    assert len(names) == 3
+
+
+@given(identities, identities)
+def test_different_identities_have_different_pseudonyms(one, other):
+    assert (pseudonym("patient", one, KEY) == pseudonym("patient", other, KEY)) == (one.strip() == other.strip())
+
+
+@given(identities)
+def test_padding_does_not_count_and_the_key_does(identity):
+    assert pseudonym("patient", f" {identity}  ", KEY) == pseudonym("patient", identity, KEY)
+    assert pseudonym("patient", identity, SYNTHETIC_KEY) != pseudonym("patient", identity, KEY)
+
+
+def test_the_name_tells_the_kind_and_nothing_else():
+    name = pseudonym("patient", "HOSPITAL-4711", KEY)
+    assert name.startswith("pa") and len(name) == 22 and "4711" not in name
+
+
+def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path):
+    path = tmp_path / "private" / "key"
+    key = read_or_make_key(path)
+    assert len(key) >= 32 and path.stat().st_mode & 0o777 == 0o600
+    assert read_or_make_key(path) == key
+    assert [file.name for file in path.parent.iterdir()] == ["key"]
+
+
+def test_jobs_that_start_together_agree_on_one_key(tmp_path, monkeypatch):
+    numbers = iter(range(1000))
+    monkeypatch.setattr("os.getpid", lambda: next(numbers))  # threads stand in for processes
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(read_or_make_key, [tmp_path / "key"] * 16))
+    assert len(keys) == 1
+
+
+def test_a_short_key_is_refused(tmp_path):
+    (tmp_path / "key").write_text("short\n")
+    with pytest.raises(ValueError, match="32 are needed"):
+        read_or_make_key(tmp_path / "key")

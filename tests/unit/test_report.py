@@ -1,0 +1,365 @@
+"""The page and the gallery: what they must hold, and what they must never hold."""
+
+import io
+import json
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from trabecula import evaluate, report, tables
+from trabecula.bundle import Bundle, HuLine, Interval, Roi
+from trabecula.errors import REASONS
+from trabecula.report import flowchart, words
+
+CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
+COHORTS = {"clinic_a": ("development", 20), "clinic_b": ("external", 10)}
+
+
+def empty(schema, **given):
+    """A row of a schema with NULL wherever nothing is given."""
+    return dict.fromkeys(schema.names) | given
+
+
+def study(cohort, i, **given):
+    keys = {"cohort": cohort, "patient_id": f"pa{cohort[-1]}{i:018d}", "study_id": f"st{cohort[-1]}{i:018d}"}
+    age, sex = 45.0 + i * 1.5, "FM"[i % 2]
+    device = ("Maker|Model 1|120|B30f", "Other|Model 2|100|STANDARD")[i % 2]
+    known = {"age_years": age, "sex": sex, "device_key": device, "thickness_mm": 1.25, "status": "measured"}
+    return empty(tables.STUDIES, **keys, **known) | given
+
+
+def patient(of, role, rng, **given):
+    qct = rng.normal(150 - of["age_years"] * 0.5, 28)
+    vbmd = qct + rng.normal(1, 8)
+    known = {name: of[name] for name in ("cohort", "patient_id", "study_id", "age_years", "sex", "device_key")}
+    grade = "normal" if vbmd >= 120 else "low" if vbmd >= 80 else "osteoporosis"
+    probability = 1 / (1 + np.exp((vbmd - 120) / 9))
+    result = {
+        "model_id": "demo-0123abcd",
+        "role": role,
+        "in_training": role == "development",
+        "vbmd_mg_cm3": vbmd,
+        "vbmd_low": vbmd - 14,
+        "vbmd_high": vbmd + 14,
+        "probability_reduced": probability,
+        "grade": grade,
+        "decision": "reduced" if probability >= 0.5 else "normal",
+        "levels_used": ["L1", "L2"],
+        "level_uncertain": False,
+        "trabecular_hu": vbmd * 1.3 + 10,
+        "hu_baseline_vbmd_mg_cm3": qct + rng.normal(0, 12),
+        "qct_vbmd_mg_cm3": qct,
+        "qct_reduced": qct < 120,
+        "days_from_scan": 0,
+        "synthetic": True,
+    }
+    return empty(tables.PATIENTS, **known, **result) | given
+
+
+def vertebra(of, level, **given):
+    keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
+    known = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True, "flags": []}
+    return empty(tables.VERTEBRAE, **keys, **known) | given
+
+
+UNDONE = dict.fromkeys(
+    ["vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability_reduced", "grade", "decision", "level_uncertain",
+     "trabecular_hu", "hu_baseline_vbmd_mg_cm3", "qct_vbmd_mg_cm3", "qct_reduced", "days_from_scan"]
+)  # fmt: skip
+LOST = UNDONE | {"levels_used": [], "study_id": None}
+
+
+def bundle(tmp_path, synthetic=True):
+    folds = range(5)
+    lines = tuple(HuLine(fold, 0.72 + 0.01 * fold, -5.3, 120) for fold in folds)
+    intervals = tuple(Interval(fold, 14.0, 120) for fold in folds)
+    roi = Roi(64, 1.0, (-200.0, 600.0))
+    tasks = ("classification", "regression")
+    return Bundle(
+        tmp_path, "demo", "demo-0123abcd", synthetic, tasks, tuple(folds), {}, roi, lines, intervals, 14.2, {}
+    )
+
+
+RUN = {
+    "run_id": "0f" * 8,
+    "started": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "finished": datetime(2025, 1, 2, 3, 5, 6, tzinfo=UTC),
+    "version": "0.1.0",
+    "commit": "ab" * 20,
+    "config_hash": "cd" * 32,
+    "code": "{}",
+    "model_id": "demo-0123abcd",
+    "packages": json.dumps({"torch": "2.13.0", "monai": "1.6.1"}),
+}
+
+
+def cohort_rows(rng):
+    """Studies, patients and vertebrae of both cohorts; one scan fails, one has no vertebra, one is uncertain."""
+    studies, patients, vertebrae = [], [], []
+    for cohort, (role, n) in COHORTS.items():
+        for i in range(n):
+            fate = {}
+            if i == 3:
+                fate = {"status": "failed", "stage": "convert", "reason": "missing_slices"}
+            if i == 7:
+                fate = {"status": "rejected", "stage": "index", "reason": "no_acceptable_series"}
+            made = study(cohort, i, **fate)
+            studies.append(made)
+            lost = LOST | {"decision_reason": fate.get("reason")} if fate else {}
+            patients.append(patient(made, role, rng, **lost))
+            if not fate:
+                vertebrae += [
+                    vertebra(made, level, level_uncertain=i == 5, flags=["metal"] if i == 6 else [])
+                    for level in ("T12", "L1", "L2", "L3")
+                ]
+    return studies, patients, vertebrae
+
+
+def series_of(studies):
+    """One accepted series per accepted study, and dirt."""
+    required = {"stack": 0, "n_slices": 120}
+    for of in studies:
+        keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
+        rejected = of["status"] == "rejected"
+        yield empty(tables.SERIES, **keys, **required, series_id="se", accepted=not rejected,
+                    reason="too_thick" if rejected else None)  # fmt: skip
+        for reason in ("localizer", "not_chosen", "secondary_capture"):
+            yield empty(tables.SERIES, **keys, **required, series_id=reason, accepted=False, reason=reason)
+
+
+def failures_of(studies):
+    for of in studies:
+        if of["status"] != "measured":
+            yield empty(tables.FAILURES) | {name: of[name] for name in ("cohort", "study_id", "stage", "reason")}
+    yield empty(tables.FAILURES, cohort="clinic_a", stage="index", reason="not_dicom", n_files=7)
+
+
+def make(tmp_path, **changes):
+    studies, patients, vertebrae = cohort_rows(np.random.default_rng(4))
+    cast = {
+        "patients": tables.cast(changes.get("patients", patients), tables.PATIENTS),
+        "studies": tables.cast(studies, tables.STUDIES),
+        "vertebrae": tables.cast(vertebrae, tables.VERTEBRAE),
+        "failures": tables.cast(failures_of(studies), tables.FAILURES),
+        "runs": tables.cast([RUN], tables.RUNS),
+    }
+    found = evaluate.statistics(cast["patients"], reduced_below_mg_cm3=120, bootstrap=200, seed=1)
+    found["flow"] = evaluate.flow(tables.cast(series_of(studies), tables.SERIES), cast["studies"], cast["patients"])
+    statistics = {name: tables.cast(found[name], schema) for name, schema in tables.STATISTICS.items()}
+    return report.Results(**cast, statistics=statistics, bundle=changes.get("bundle", bundle(tmp_path)))
+
+
+@pytest.fixture
+def results(tmp_path):
+    return make(tmp_path)
+
+
+def webp(colour):
+    image = Image.new("RGB", (200, 400), (colour % 256, 80, 90))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def crops(results, tmp_path):
+    """Tables of the stage crop in two shards, with a picture for each study that was measured."""
+    measured = [row for row in results.studies.to_pylist() if row["status"] == "measured"]
+    rows = [
+        empty(tables.CROP, status="ok", n_vertebrae=4, picture=webp(i))
+        | {name: of[name] for name in ("cohort", "patient_id", "study_id")}
+        for i, of in enumerate(measured)
+    ]
+    paths = [tmp_path / "00000.parquet", tmp_path / "00001.parquet"]
+    for path, part in zip(paths, (rows[:12], rows[12:]), strict=True):
+        tables.write(part, tables.CROP, path)
+    return paths
+
+
+def compose(results):
+    return report.compose(results, title="Bones & <more>", **CUTS)
+
+
+class Page(HTMLParser):
+    """Tags left open, addresses, ids, and what is read aloud of pictures."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.links, self.ids, self.alt = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.links += [found[name] for name in ("href", "src", "xlink:href") if name in found]
+        self.ids += [found["id"]] if "id" in found else []
+        self.alt += [found.get("alt")] if tag == "img" else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_small_whole_and_needs_no_network(results):
+    page = compose(results).page
+    parsed = Page(page)
+    assert len(page.encode()) < 3_000_000
+    assert parsed.open == []
+    assert len(parsed.ids) == len(set(parsed.ids))
+    outside = [link for link in parsed.links if not link.startswith(("#", "gallery/"))]
+    assert outside == []
+    assert set(link[1:] for link in parsed.links if link.startswith("#")) <= set(parsed.ids)
+    assert not re.search(r"<script|@import|url\((?!#)", page)
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    first, second = (compose(make(tmp_path)) for _ in range(2))
+    assert first == second
+
+
+def test_text_from_the_data_is_escaped(results):
+    assert "Bones &amp; &lt;more&gt;" in compose(results).page
+
+
+def text_of(page):
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_the_page_says_what_the_tables_say(results):
+    page = text_of(compose(results).page)
+    for row in results.rows("comparison"):
+        assert row["sentence"].replace("'", "&#39;") in page
+    for row in results.rows("metrics"):
+        if row["metric"] in (*words.CLASSIFICATION, *words.REGRESSION):
+            assert words.estimate(row) in page
+    for reason in {row["reason"] for row in results.failures.to_pylist()}:
+        assert REASONS[reason].replace("'", "&#39;") in page
+    for fact in ("published, other data", "0.974", "13.89", "demo-0123abcd", RUN["run_id"], RUN["config_hash"]):
+        assert fact in page
+    assert "research use only" in page.lower()
+
+
+@pytest.mark.parametrize("of_model", [True, False])
+def test_synthetic_is_said_wherever_figures_stand(tmp_path, crops, results, of_model):
+    rows = [row | {"synthetic": not of_model} for row in results.patients.to_pylist()]
+    made = make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=of_model))
+    composed = compose(made)
+    report.write_gallery(made, crops, tmp_path / "gallery", per_page=10)
+    pages = [composed.page, *(path.read_text() for path in (tmp_path / "gallery").glob("*.html"))]
+    assert all('class="band"' in page for page in pages)
+    assert all("SYNTHETIC DATA" in svg for svg in composed.figures.values())
+
+
+def test_real_patients_and_model_are_not_called_synthetic(tmp_path, results):
+    rows = [row | {"synthetic": False} for row in results.patients.to_pylist()]
+    composed = compose(make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=False)))
+    assert "SYNTHETIC" not in composed.page
+
+
+def test_a_cohort_without_labels_has_its_report(tmp_path, results):
+    rows = [row | {"role": "screening", "in_training": False} for row in results.patients.to_pylist()]
+    composed = compose(make(tmp_path, patients=rows))
+    assert "nothing to compare" in composed.page
+    assert "No patient to compare with QCT" in composed.figures["roc"]
+
+
+def test_one_class_and_nobody_are_drawn_without_a_curve(tmp_path, results):
+    rows = [row | {"qct_reduced": None if row["qct_reduced"] is None else True} for row in results.patients.to_pylist()]
+    assert "only one class" in compose(make(tmp_path, patients=rows)).figures["roc"]
+    assert "0 patients" in compose(make(tmp_path, patients=[])).page
+
+
+def test_many_patients_are_drawn_small(tmp_path, results, monkeypatch):
+    monkeypatch.setattr("trabecula.report.figures.MOST_POINTS", 5)
+    assert len(compose(results).figures["agreement"]) < 600_000
+
+
+def test_the_gallery_shows_every_study_once_and_doubtful_ones_first(results, crops, tmp_path):
+    report.write_gallery(results, crops, tmp_path / "gallery", per_page=7)
+    pages = sorted((tmp_path / "gallery").glob("*.html"))
+    shown = [name for page in pages for name in re.findall(r"study (st\w+)</p>", page.read_text())]
+    wanted = [row["study_id"] for row in results.studies.to_pylist() if row["status"] != "rejected"]
+    assert sorted(shown) == sorted(wanted)
+    assert len(pages) == -(-len(wanted) // 7)
+    uncertain = {row["study_id"] for row in results.vertebrae.to_pylist() if row["level_uncertain"]}
+    failed = {row["study_id"] for row in results.studies.to_pylist() if row["status"] == "failed"}
+    assert set(shown[: len(uncertain)]) == uncertain
+    assert set(shown[len(uncertain) : len(uncertain) + len(failed)]) == failed
+
+
+def test_links_of_the_gallery_lead_somewhere(results, crops, tmp_path):
+    (tmp_path / "index.html").write_text(compose(results).page)
+    report.write_gallery(results, crops, tmp_path / "gallery", per_page=7)
+    for page in [tmp_path / "index.html", *(tmp_path / "gallery").glob("*.html")]:
+        parsed = Page(page.read_text())
+        assert parsed.open == []
+        assert all(parsed.alt)
+        for link in parsed.links:
+            assert link.startswith("#") or (page.parent / link).is_file()
+
+
+def test_pictures_are_copied_bit_by_bit_and_old_ones_go(results, crops, tmp_path):
+    gallery = tmp_path / "gallery"
+    (gallery / "pictures").mkdir(parents=True)
+    (gallery / "pictures" / "old.webp").write_bytes(b"old")
+    report.write_gallery(results, crops, gallery, per_page=50)
+    stored = {row["study_id"]: row["picture"] for path in crops for row in pq.read_table(path).to_pylist()}
+    assert {path.stem: path.read_bytes() for path in gallery.rglob("*.webp")} == stored
+    assert [path.name for path in tmp_path.glob(".gallery*")] == []
+
+
+def test_a_gallery_of_nothing_is_a_page(tmp_path):
+    made = make(tmp_path)
+    nobody = report.Results(
+        made.patients.slice(0, 0),
+        made.studies.slice(0, 0),
+        made.vertebrae.slice(0, 0),
+        made.failures,
+        made.runs,
+        made.statistics,
+        made.bundle,
+    )
+    report.write_gallery(nobody, [], tmp_path / "gallery", per_page=5)
+    assert [path.name for path in (tmp_path / "gallery").iterdir()] == ["page_0001.html"]
+
+
+def test_boxes_of_the_flow_do_not_overlap(results):
+    for chart in flowchart.charts(results.rows("flow")):
+        bottom = 0.0
+        for box in chart.boxes:
+            assert box.y > bottom
+            bottom = box.y + box.height
+            assert len(box.lost) * flowchart.LINE < box.height
+            assert all(len(line) <= flowchart.WRAP + 4 for line in box.lost)
+        assert bottom < chart.height
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"metric": "auc", "value": 0.93, "low": 0.88, "high": 0.97}, "0.930 (0.880–0.970)"),
+        ({"metric": "bias", "value": -2.0, "low": -4.0, "high": 1.0}, "−2.0 (−4.0 to 1.0)"),
+        ({"metric": "f1", "value": 1.0, "low": None, "high": None}, "1.00"),
+        ({"metric": "f1", "value": None, "low": None, "high": None}, "–"),
+    ],
+)
+def test_figures_are_written_as_people_read_them(row, text):
+    assert words.estimate(row) == text
+
+
+@pytest.mark.parametrize(("n", "thing", "text"), [(1, "study", "1 study"), (1200, "study", "1,200 studies"),
+                                                  (2, "patient", "2 patients"), (3, "series", "3 series")])  # fmt: skip
+def test_nouns_follow_their_number(n, thing, text):
+    assert words.counted(n, thing) == text

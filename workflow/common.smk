@@ -1,0 +1,60 @@
+"""Included first: configuration, paths, and what several rules share."""
+
+from pathlib import Path
+
+import yaml
+
+from snakemake.exceptions import WorkflowError
+
+from trabecula import config as settings
+from trabecula.digest import digest
+from trabecula.errors import ConfigError
+
+# This included file puts its folder on the path of the driver and of every script.
+HOME = Path(str(workflow.current_basedir)).parent
+
+try:
+    _schema = yaml.safe_load(Path(workflow.source_path("schemas/config.schema.yaml")).read_text())
+    config.update(settings.with_defaults(config, _schema))
+    _places = [Path(), HOME]
+    COHORTS = settings.read_cohorts(
+        settings.find(config["cohorts"], _places, option="cohorts"), config["phantom"]["cohorts"]
+    )
+    TRAINS = config["model"] is None
+    MODEL = (
+        f"results/models/{config['train']['name']}"
+        if TRAINS
+        else str(settings.find(config["model"], _places, option="model"))
+    )
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+
+wildcard_constraints:
+    cohort="[A-Za-z0-9_-]+",
+    shard=r"\d{5}",
+
+
+def shard_names(cohort):
+    """Names of a cohort's shards; waits for the index."""
+    return Path(checkpoints.index.get(cohort=cohort).output.shards).read_text().split()
+
+
+def of_shards(pattern, cohorts=tuple(COHORTS)):
+    """Input function: a path per shard of the cohorts; the pattern holds {cohort} and {shard}."""
+
+    def paths(wildcards):
+        return [pattern.format(cohort=cohort, shard=shard) for cohort in cohorts for shard in shard_names(cohort)]
+
+    return paths
+
+
+def shard_list(wildcards):
+    """Input function: the list of a shard's studies, which the index writes."""
+    checkpoints.index.get(cohort=wildcards.cohort)
+    return f"results/{wildcards.cohort}/shards/{wildcards.shard}.tsv"
+
+
+def grows(first):
+    """Resource function: more with every attempt."""
+    return lambda wildcards, attempt: first * attempt

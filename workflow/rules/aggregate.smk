@@ -1,0 +1,70 @@
+rule aggregate:
+    """Join all shards' tables into the public ones, a file per table and cohort; combine vertebrae to patients."""
+    input:
+        index_tables=expand(
+            "results/{cohort}/index/{table}.parquet",
+            cohort=COHORTS,
+            table=["series", "studies", "labels", "failures"],
+        ),
+        convert=of_shards("results/{cohort}/convert/{shard}.parquet"),
+        segment=of_shards("results/{cohort}/segment/{shard}.parquet"),
+        crop=of_shards("results/{cohort}/crop/{shard}.parquet"),
+        cubes=of_shards("results/{cohort}/crop/{shard}.arrow"),
+        measure=of_shards("results/{cohort}/measure/{shard}.parquet"),
+        infer=of_shards("results/{cohort}/infer/{shard}.parquet"),
+        model=f"{MODEL}/configs/metadata.json",
+    output:
+        # Marked update, since readers may have the files open: each is replaced at once when it is whole.
+        tables=update(
+            expand(
+                "results/tables/{table}/cohort={cohort}/{table}.parquet",
+                cohort=COHORTS,
+                table=[
+                    "series",
+                    "studies",
+                    "vertebrae",
+                    "predictions",
+                    "patients",
+                    "labels",
+                    "failures",
+                ],
+            )
+        ),
+        runs=update("results/tables/runs/runs.parquet"),
+        views=update("results/tables/views.sql"),
+        database=update("results/tables/trabecula.duckdb"),
+        dictionary=update("results/tables/dictionary.md"),
+    log:
+        "logs/aggregate.log",
+    benchmark:
+        "logs/aggregate.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: 2
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(60),
+    params:
+        code=digest("aggregate"),
+        catalog=digest("catalog"),
+        options=config["aggregate"],
+        cohorts=[
+            dict(name=name, role=cohort.role, synthetic=cohort.synthetic)
+            for name, cohort in COHORTS.items()
+        ],
+        stages=["convert", "segment", "crop", "cubes", "measure", "infer"],
+        digests={
+            stage: digest(stage)
+            for stage in [
+                "index",
+                "convert",
+                "segment",
+                "crop",
+                "measure",
+                "infer",
+                "aggregate",
+            ]
+        },
+        scheduler=config["dask"]["scheduler"],
+    script:
+        "../../scripts/aggregate.py"

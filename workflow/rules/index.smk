@@ -1,0 +1,47 @@
+from trabecula.signature import signature
+
+
+def index_inputs(wildcards):
+    """Files that Snakemake itself makes or sees: a synthetic archive, and labels."""
+    cohort = COHORTS[wildcards.cohort]
+    labels = {"labels": str(cohort.labels)} if cohort.labels else {}
+    return labels | ({"archive": str(cohort.archive)} if cohort.synthetic else {})
+
+
+def archive_signature(wildcards):
+    """Changes when files come or go, so that growth of a site's archive is seen."""
+    cohort = COHORTS[wildcards.cohort]
+    return None if cohort.synthetic else signature(cohort.archive)
+
+
+checkpoint index:
+    """Find what the archive holds, choose a series per study, and list the studies in shards."""
+    input:
+        unpack(index_inputs),
+    output:
+        series=update("results/{cohort}/index/series.parquet"),
+        studies=update("results/{cohort}/index/studies.parquet"),
+        labels=update("results/{cohort}/index/labels.parquet"),
+        failures=update("results/{cohort}/index/failures.parquet"),
+        ledger=update("results/{cohort}/index/ledger.tsv"),
+        shards=update("results/{cohort}/index/shards.txt"),
+    log:
+        "logs/{cohort}/index/index.log",
+    benchmark:
+        "logs/{cohort}/index/index.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: config["index"]["workers"]
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
+    params:
+        code=digest("index"),
+        options=config["index"],
+        archive=lambda wildcards: str(COHORTS[wildcards.cohort].archive),
+        signature=archive_signature,
+        synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
+        private=config["private"],
+        scheduler=config["dask"]["scheduler"],
+    script:
+        "../../scripts/index.py"

@@ -1,0 +1,23 @@
+rule infer:
+    """Predict every vertebra of a shard with the model bundle."""
+    input:
+        cubes="results/{cohort}/crop/{shard}.arrow",
+        metadata=f"{MODEL}/configs/metadata.json",
+    output:
+        table="results/{cohort}/infer/{shard}.parquet",
+    log:
+        "logs/{cohort}/infer/{shard}.log",
+    benchmark:
+        "logs/{cohort}/infer/{shard}.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: 1
+    resources:
+        mem_mb=grows(3000),
+        runtime=grows(30),
+    params:
+        code=digest("infer"),
+        batch_size=config["infer"]["batch_size"],
+        device=config["infer"]["device"],
+    script:
+        "../../scripts/infer.py"

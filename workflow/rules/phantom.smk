@@ -1,0 +1,22 @@
+# config            -> phantom/{cohort}/archive
+#                      phantom/{cohort}/labels.csv
+#                      phantom/{cohort}/truth.parquet
+
+
+rule phantom:
+    """Write a synthetic DICOM archive with known bone density and its QCT labels."""
+    output:
+        archive=directory("phantom/{cohort}/archive"),
+        labels="phantom/{cohort}/labels.csv",
+        truth="phantom/{cohort}/truth.parquet",
+    log:
+        "logs/{cohort}/phantom.log",
+    benchmark:
+        "logs/{cohort}/phantom.benchmark.tsv"
+    threads: 2
+    params:
+        code=digest("phantom"),
+        options=lambda wildcards: config["phantom"]["cohorts"][wildcards.cohort],
+        seed=config["phantom"]["seed"],
+    script:
+        "../../scripts/phantom.py"

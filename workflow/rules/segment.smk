@@ -1,0 +1,54 @@
+SEGMENT_OPTIONS = {
+    "backend": config["segment"]["backend"],
+    "network": settings.find(config["segment"]["network"], [Path(), HOME], option="segment.network"),
+    "masks_pattern": config["segment"]["masks"],
+    "coding": config["segment"]["coding"],
+    "device": config["segment"]["device"],
+}
+
+
+rule segment:
+    """Outline and number the vertebrae of every converted study of a shard."""
+    input:
+        ct="results/{cohort}/convert/{shard}",
+        table="results/{cohort}/convert/{shard}.parquet",
+    output:
+        labels=temp(directory("results/{cohort}/segment/{shard}")),
+        table="results/{cohort}/segment/{shard}.parquet",
+    log:
+        "logs/{cohort}/segment/{shard}.log",
+    benchmark:
+        "logs/{cohort}/segment/{shard}.benchmark.tsv"
+    params:
+        code=digest("segment"),
+        options=SEGMENT_OPTIONS,
+    threads: config["segment"]["threads"]
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
+    conda:
+        "../../envs/trabecula.yaml"
+    script:
+        "../../scripts/segment.py"
+
+
+rule train_segmenter:
+    """Train the builtin spine network that segment uses (see models/segmenter/docs/README.md)."""
+    output:
+        metadata="results/models/segmenter/configs/metadata.json",
+    log:
+        "logs/train_segmenter.log",
+    benchmark:
+        "logs/train_segmenter.benchmark.tsv"
+    params:
+        code=digest("train_segmenter"),
+        options=config["train_segmenter"]
+        | {"real": Path(config["train_segmenter"]["real"]) if config["train_segmenter"]["real"] else None},
+    threads: 2
+    resources:
+        mem_mb=grows(6000),
+        runtime=grows(240),
+    conda:
+        "../../envs/trabecula.yaml"
+    script:
+        "../../scripts/train_segmenter.py"

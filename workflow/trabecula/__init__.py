@@ -1,0 +1,3 @@
+"""Trabecula: bone-density tables from archived CT."""
+
+__version__ = "0.1.0"

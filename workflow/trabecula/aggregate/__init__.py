@@ -1,0 +1,268 @@
+"""All shards' tables into the public ones: one file per table and cohort.
+
+The shards are read over Dask, a hundred files to a task. A task's work is a plain function over frames: filtering
+and `len` of Dask's own expressions returned wrong counts (2026.8.0), so every count here is taken from the frames and
+held against Parquet's.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dask.base import compute
+from dask.delayed import delayed
+from distributed import Client
+
+import trabecula
+from trabecula import bundle, labels, patients, tables
+from trabecula.aggregate import fates, record
+from trabecula.aggregate.check import reconcile, require
+from trabecula.aggregate.shards import Part, Shard, batches, in_file, of_paths, read_batch, to_frame
+
+__all__ = ["Cohort", "Rules", "of_paths", "run"]
+
+SMALL = ("series", "studies", "patients", "labels", "failures")
+LARGE = ("vertebrae", "predictions")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A cohort to aggregate.
+
+    Attributes
+    ----------
+    name : str
+        As in cohorts.tsv.
+    role : str
+        development, external or screening.
+    synthetic : bool
+        The archive is simulated.
+    """
+
+    name: str
+    role: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class Rules:
+    """From vertebrae to patients: the configuration's section `aggregate`.
+
+    Attributes
+    ----------
+    levels, substitutes : sequence of str
+        Levels whose mean counts, and those that stand in.
+    reduced_below_mg_cm3, osteoporosis_below_mg_cm3 : float
+        Cuts of vBMD, in mg/cm3 HA.
+    max_interval_days : int
+        Greatest distance in time between scan and label.
+    """
+
+    levels: Sequence[str]
+    substitutes: Sequence[str]
+    reduced_below_mg_cm3: float
+    osteoporosis_below_mg_cm3: float
+    max_interval_days: int
+
+
+def run(
+    cohorts: Sequence[Cohort],
+    index: Sequence[str],
+    shards: Sequence[Shard],
+    model: Path,
+    folder: Path,
+    rules: Rules,
+    *,
+    scheduler: str | None,
+    threads: int,
+    config: str,
+    code: Mapping[str, str],
+) -> None:
+    """Write the public tables; nothing is put in its place before all cohorts add up.
+
+    Parameters
+    ----------
+    cohorts : sequence of Cohort
+        Whose tables are written.
+    index : sequence of str
+        Paths ``{cohort}/index/{table}.parquet``.
+    shards : sequence of Shard
+        All shards of these cohorts (see `of_paths`).
+    model : Path
+        The model bundle's folder.
+    folder : Path
+        Where the tables go: ``{table}/cohort={cohort}/{table}.parquet``.
+    rules : Rules
+        From vertebrae to patients.
+    scheduler : str or None
+        Address of a Dask scheduler, whose workers see the same files; None works in this process's threads.
+    threads : int
+        Number of threads.
+    config, code
+        See `record.run_row`.
+
+    Raises
+    ------
+    AssertionError
+        If something was lost or counted twice (see `check.reconcile`).
+    """
+    started, used = record.now(), bundle.read(model)
+    beside = folder / ".parts"
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    beside.mkdir(parents=True)
+    splits = bundle.read_splits(used)
+    found = {cohort.name: _read_index(index, cohort.name) for cohort in cohorts}
+    parts = _read_shards(shards, found, used, splits, beside.absolute(), rules, scheduler, threads)
+    made = {}
+    for cohort in cohorts:
+        own = [part for part in parts if part.cohort == cohort.name]
+        made[cohort.name] = small_tables(cohort, found[cohort.name], own, used.model_id, set(splits), rules)
+        reconcile(cohort.name, made[cohort.name], found[cohort.name])
+    for cohort in cohorts:
+        own = [part for part in parts if part.cohort == cohort.name]
+        _write_cohort(folder, cohort.name, made[cohort.name], own)
+    shutil.rmtree(beside)
+    row = record.run_row(started=started, finished=record.now(), config=config, code=code, model_id=used.model_id)
+    _write_runs(folder / "runs" / "runs.parquet", row)
+
+
+def _read_index(paths: Sequence[str], cohort: str) -> dict[str, pd.DataFrame]:
+    """Read the index's tables of one cohort, by name."""
+    own = {Path(path).stem: path for path in paths if Path(path).parents[1].name == cohort}
+    return {name: to_frame(tables.read(path, tables.PUBLIC[name])) for name, path in own.items()}
+
+
+def _read_shards(
+    shards: Sequence[Shard],
+    index: Mapping[str, Mapping[str, pd.DataFrame]],
+    used: bundle.Bundle,
+    splits: Mapping[str, int],
+    folder: Path,
+    rules: Rules,
+    scheduler: str | None,
+    threads: int,
+) -> list[Part]:
+    """Read all cohorts' shards over Dask; parts come in the order of cohorts and shards."""
+    tasks = []
+    for cohort, found in index.items():
+        accepted = found["studies"][found["studies"]["status"] == "accepted"]
+        for batch in batches([shard for shard in shards if shard.cohort == cohort]):
+            studies = accepted.loc[accepted["shard"].isin([shard.name for shard in batch]), "study_id"]
+            levels = {"levels": rules.levels, "substitutes": rules.substitutes}
+            tasks.append(partial(read_batch, batch, studies, used, splits, folder, **levels))
+    return _compute(tasks, scheduler, threads)
+
+
+def _compute(tasks: Sequence[Callable[[], Part]], scheduler: str | None, threads: int) -> list[Part]:
+    """Run tasks in threads of this process, or on the workers of an existing scheduler.
+
+    Threads, since Arrow reads and joins without holding Python's lock most of the time, and a cluster of processes
+    takes longer to start than hundreds of shards to read.
+    """
+    delayed_tasks = [delayed(task, traverse=False)() for task in tasks]
+    if scheduler is None:
+        return list(compute(*delayed_tasks, scheduler="threads", num_workers=threads))
+    cloudpickle.register_pickle_by_value(trabecula)  # workers elsewhere don't have our package on their path
+    try:
+        with Client(scheduler) as client:
+            return list(compute(*delayed_tasks, scheduler=client))
+    finally:
+        cloudpickle.unregister_pickle_by_value(trabecula)
+
+
+def small_tables(
+    cohort: Cohort,
+    index: Mapping[str, pd.DataFrame],
+    parts: Sequence[Part],
+    model_id: str,
+    trained_on: set[str],
+    rules: Rules,
+) -> dict[str, pd.DataFrame]:
+    """Tables of one cohort that have at most a few rows per study.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Name, role, synthetic.
+    index : mapping of DataFrame
+        The index's tables series, studies, labels, failures.
+    parts : sequence of Part
+        What was read of the cohort's shards.
+    model_id : str
+        The model that predicted.
+    trained_on : set of str
+        Patients of the model's training.
+    rules : Rules
+        From vertebrae to patients.
+
+    Returns
+    -------
+    dict of DataFrame
+        By name, see `SMALL`.
+    """
+    fate = pd.concat([part.fates for part in parts] or [fates.none()], ignore_index=True)
+    results = pd.concat([part.results for part in parts] or [patients.no_results()])
+    studies = fates.study_rows(index["studies"], fate)
+    candidates = patients.candidates(studies, results)
+    near = {"levels": rules.levels, "max_interval_days": rules.max_interval_days}
+    rows = patients.patient_rows(
+        studies,
+        results,
+        labels.patient_truth(index["labels"], candidates, **near),
+        reduced_below_mg_cm3=rules.reduced_below_mg_cm3,
+        osteoporosis_below_mg_cm3=rules.osteoporosis_below_mg_cm3,
+    )
+    return {
+        "series": index["series"].sort_values(["patient_id", "study_id", "series_id", "stack"], kind="stable"),
+        "studies": studies,
+        "patients": rows.assign(
+            cohort=cohort.name,
+            role=cohort.role,
+            synthetic=cohort.synthetic,
+            model_id=model_id,
+            in_training=rows["patient_id"].isin(trained_on),
+        ),
+        "labels": labels.label_rows(index["labels"], candidates, **near).sort_values(
+            ["patient_id", "days_from_first_study", "level", "vbmd_mg_cm3"], kind="stable"
+        ),
+        "failures": fates.failure_rows(index["failures"], index["series"], studies, fate),
+    }
+
+
+def _write_cohort(folder: Path, cohort: str, small: Mapping[str, pd.DataFrame], parts: Sequence[Part]) -> None:
+    """Write a cohort's tables, each beside its place first."""
+    for name in SMALL:
+        schema = tables.PUBLIC[name]
+        _write(iter([in_file(small[name], schema)]), schema, _place(folder, name, cohort), rows=len(small[name]))
+    for name in LARGE:
+        files = [getattr(part, name) for part in parts]
+        rows = sum(pq.read_metadata(file).num_rows for file in files)
+        pieces = (tables.read_columns(file) for file in files)
+        _write(pieces, tables.PUBLIC[name], _place(folder, name, cohort), rows=rows)
+
+
+def _place(folder: Path, name: str, cohort: str) -> Path:
+    return folder / name / f"cohort={cohort}" / f"{name}.parquet"
+
+
+def _write(pieces: Iterator[pa.Table], to: pa.Schema, path: Path, *, rows: int) -> None:
+    """Write a table piece by piece, and hold its number of rows against the one expected."""
+    part, schema = tables.beside(path), tables.in_partition(to)
+    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        for piece in pieces:
+            writer.write_table(piece.cast(schema))
+    require(pq.read_metadata(part).num_rows == rows, f"{path.name} does not hold the rows that went in")
+    part.replace(path)
+
+
+def _write_runs(path: Path, row: Mapping[str, Any]) -> None:
+    """Add this run to the record."""
+    earlier = tables.read(path, tables.RUNS) if path.exists() else tables.RUNS.empty_table()
+    tables.write(record.with_run(earlier, row), tables.RUNS, path)

@@ -1,0 +1,105 @@
+"""What became of every study, and the list of all that dropped out."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from trabecula.aggregate.check import require
+
+# Stages whose tables say per study whether it went on.
+TABLED = ("convert", "segment", "crop")
+
+
+def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebrae: pd.DataFrame) -> pd.DataFrame:
+    """Follow studies from stage to stage.
+
+    Parameters
+    ----------
+    studies : Series of str
+        Studies that the index accepted.
+    outcomes : mapping of DataFrame
+        Per stage of `TABLED`: study_id, status (ok, failed), reason, detail.
+    vertebrae : DataFrame
+        Columns as in the table `vertebrae`.
+
+    Returns
+    -------
+    DataFrame
+        Per study: study_id, status (measured, failed), stage, reason, detail. Measured is a study with a complete
+        vertebral body that has trabecular HU.
+
+    Raises
+    ------
+    AssertionError
+        If a stage's studies are not those that the stage before let through.
+    """
+    left, dropped = set(studies), []
+    for stage in TABLED:
+        found = outcomes[stage]
+        require(found["study_id"].is_unique, f"{stage} says two things of a study")
+        require(set(found["study_id"]) == left, f"{stage} did not see the studies that it was given")
+        failed = found[found["status"] != "ok"]
+        dropped.append(failed.assign(stage=stage))
+        left -= set(failed["study_id"])
+    require(set(vertebrae["study_id"]) <= left, "there are vertebrae of a study that failed")
+    good = vertebrae[vertebrae["complete"].astype(bool) & vertebrae["trabecular_hu_mean"].notna()]
+    measured = sorted(set(good["study_id"]))
+    without = sorted(left - set(measured))
+    dropped.append(_rows(without, stage="measure", reason="no_complete_vertebra"))
+    fates = pd.concat([_rows(measured).assign(status="measured"), *(part.assign(status="failed") for part in dropped)])
+    return fates[["study_id", "status", "stage", "reason", "detail"]].astype(object).reset_index(drop=True)
+
+
+def none() -> pd.DataFrame:
+    """Fates of no studies."""
+    return _rows([]).assign(status=None)
+
+
+def _rows(studies: list[str], *, stage: str | None = None, reason: str | None = None) -> pd.DataFrame:
+    return pd.DataFrame({"study_id": studies, "stage": stage, "reason": reason, "detail": None}, dtype=object)
+
+
+def study_rows(studies: pd.DataFrame, fates: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table `studies`: the index's, with what became of the accepted ones.
+
+    Raises
+    ------
+    AssertionError
+        If the fate of an accepted study isn't known, or that of another one is.
+    """
+    accepted = studies["status"] == "accepted"
+    require(set(studies.loc[accepted, "study_id"]) == set(fates["study_id"]), "a study was in no shard's tables")
+    fate = studies[["study_id"]].merge(fates, on="study_id", how="left").set_axis(studies.index)
+    final = {name: fate[name].where(accepted, studies[name]) for name in ("status", "stage", "reason")}
+    return studies.assign(**final).sort_values(["patient_id", "days_from_first_study", "study_id"], kind="stable")
+
+
+def failure_rows(
+    failures: pd.DataFrame, series: pd.DataFrame, studies: pd.DataFrame, fates: pd.DataFrame
+) -> pd.DataFrame:
+    """Rows of the table `failures`.
+
+    Parameters
+    ----------
+    failures : DataFrame
+        The index's rows: files that belong to no series.
+    series, studies : DataFrame
+        Columns as in the tables of these names.
+    fates : DataFrame
+        See `of_studies`.
+
+    Returns
+    -------
+    DataFrame
+        The files' rows (n_files given); a row per series that was not acceptable (series_id given; one that only
+        scored lower than another is no failure); a row per study that was not measured (neither given).
+    """
+    refused = series[~series["accepted"].astype(bool) & (series["reason"] != "not_chosen")]
+    stacks = refused[["cohort", "patient_id", "study_id", "series_id", "reason"]].assign(stage="index", detail=None)
+    lost = studies[studies["status"] != "measured"][["cohort", "patient_id", "study_id", "stage", "reason"]]
+    lost = lost.merge(fates[["study_id", "detail"]], on="study_id", how="left").assign(series_id=None)
+    parts = [failures, stacks.assign(n_files=None), lost.assign(n_files=None)]
+    rows = pd.concat([part.astype(object) for part in parts], ignore_index=True)
+    rows = rows.astype(object).where(rows.notna(), None)
+    order = ["patient_id", "study_id", "series_id", "stage", "reason", "detail"]
+    return rows.sort_values(order, key=lambda column: column.map(lambda x: x or ""), kind="stable")

@@ -1,0 +1,248 @@
+"""A model bundle: the folder that holds trained networks and all that must be known of them.
+
+The layout is that of a MONAI bundle. What a bundle says is only ever read as data: no
+expression of a `configs/` file is run, and weights are safetensors, which hold no code.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trabecula import tables
+from trabecula.errors import ConfigError
+
+Task = Literal["classification", "regression"]
+TASKS: tuple[Task, ...] = ("classification", "regression")
+
+METADATA = Path("configs", "metadata.json")
+SPLITS = Path("splits.parquet")
+TRAINING = Path("training.parquet")
+
+
+@dataclass(frozen=True)
+class Roi:
+    """The region that a network sees, centred on the vertebral body and aligned to the patient.
+
+    Attributes
+    ----------
+    size : int
+        Voxels along each side.
+    spacing_mm : float
+        Distance between neighbouring voxels.
+    hu_window : (low, high)
+        Hounsfield units that become 0 and 1; values outside are clipped.
+    """
+
+    size: int
+    spacing_mm: float
+    hu_window: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class HuLine:
+    """The linear HU baseline of one fold: vBMD = slope * HU + intercept.
+
+    Attributes
+    ----------
+    fold : int
+        The fold that was held out.
+    slope, intercept : float
+        In mg/cm3 per HU, and mg/cm3.
+    n : int
+        Patients that the line was fitted on.
+    """
+
+    fold: int
+    slope: float
+    intercept: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Half width of the 90 % interval around a vBMD, from residuals of patients outside the fold.
+
+    Attributes
+    ----------
+    fold : int
+        Fold of the patients that the half width is for. Their own residuals are not in it.
+    half_width_mg_cm3 : float or None
+        None where there are too few residuals for the level asked for.
+    n : int
+        Residuals it was taken from.
+    """
+
+    fold: int
+    half_width_mg_cm3: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the other stages need of a bundle.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    name, model_id : str
+        Its name, and the name with the first digits of the weights' SHA-256.
+    synthetic : bool
+        Trained on simulated patients.
+    tasks : tuple of str
+        Of `TASKS`.
+    folds : tuple of int
+        Numbers of the folds.
+    network : mapping
+        Arguments of MONAI's DenseNet.
+    roi : Roi
+        The network's input.
+    hu_baseline : tuple of HuLine
+        One line per fold.
+    intervals : tuple of Interval
+        One per fold; for patients outside all folds see `half_width_mg_cm3`.
+    half_width_mg_cm3 : float or None
+        Half width of the 90 % interval for a patient who was in no fold, from all residuals.
+    sha256 : mapping
+        SHA-256 of each weight file, by its path in the bundle.
+    """
+
+    folder: Path
+    name: str
+    model_id: str
+    synthetic: bool
+    tasks: tuple[str, ...]
+    folds: tuple[int, ...]
+    network: Mapping[str, Any]
+    roi: Roi
+    hu_baseline: tuple[HuLine, ...]
+    intervals: tuple[Interval, ...]
+    half_width_mg_cm3: float | None
+    sha256: Mapping[str, str]
+
+
+def weight_file(task: str, fold: int) -> str:
+    """Path of a network's weights in its bundle."""
+    return f"models/{task}_fold{fold}.safetensors"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_id(name: str, sha256: Mapping[str, str]) -> str:
+    """Name of a bundle with 8 hexadecimal digits that change when any of its weights changes.
+
+    Parameters
+    ----------
+    name : str
+        The bundle's name.
+    sha256 : mapping
+        SHA-256 of each weight file, by its path in the bundle.
+    """
+    listing = "".join(f"{sha256[path]}  {path}\n" for path in sorted(sha256))
+    return f"{name}-{hashlib.sha256(listing.encode()).hexdigest()[:8]}"
+
+
+def read(folder: Path | str) -> Bundle:
+    """Read what a bundle says of itself; weights are not opened (see `check_weights`).
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no bundle of this workflow, or its model id is not that of its weights' digests.
+    """
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        bundle = _from_facts(folder, facts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"Option model: {folder.name} holds no usable {METADATA}; give a bundle that this workflow wrote."
+        ) from error
+    _check_listing(bundle)
+    return bundle
+
+
+def _from_facts(folder: Path, facts: Mapping[str, Any]) -> Bundle:
+    low, high = facts["hu_window"]
+    return Bundle(
+        folder=folder,
+        name=facts["name"],
+        model_id=facts["model_id"],
+        synthetic=facts["synthetic"],
+        tasks=tuple(facts["tasks"]),
+        folds=tuple(facts["folds"]),
+        network=facts["network"],
+        roi=Roi(facts["roi_size"], facts["roi_spacing_mm"], (low, high)),
+        hu_baseline=tuple(HuLine(**line) for line in facts["hu_baseline"]),
+        intervals=tuple(Interval(**interval) for interval in facts["intervals"]["folds"]),
+        half_width_mg_cm3=facts["intervals"]["half_width_mg_cm3"],
+        sha256=facts["sha256"],
+    )
+
+
+def _check_listing(bundle: Bundle) -> None:
+    """The digests cover just the weights that will be loaded, and the model id stands for them."""
+    wanted = {weight_file(task, fold) for task in bundle.tasks for fold in bundle.folds}
+    known = set(bundle.tasks) <= set(TASKS)
+    if not known or set(bundle.sha256) != wanted or bundle.model_id != model_id(bundle.name, bundle.sha256):
+        raise ConfigError(
+            f"Option model: {METADATA} of {bundle.folder.name} contradicts itself about its weights; "
+            "fetch the bundle again."
+        )
+
+
+def check_weights(bundle: Bundle) -> None:
+    """Compare every weight file with its SHA-256 in the metadata.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or differs; names it.
+    """
+    for name, digest in bundle.sha256.items():
+        path = bundle.folder / name
+        if not path.is_file() or sha256_of(path) != digest:
+            raise ConfigError(
+                f"Option model: {name} of bundle {bundle.folder.name} is missing or is not the file that "
+                f"{METADATA} names; fetch the bundle again."
+            )
+
+
+def read_splits(bundle: Bundle) -> dict[str, int]:
+    """Patients of the training (pseudonyms) and the fold that never saw them."""
+    rows = tables.read(bundle.folder / SPLITS, tables.SPLITS).to_pylist()
+    return {row["patient_id"]: row["fold"] for row in rows}
+
+
+def describe_intervals(
+    folds: tuple[Interval, ...], *, half_width_mg_cm3: float | None, n: int, coverage: float
+) -> dict[str, Any]:
+    """The metadata's entry on intervals, as `read` expects it."""
+    return {
+        "coverage": coverage,
+        "half_width_mg_cm3": half_width_mg_cm3,
+        "n": n,
+        "folds": [asdict(interval) for interval in folds],
+    }
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write readable JSON; a value that JSON does not know (NaN) raises ValueError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Move a finished bundle to its place; what lies there is replaced."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made.rename(folder)

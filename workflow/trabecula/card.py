@@ -1,0 +1,133 @@
+"""The model card and the licence note of a bundle, from its metadata."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+SYNTHETIC = """\
+> **Synthetic.** This model was trained on simulated CT of simulated patients, to demonstrate and test the workflow.
+> Its figures say nothing about people. Never use it on patients: train one on scans of your own.
+"""
+
+CARD = """\
+# {model_id}
+
+Estimates bone density from CT around a vertebral body: the probability of reduced density (vBMD below
+{reduced_below_mg_cm3:g} mg/cm³ HA) and the trabecular vBMD itself (mg/cm³ HA). For research; not a medical device.
+
+{warning}
+## Networks
+MONAI 3D DenseNet (`{kind}`), one per task and fold: {n_networks} networks. Input: CT alone, {roi_size}³ voxels of
+{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1. A patient's
+result is the mean over {n_levels} levels ({levels}; in their place {substitutes}).
+
+Trained for {epochs} epochs with AdamW (highest learning rate {learning_rate:g}, batches of {batch_size}, seed {seed}), with
+random placement, calibration, noise and blur. The last epoch's weights are kept; nothing was chosen by the held-out folds.
+`training.parquet` holds the learning curves.
+
+## Patients
+{cohorts}
+
+Folds are by patient, stratified by class; `splits.parquet` says who was in which (pseudonyms). These patients are predicted
+only by the networks that never saw them.
+
+## Cross-validation
+By patient, each predicted by the fold that never saw them, n = {n}{synthetic_note}.
+
+| | AUC (reduced density) | MAE, mg/cm³ | RMSE, mg/cm³ | bias, mg/cm³ | Pearson r |
+|---|---|---|---|---|---|
+{scores}
+
+The HU baseline is a straight line from mean trabecular HU to vBMD, fitted on the same folds.
+90 % interval for a new patient: {interval} (split conformal, from the out-of-fold residuals; patients of other devices or
+hospitals may be covered less).
+
+## Limits
+- Valid for the devices, tube voltages, kernels and contrast phases above; HU depend on all of them.
+- Learned from the levels above; at other levels it extrapolates.
+- Vertebrae with metal, cement or a body cut by the scan's edge are outside its purpose.
+- Weights are safetensors; their SHA-256 are in `configs/metadata.json`. Code digest {code}; {packages}.
+"""
+
+LICENCE_SYNTHETIC = """\
+SPDX-License-Identifier: Apache-2.0
+
+These weights were trained on simulated patients alone. They are licensed under the Apache License, Version 2.0;
+you may obtain a copy of it at http://www.apache.org/licenses/LICENSE-2.0
+"""
+
+LICENCE_SITE = """\
+These weights were trained on patients' data. Their terms of use are for the institution that holds these data to set;
+until it does, no licence is granted. The software that made them is licensed under the Apache License, Version 2.0.
+"""
+
+
+def licence(*, synthetic: bool) -> str:
+    """Text of a bundle's LICENSE file; `synthetic` where simulated patients were in the training."""
+    return LICENCE_SYNTHETIC if synthetic else LICENCE_SITE
+
+
+def model_card(metadata: Mapping[str, Any]) -> str:
+    """Write a model card.
+
+    Parameters
+    ----------
+    metadata : mapping
+        What `configs/metadata.json` says.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    validation, training = metadata["cross_validation"], metadata["training"]
+    low, high = metadata["hu_window"]
+    return CARD.format(
+        model_id=metadata["model_id"],
+        reduced_below_mg_cm3=metadata["reduced_below_mg_cm3"],
+        warning=SYNTHETIC if metadata["synthetic"] else "",
+        kind=training["network"],
+        n_networks=len(metadata["tasks"]) * len(metadata["folds"]),
+        low=low,
+        high=high,
+        n_levels=len(metadata["levels"]),
+        levels=", ".join(metadata["levels"]),
+        substitutes=", ".join(metadata["substitutes"]) or "none",
+        cohorts=cohort_table(metadata["cohorts"]),
+        n=validation["patients"],
+        synthetic_note=" (synthetic)" if metadata["synthetic"] else "",
+        scores="\n".join([score_row("networks", validation["network"]), score_row("HU baseline", validation["hu_baseline"])]),
+        interval=half_width_text(metadata["intervals"]["half_width_mg_cm3"]),
+        packages=", ".join(f"{name} {number}" for name, number in metadata["packages"].items()),
+        **{key: training[key] for key in ("epochs", "learning_rate", "batch_size", "seed")},
+        **{key: metadata[key] for key in ("roi_size", "roi_spacing_mm", "code")},
+    )
+
+
+def cohort_table(cohorts: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown table of the cohorts' summaries."""
+    head = "| cohort | patients | regions | reduced | vBMD, mean ± SD | mean age | women | devices |"
+    rows = [
+        f"| {c['cohort']}{' (synthetic)' if c['synthetic'] else ''} | {c['patients']} | {c['regions']} | {c['reduced']} "
+        f"| {number(c['vbmd_mean_mg_cm3'])} ± {number(c['vbmd_sd_mg_cm3'])} mg/cm³ HA "
+        f"| {number(c['age_mean_years'])} | {c['women']} | {c['devices']} |"
+        for c in cohorts
+    ]
+    return "\n".join([head, "|---" * 8 + "|", *rows])
+
+
+def score_row(name: str, scores: Mapping[str, float | None]) -> str:
+    """One line of the table of scores."""
+    keys = ("auc", "mae_mg_cm3", "rmse_mg_cm3", "bias_mg_cm3", "pearson_r")
+    return " | ".join([f"| {name}", *(number(scores[key]) for key in keys)]) + " |"
+
+
+def half_width_text(half_width_mg_cm3: float | None) -> str:
+    """The interval in words."""
+    if half_width_mg_cm3 is None:
+        return "undefined, too few patients"
+    return f"± {half_width_mg_cm3:.1f} mg/cm³"
+
+
+def number(value: float | None) -> str:
+    """A figure, or a dash where it is undefined."""
+    return "–" if value is None else f"{value:g}"

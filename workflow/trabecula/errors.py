@@ -1,0 +1,95 @@
+"""What can go wrong, and how each case is called.
+
+    Exception
+    └── TrabeculaError
+        ├── ConfigError     stops the run before any job: the user can mend it
+        └── StudyFailure    one series or study drops out with a reason; the rest of the cohort goes on
+
+Everything else is a bug and crashes its job with a traceback in the rule's log.
+"""
+
+# Where something can drop out, in the order of the data's way.
+STAGES = ("index", "convert", "segment", "crop", "measure")
+
+# Every reason why a file, series, study, vertebra, label or patient drops out, in words for a reader of the tables.
+REASONS: dict[str, str] = {
+    # index: files and series
+    "not_dicom": "not a DICOM file",
+    "dicomdir": "table of contents of a DICOM medium, holds no image",
+    "duplicate_file": "repeats an instance that the series holds already",
+    "not_ct": "modality or storage class is not CT",
+    "missing_uid": "a study, series or instance UID is missing",
+    "missing_patient_id": "the patient id is missing, so the study can't be linked",
+    "localizer": "localizer (scout) image",
+    "secondary_capture": "secondary capture, dose page or screen shot",
+    "not_axial": "reformat that is not near axial",
+    "too_few_slices": "too few slices for a volume",
+    "too_short": "covers too little of the body's length",
+    "too_thick": "slices lie too far apart",
+    "head_or_extremity": "examination of the head or an extremity",
+    "not_chosen": "acceptable, but another series of the study scored higher",
+    "no_acceptable_series": "no series of the study was acceptable",
+    "vanished": "the files are no longer in the archive",
+    # convert
+    "unreadable": "a file can't be read",
+    "too_large": "more voxels than a scan can have",
+    "truncated": "pixel data are shorter than the header says",
+    "undecodable": "the compressed pixel data can't be decoded",
+    "lossy": "lossily compressed pixel data: Hounsfield units can't be trusted",
+    "no_rescale": "rescale slope or intercept is missing: no Hounsfield units",
+    "no_geometry": "position, orientation or pixel spacing is missing",
+    "mixed_orientation": "slices of several orientations",
+    "mixed_matrix": "slices of several sizes",
+    "duplicate_position": "several different slices at one position",
+    "missing_slices": "slices are missing inside the volume",
+    "irregular_spacing": "slice positions are irregular",
+    "implausible_hu": "values are not Hounsfield units of a patient",
+    # segment, crop, measure
+    "no_vertebra": "no vertebra was found",
+    "mask_missing": "no label map for this study among the given masks",
+    "mask_mismatch": "the given label map does not fit the scan",
+    "incomplete": "the vertebral body is cut by the edge of the scan",
+    "empty_roi": "nothing is left of the trabecular region after erosion",
+    "too_large": "the vertebral body reaches beyond its cube, so its volume is unknown",
+    "metal": "metal or cement in the vertebral body",
+    # aggregate
+    "no_complete_vertebra": "no complete vertebral body of a usable level",
+    "level_uncertain": "levels are uncertain in this field of view",
+    "no_prediction": "no model prediction for this patient",
+    "no_label": "no QCT label for this patient",
+    "no_scan": "labelled, but no measured scan",
+    "bad_label": "the label's value, unit, level or date can't be used",
+    "in_training": "was in the model's training, so it is no external patient",
+    "superseded": "another study or label of this patient was nearer in time",
+    "label_too_far": "the labels of this patient are further in time from every measured scan than allowed",
+    "other_level": "label of a level that the patient's QCT value does not stand on",
+    "duplicate_label": "the same label stands in the file before",
+    "contradictory_label": "different values for one patient, date and level",
+}
+
+
+class TrabeculaError(Exception):
+    """Base of all exceptions that the package raises on purpose."""
+
+
+class ConfigError(TrabeculaError):
+    """The configuration can't be used; the message says in one sentence what to change."""
+
+
+class StudyFailure(TrabeculaError):
+    """A series or study can't be used.
+
+    Parameters
+    ----------
+    reason : str
+        A key of `REASONS`.
+    detail : str
+        Figures that help to understand the case; never an identity or a path.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        if reason not in REASONS:
+            raise KeyError(f"{reason!r} is not a known reason")
+        super().__init__(f"{reason}: {detail or REASONS[reason]}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,123 @@
+"""How well a score separates patients with reduced density from the others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+from scipy.stats import rankdata
+
+from trabecula.evaluate.estimate import EMPTY, ONE_CLASS, Estimate, Z
+
+DELONG = "DeLong"
+WILSON = "Wilson score"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two areas under the curve on the same patients.
+
+    Attributes
+    ----------
+    first, second : float or None
+        The two areas.
+    difference, low, high : float or None
+        First minus second, with its 95 % interval.
+    p_value : float or None
+        Two-sided.
+    reason : str or None
+        Why any of these is undefined.
+    """
+
+    first: float | None
+    second: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    reason: str | None = None
+
+
+def delong(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Areas under the ROC curves of several scores on the same patients, and their covariance.
+
+    Parameters
+    ----------
+    truth : (n,) boolean array
+        True where density is reduced; at least two patients of each class.
+    scores : (k, n) array
+        Higher means more likely reduced.
+
+    Returns
+    -------
+    (k,) array, (k, k) array
+        Areas, covariance.
+
+    References
+    ----------
+    DeLong et al., Biometrics 1988;44:837 (the estimator); Sun and Xu, IEEE Signal Process Lett
+    2014;21:1389 (by mid-ranks, in O(n log n)).
+    """
+    positive, negative = scores[:, truth], scores[:, ~truth]
+    m, n = positive.shape[1], negative.shape[1]
+    ranks = rankdata(np.hstack([positive, negative]), axis=1)
+    above = (ranks[:, :m] - rankdata(positive, axis=1)) / n
+    below = 1 - (ranks[:, m:] - rankdata(negative, axis=1)) / m
+    covariance = np.atleast_2d(np.cov(above)) / m + np.atleast_2d(np.cov(below)) / n
+    return above.mean(axis=1), covariance
+
+
+def _has_both_classes(truth: NDArray[np.bool_]) -> bool:
+    return 2 <= int(truth.sum()) <= len(truth) - 2
+
+
+def auc(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Estimate:
+    """Area under the ROC curve with DeLong's interval, cut off at 0 and 1.
+
+    Parameters
+    ----------
+    truth : (n,) boolean array
+    score : (n,) array
+        Higher means more likely reduced.
+    """
+    if not _has_both_classes(truth):
+        return Estimate(None, None, None, len(truth), DELONG, ONE_CLASS)
+    (area,), ((variance,),) = delong(truth, score[None])
+    if variance <= 0:
+        return Estimate(float(area), None, None, len(truth), DELONG, "perfect separation has no DeLong variance")
+    half = Z * variance**0.5
+    return Estimate(float(area), max(0.0, float(area - half)), min(1.0, float(area + half)), len(truth), DELONG)
+
+
+def auc_difference(truth: NDArray[np.bool_], first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
+    """Paired DeLong test of two scores on the same patients, (n,) arrays each (see `delong`)."""
+    if not _has_both_classes(truth):
+        return Difference(None, None, None, None, None, None, ONE_CLASS)
+    (a, b), covariance = delong(truth, np.stack([first, second]))
+    difference = float(a - b)
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    if variance <= 1e-15:  # rounding of the three terms
+        return Difference(float(a), float(b), difference, None, None, None, "both rank the patients alike")
+    error = variance**0.5
+    p_value = float(2 * ndtr(-abs(difference) / error))
+    return Difference(float(a), float(b), difference, difference - Z * error, difference + Z * error, p_value)
+
+
+def wilson(successes: int, n: int) -> Estimate:
+    """A proportion with Wilson's score interval (J Am Stat Assoc 1927;22:209)."""
+    if n == 0:
+        return Estimate(None, None, None, 0, WILSON, EMPTY)
+    p, z2 = successes / n, Z * Z
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z / (1 + z2 / n) * (p * (1 - p) / n + z2 / (4 * n * n)) ** 0.5
+    return Estimate(p, max(0.0, centre - half), min(1.0, centre + half), n, WILSON)
+
+
+def proportions(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> dict[str, Estimate]:
+    """Recall, precision, specificity and accuracy of decisions, (n,) boolean arrays; True is reduced."""
+    return {
+        "recall": wilson(int((truth & decided).sum()), int(truth.sum())),
+        "precision": wilson(int((truth & decided).sum()), int(decided.sum())),
+        "specificity": wilson(int((~truth & ~decided).sum()), int((~truth).sum())),
+        "accuracy": wilson(int((truth == decided).sum()), len(truth)),
+    }

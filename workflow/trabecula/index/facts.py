@@ -1,0 +1,49 @@
+"""What may be said of a patient and a scan in public: ages and days in place of dates, no free text."""
+
+from datetime import date, datetime
+
+from trabecula.index.stacks import Header
+
+# Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
+OLDEST_YEARS = 90.0
+_YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+
+
+def date_of(text: str | None) -> date | None:
+    """A DICOM date (YYYYMMDD, or the older YYYY.MM.DD); None where it is absent or no date."""
+    try:
+        return datetime.strptime((text or "").replace(".", ""), "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def age_years(header: Header) -> float | None:
+    """Age at the study in years, at most 90; None where unknown.
+
+    The age that the scanner wrote counts before the one from the dates. Zero counts as unknown: anonymising tools
+    write it, and a study of a newborn holds no adult bone.
+    """
+    years = _stated_years(header.age)
+    born, studied = date_of(header.birth_date), date_of(header.study_date)
+    if not years and born and studied:
+        years = round((studied - born).days / 365.25, 1)
+    return min(years, OLDEST_YEARS) if years and years > 0 else None
+
+
+def _stated_years(age: str | None) -> float | None:
+    """Years of a DICOM age string such as 045Y or 018M."""
+    digits, unit = (age or "")[:-1], (age or "")[-1:].upper()
+    if not digits.strip().isdigit() or unit not in _YEARS_PER_UNIT:
+        return None
+    return round(int(digits) * _YEARS_PER_UNIT[unit], 1)
+
+
+def sex(header: Header) -> str | None:
+    """F, M or O; None where unknown."""
+    return header.sex.upper() if header.sex and header.sex.upper() in ("F", "M", "O") else None
+
+
+def device_key(header: Header) -> str:
+    """Maker, model, kVp and kernel, joined by bars; a question mark where one is unknown."""
+    kvp = None if header.kvp is None else f"{header.kvp:g}"
+    return "|".join(part or "?" for part in (header.manufacturer, header.model, kvp, header.kernel))

@@ -1,0 +1,121 @@
+"""Apply a model bundle to vertebrae: one value per vertebra, task and fold."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.networks.nets.densenet import DenseNet
+
+from trabecula import bundle, network
+from trabecula.bundle import Bundle
+from trabecula.cubes import VertebraCrop
+from trabecula.levels import ORDER
+
+# Near L1 and L2, for which networks are trained; further up ribs and aorta look different.
+LEVELS = frozenset(ORDER[ORDER.index("T11") : ORDER.index("S1")])
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle with its networks in memory.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        What the bundle says of itself.
+    networks : mapping
+        Network by task and fold, in evaluation mode, on its device.
+    fold_of : mapping
+        Patients of the training (pseudonyms), and the fold that never saw them.
+    """
+
+    bundle: Bundle
+    networks: Mapping[tuple[str, int], DenseNet]
+    fold_of: Mapping[str, int]
+
+
+def load_model(folder: Path | str, *, device: str) -> Model:
+    """Load a bundle's networks.
+
+    Parameters
+    ----------
+    folder : Path or str
+        The bundle.
+    device : {"auto", "cpu", "cuda"}
+        Where the networks run.
+
+    Raises
+    ------
+    ConfigError
+        If it is no bundle of this workflow, or a weight file is not the one that its metadata name.
+    """
+    found = bundle.read(folder)
+    bundle.check_weights(found)
+    where = network.pick_device(device)
+    networks = {
+        (task, fold): network.load(found.network, found.folder / bundle.weight_file(task, fold), where)
+        for task in found.tasks
+        for fold in found.folds
+    }
+    return Model(found, networks, bundle.read_splits(found))
+
+
+def infer_shard(
+    cubes: Iterable[VertebraCrop], model: Model, *, spacing_mm: float, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """Predict every complete vertebra from T11 to the last lumbar one.
+
+    A patient of the model's training is predicted only by the networks that never saw them.
+
+    Parameters
+    ----------
+    cubes : iterable of VertebraCrop
+        Vertebrae; one batch of them is held at a time.
+    model : Model
+        See `load_model`.
+    spacing_mm : float
+        Distance between the cubes' voxels.
+    batch_size : int
+        Vertebrae per step.
+
+    Yields
+    ------
+    dict
+        Rows of the table `tables.INFER`: by vertebra, in the order given, then task and fold.
+    """
+    wanted = (crop for crop in cubes if crop.complete and crop.level in LEVELS)
+    while batch := list(islice(wanted, batch_size)):
+        yield from _infer_batch(batch, model, spacing_mm=spacing_mm)
+
+
+def _infer_batch(batch: Sequence[VertebraCrop], model: Model, *, spacing_mm: float) -> Iterator[dict[str, Any]]:
+    roi = model.bundle.roi
+    rois = np.stack([network.cut_roi(crop.ct, spacing_mm=spacing_mm, roi=roi) for crop in batch])
+    own = [model.fold_of.get(crop.patient_id) for crop in batch]
+    values: dict[tuple[int, str, int], float] = {}
+    for (task, fold), net in model.networks.items():
+        index = np.array([i for i in range(len(batch)) if own[i] in (None, fold)], dtype=np.int64)
+        predicted = network.predict(net, rois, index, task=task, roi=roi, batch_size=len(batch))
+        values |= {(int(i), task, fold): float(value) for i, value in zip(index, predicted, strict=True)}
+    for i, task, fold in sorted(values):
+        yield _row(batch[i], model, task, fold, values[i, task, fold])
+
+
+def _row(crop: VertebraCrop, model: Model, task: str, fold: int, value: float) -> dict[str, Any]:
+    if not math.isfinite(value):
+        raise FloatingPointError(f"fold {fold} of the {task} network gives {value}")
+    return {
+        "cohort": crop.cohort,
+        "patient_id": crop.patient_id,
+        "study_id": crop.study_id,
+        "level": crop.level,
+        "model_id": model.bundle.model_id,
+        "task": task,
+        "fold": fold,
+        "value": value,
+        "in_training": crop.patient_id in model.fold_of,
+    }

@@ -1,0 +1,32 @@
+"""Turn templates into pages; what is put into them is escaped."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill in a template of this folder."""
+    return _environment.get_template(template).render(**content)
+
+
+def inline(svg: str, *, prefix: str) -> Markup:
+    """An SVG of our own making, for the inside of a page: no XML header, ids made unique by a prefix."""
+    body = svg[svg.index("<svg") :]
+    for before in ('id="', "url(#", 'href="#'):
+        body = body.replace(before, f"{before}{prefix}-")
+    return Markup(body)

@@ -1,0 +1,84 @@
+"""Figures and codes as people read them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trabecula.errors import REASONS
+
+MISSING = "–"
+MG_CM3 = "mg/cm³ HA"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure of the table metrics is shown: its heading, decimals, and whether it carries a unit."""
+
+    heading: str
+    digits: int
+    unit: str = ""
+
+
+METRICS: dict[str, Metric] = {
+    "auc": Metric("AUC", 3),
+    "f1": Metric("F1", 2),
+    "recall": Metric("Recall (sensitivity)", 2),
+    "precision": Metric("Precision (PPV)", 2),
+    "specificity": Metric("Specificity", 2),
+    "accuracy": Metric("Accuracy", 2),
+    "mae": Metric("MAE", 1, MG_CM3),
+    "rmse": Metric("RMSE", 1, MG_CM3),
+    "bias": Metric("Bias", 1, MG_CM3),
+    "limit_low": Metric("Lower limit of agreement", 1, MG_CM3),
+    "limit_high": Metric("Upper limit of agreement", 1, MG_CM3),
+    "pearson_r": Metric("Pearson r", 3),
+}
+CLASSIFICATION = ("auc", "f1", "recall", "precision", "specificity", "accuracy")
+REGRESSION = ("mae", "rmse", "bias", "pearson_r")
+
+PREDICTOR = {"network": "Network", "hu_baseline": "HU alone"}
+SET = {
+    "cross-validated": "Cross-validated",
+    "external": "External",
+    "development, not in training": "Development, not in training",
+}
+SET_MEANS = {
+    "cross-validated": "patients of the training, each predicted only by networks that never saw them",
+    "external": "patients of cohorts that had no part in the training",
+    "development, not in training": "patients of development cohorts that this model was not trained on",
+}
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with a proper minus sign; a dash where it is undefined."""
+    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(low: float | None, high: float | None, digits: int) -> str:
+    """An interval in brackets, "to" where an end is negative; empty where it is undefined."""
+    if low is None or high is None:
+        return ""
+    link = " to " if low < 0 else "–"
+    return f"({number(low, digits)}{link}{number(high, digits)})"
+
+
+def estimate(row: Mapping[str, Any]) -> str:
+    """A row of the table metrics, such as ``0.93 (0.88–0.97)``."""
+    digits = METRICS[row["metric"]].digits
+    return f"{number(row['value'], digits)} {interval(row['low'], row['high'], digits)}".strip()
+
+
+def p_value(p: float | None) -> str:
+    """A p-value to two significant digits."""
+    return MISSING if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def counted(n: int, thing: str) -> str:
+    """A number and its noun, such as ``1 patient`` or ``3 studies``."""
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") else thing if thing.endswith("s") else f"{thing}s"
+    return f"{n:,} {thing if n == 1 else plural}"
+
+
+def reason(code: str) -> str:
+    """A reason code in words; a code without words stands for itself."""
+    return REASONS.get(code, code)

@@ -1,0 +1,459 @@
+"""Schemas of every table, and how tables are cast, checked, written and read.
+
+This module owns the columns' names, types, units and meanings. The data dictionary, the
+casts and the checks come from it. NULL means that a value is undefined or unknown; where
+that is a finding, a reason stands beside it.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA_VERSION = 1
+
+TEXT, BOOL = pa.string(), pa.bool_()
+INT, FLOAT = pa.int32(), pa.float64()
+TEXTS = pa.list_(pa.string())
+
+
+def column(name: str, kind: pa.DataType, description: str, *, unit: str = "", required: bool = False) -> pa.Field:
+    """One column: name, type, meaning and unit; a required column may not hold NULL."""
+    return pa.field(name, kind, nullable=not required, metadata={"description": description, "unit": unit})
+
+
+def schema(*columns: pa.Field, name: str) -> pa.Schema:
+    """A table's schema, carrying the table's name and the schema version."""
+    return pa.schema(list(columns), metadata={"table": name, "schema_version": str(SCHEMA_VERSION)})
+
+
+COHORT = column("cohort", TEXT, "Name of the cohort in cohorts.tsv", required=True)
+PATIENT = column("patient_id", TEXT, "Keyed pseudonym of the patient", required=True)
+STUDY = column("study_id", TEXT, "Keyed pseudonym of the study", required=True)
+SERIES_ID = column("series_id", TEXT, "Keyed pseudonym of the series")
+LEVEL = column("level", TEXT, "Vertebral level: C1..C7, T1..T13, L1..L6", required=True)
+STATUS = column("status", TEXT, "ok, or failed with a reason", required=True)
+REASON = column("reason", TEXT, "Reason code when failed (see the list of reasons), else NULL")
+DETAIL = column("detail", TEXT, "Figures that explain the reason; never an identity")
+KEYS = (COHORT, PATIENT, STUDY)
+
+_ACQUISITION = (
+    column("kvp", FLOAT, "Peak tube voltage (0018,0060)", unit="kV"),
+    column("kernel", TEXT, "Reconstruction kernel (0018,1210)"),
+    column("manufacturer", TEXT, "Maker of the scanner (0008,0070)"),
+    column("model", TEXT, "Model of the scanner (0008,1090)"),
+    column("image_type", TEXT, "Image type (0008,0008), joined by backslashes"),
+    column("thickness_mm", FLOAT, "Slice thickness (0018,0050)", unit="mm"),
+)
+
+# --- public tables -----------------------------------------------------------------------------
+
+SERIES = schema(
+    COHORT,
+    PATIENT,
+    STUDY,
+    column("series_id", TEXT, "Keyed pseudonym of the series", required=True),
+    column("stack", INT, "Sub-stack within the series: orientation, matrix, kernel and acquisition", required=True),
+    column("accepted", BOOL, "This is the series that the study is measured on", required=True),
+    column("reason", TEXT, "Why the series was not chosen; NULL when accepted"),
+    column("score", FLOAT, "Score among the acceptable series of a study, higher is better"),
+    column("n_slices", INT, "Slices in the stack", required=True),
+    column("spacing_mm", FLOAT, "Median distance between slices, from their positions", unit="mm"),
+    column("extent_mm", FLOAT, "Distance from the first to the last slice", unit="mm"),
+    *_ACQUISITION,
+    column("modality", TEXT, "Modality (0008,0060)"),
+    name="series",
+)
+
+STUDIES = schema(
+    *KEYS,
+    SERIES_ID,
+    column("shard", TEXT, "Shard that the study belongs to for ever; NULL when no series was acceptable"),
+    column("age_years", FLOAT, "Age at the study", unit="years"),
+    column("sex", TEXT, "F, M or O (0010,0040)"),
+    column("days_from_first_study", INT, "Days since the patient's first study", unit="days"),
+    column("device_key", TEXT, "Maker, model, kVp, kernel; calibrations are fitted per key"),
+    *_ACQUISITION,
+    column("spacing_mm", FLOAT, "Median distance between slices, from their positions", unit="mm"),
+    column("status", TEXT, "measured, failed or rejected", required=True),
+    column("stage", TEXT, "Stage in which the study dropped out; NULL when measured"),
+    REASON,
+    name="studies",
+)
+
+_VERTEBRA = (
+    *KEYS,
+    LEVEL,
+    column("level_confidence", FLOAT, "Confidence in the level's name, 0 to 1"),
+    column("level_uncertain", BOOL, "The level's name may be off by one", required=True),
+    column("complete", BOOL, "The vertebral body lies wholly within the scan", required=True),
+    column("centroid_x_mm", FLOAT, "Centre of the vertebral body, to the patient's right is positive", unit="mm"),
+    column("centroid_y_mm", FLOAT, "Centre of the vertebral body, to the front is positive", unit="mm"),
+    column("centroid_z_mm", FLOAT, "Centre of the vertebral body, to the head is positive", unit="mm"),
+)
+
+_MEASUREMENT = (
+    column("trabecular_hu_mean", FLOAT, "Mean over the trabecular region", unit="HU"),
+    column("trabecular_hu_median", FLOAT, "Median over the trabecular region", unit="HU"),
+    column("trabecular_hu_sd", FLOAT, "Standard deviation over the trabecular region", unit="HU"),
+    column("trabecular_volume_mm3", FLOAT, "Volume of the trabecular region", unit="mm3"),
+    column("body_volume_mm3", FLOAT, "Volume of the vertebral body", unit="mm3"),
+    column("height_anterior_mm", FLOAT, "Height of the body, front third", unit="mm"),
+    column("height_middle_mm", FLOAT, "Height of the body, middle third", unit="mm"),
+    column("height_posterior_mm", FLOAT, "Height of the body, back third", unit="mm"),
+    column("flags", TEXTS, "Findings that limit the measurement, reason codes", required=True),
+)
+
+VERTEBRAE = schema(
+    *_VERTEBRA, *_MEASUREMENT, column("segmenter", TEXT, "Backend and version that outlined it"), name="vertebrae"
+)
+
+PREDICTIONS = schema(
+    *KEYS,
+    LEVEL,
+    column("model_id", TEXT, "Model bundle: name and first digits of the weights' SHA-256", required=True),
+    column("task", TEXT, "classification: probability of reduced density; regression: vBMD in mg/cm3", required=True),
+    column("fold", INT, "Fold whose network predicted", required=True),
+    column("value", FLOAT, "Prediction: probability, or mg/cm3", required=True),
+    column("in_training", BOOL, "The patient was in the model's training; the fold here never saw them", required=True),
+    name="predictions",
+)
+
+PATIENTS = schema(
+    COHORT,
+    PATIENT,
+    column("study_id", TEXT, "Study that the result stands on; NULL when none was measured"),
+    column("model_id", TEXT, "Model bundle: name and first digits of the weights' SHA-256"),
+    column("role", TEXT, "development, external or screening", required=True),
+    column("in_training", BOOL, "The patient was in the model's training: predictions are cross-validated"),
+    column("age_years", FLOAT, "Age at the study", unit="years"),
+    column("sex", TEXT, "F, M or O"),
+    column("device_key", TEXT, "Maker, model, kVp, kernel"),
+    column("vbmd_mg_cm3", FLOAT, "Trabecular vBMD by the network, mean over levels", unit="mg/cm3 HA"),
+    column("vbmd_low", FLOAT, "Lower end of the 90 % interval", unit="mg/cm3 HA"),
+    column("vbmd_high", FLOAT, "Upper end of the 90 % interval", unit="mg/cm3 HA"),
+    column("probability_reduced", FLOAT, "Probability of reduced density by the network"),
+    column("grade", TEXT, "normal, low or osteoporosis by the network's vBMD"),
+    column("decision", TEXT, "normal or reduced by the network's probability; NULL when undecided"),
+    column("decision_reason", TEXT, "Why there is no decision; NULL when there is one"),
+    column("levels_used", TEXTS, "Levels that the result stands on", required=True),
+    column("level_uncertain", BOOL, "One of the levels used may be off by one"),
+    column("trabecular_hu", FLOAT, "Mean trabecular HU over the levels used", unit="HU"),
+    column("hu_baseline_vbmd_mg_cm3", FLOAT, "vBMD by the linear HU baseline, same folds", unit="mg/cm3 HA"),
+    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT, where labelled", unit="mg/cm3 HA"),
+    column("qct_reduced", BOOL, "QCT vBMD lies below the cut of reduced density"),
+    column("days_from_scan", INT, "Days from the scan to the QCT measurement", unit="days"),
+    column("synthetic", BOOL, "The patient is simulated", required=True),
+    name="patients",
+)
+
+LABELS = schema(
+    COHORT,
+    PATIENT,
+    column("level", TEXT, "Level or levels that the value is the mean of, such as L1 or L1-L2"),
+    column("vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT, converted to HA", unit="mg/cm3 HA"),
+    column("days_from_first_study", INT, "Days from the patient's first study to the label", unit="days"),
+    column("days_from_scan", INT, "Days from the measured scan to the label", unit="days"),
+    column("unit_given", TEXT, "Unit in the hospital's file"),
+    column("status", TEXT, "used or unused", required=True),
+    REASON,
+    name="labels",
+)
+
+FAILURES = schema(
+    COHORT,
+    column("patient_id", TEXT, "Keyed pseudonym of the patient; NULL when unknown"),
+    column("study_id", TEXT, "Keyed pseudonym of the study; NULL when unknown"),
+    SERIES_ID,
+    column("stage", TEXT, "Stage in which it dropped out", required=True),
+    column("reason", TEXT, "Reason code", required=True),
+    DETAIL,
+    column("n_files", INT, "Files that this row stands for, when it stands for files"),
+    name="failures",
+)
+
+RUNS = schema(
+    column("run_id", TEXT, "Digest of configuration, code and model", required=True),
+    column("started", pa.timestamp("s", tz="UTC"), "When aggregation started", required=True),
+    column("finished", pa.timestamp("s", tz="UTC"), "When aggregation finished", required=True),
+    column("version", TEXT, "Version of Trabecula", required=True),
+    column("commit", TEXT, "Commit of the checkout; NULL outside a repository"),
+    column("config_hash", TEXT, "SHA-256 of the resolved configuration", required=True),
+    column("code", TEXT, "Digest of each stage's code, JSON", required=True),
+    column("model_id", TEXT, "Model bundle used", required=True),
+    column("packages", TEXT, "Versions of the packages, JSON", required=True),
+    name="runs",
+)
+
+PUBLIC: dict[str, pa.Schema] = {
+    "series": SERIES,
+    "studies": STUDIES,
+    "vertebrae": VERTEBRAE,
+    "predictions": PREDICTIONS,
+    "patients": PATIENTS,
+    "labels": LABELS,
+    "failures": FAILURES,
+    "runs": RUNS,
+}
+
+MEANINGS: dict[str, str] = {
+    "series": "Every series found in the archive (every stack of slices in it), chosen or with the reason why not",
+    "studies": "Every study, and what became of it",
+    "vertebrae": "Every vertebra cut out of a scan, and what was measured in it",
+    "predictions": "Every prediction: one row per vertebra, task and fold",
+    "patients": "The result: one row per patient",
+    "labels": "Every line of the hospital's QCT labels, and whether it was used",
+    "failures": "All that dropped out: files (n_files given), series (series_id given), studies (neither given)",
+    "runs": "Which configuration, code and model made the tables, and when",
+}
+
+# --- tables between stages, one file per shard ---------------------------------------------------
+
+CONVERT = schema(
+    *KEYS,
+    column("series_id", TEXT, "Keyed pseudonym of the series", required=True),
+    STATUS,
+    REASON,
+    DETAIL,
+    column("shape", pa.list_(INT), "Voxels along each axis of the NIfTI"),
+    column("spacing_mm", pa.list_(FLOAT), "Distance between voxels along each axis", unit="mm"),
+    column("resampled", BOOL, "Tilt or uneven spacing was mended by resampling"),
+    column("hu_p01", FLOAT, "1st percentile of the voxels", unit="HU"),
+    column("hu_p99", FLOAT, "99th percentile of the voxels", unit="HU"),
+    name="convert",
+)
+
+SEGMENT = schema(
+    *KEYS,
+    STATUS,
+    REASON,
+    DETAIL,
+    column("segmenter", TEXT, "Backend and version that outlined the vertebrae", required=True),
+    column("level", TEXT, "One row per level found; NULL in the one row of a failed study"),
+    column("level_confidence", FLOAT, "Confidence in the level's name, 0 to 1"),
+    column("level_uncertain", BOOL, "The level's name may be off by one"),
+    name="segment",
+)
+
+CROP = schema(
+    *KEYS,
+    STATUS,
+    REASON,
+    DETAIL,
+    column("n_vertebrae", INT, "Vertebrae cut out", required=True),
+    column("noise_hu", FLOAT, "Standard deviation between neighbouring voxels in soft tissue", unit="HU"),
+    column("muscle_hu", FLOAT, "Median of the paravertebral soft tissue", unit="HU"),
+    column("fat_hu", FLOAT, "Median of the subcutaneous fat", unit="HU"),
+    column("picture", pa.binary(), "Sagittal and coronal overlay, WebP"),
+    name="crop",
+)
+
+MEASURE = schema(*KEYS, LEVEL, *_MEASUREMENT, name="measure")
+
+INFER = PREDICTIONS.with_metadata({"table": "infer", "schema_version": str(SCHEMA_VERSION)})
+
+
+SPLITS = schema(
+    PATIENT,
+    column("fold", INT, "Fold that was held out with this patient", required=True),
+    name="splits",
+)
+
+TRAINING = schema(
+    column("task", TEXT, "classification or regression", required=True),
+    column("fold", INT, "Fold that was held out", required=True),
+    column("epoch", INT, "Passes over the training part so far", required=True),
+    column("learning_rate", FLOAT, "Learning rate at the end of the epoch", required=True),
+    column("training_loss", FLOAT, "Mean loss over the training part, augmented", required=True),
+    column("validation_loss", FLOAT, "Mean loss over the held-out fold", required=True),
+    name="training",
+)
+
+
+def crop_schema(size: int, spacing_mm: float) -> pa.Schema:
+    """Schema of the vertebrae that `crop` writes (Arrow IPC): CT and labels as fixed-shape tensors.
+
+    Axes are patient-aligned RAS+ (right, front, head); the cube's centre is the body's centroid.
+    """
+    cube = [size, size, size]
+    return pa.schema(
+        [
+            *_VERTEBRA,
+            column("segmenter", TEXT, "Backend and version that outlined it"),
+            column("ct", pa.fixed_shape_tensor(pa.int16(), cube), "CT around the body", unit="HU", required=True),
+            column("label", pa.fixed_shape_tensor(pa.uint8(), cube), "Canonical label codes", required=True),
+        ],
+        metadata={"table": "vertebra_crops", "schema_version": str(SCHEMA_VERSION), "spacing_mm": str(spacing_mm)},
+    )
+
+
+# --- what evaluate writes ------------------------------------------------------------------------
+
+SET = column("set", TEXT, "cross-validated; external; or development, not in training", required=True)
+ROLE = column("role", TEXT, "Role of the cohorts that the set comes from", required=True)
+PREDICTOR = column("predictor", TEXT, "network or hu_baseline", required=True)
+TASK = column("task", TEXT, "classification (reduced or not) or regression (vBMD)", required=True)
+
+METRICS = schema(
+    SET,
+    ROLE,
+    PREDICTOR,
+    TASK,
+    column("metric", TEXT, "Name of the figure", required=True),
+    column("value", FLOAT, "The figure in the row's unit; NULL when undefined", unit="see unit"),
+    column("low", FLOAT, "Lower end of the 95 % interval; NULL when undefined", unit="see unit"),
+    column("high", FLOAT, "Upper end of the 95 % interval; NULL when undefined", unit="see unit"),
+    column("n", INT, "Patients that the figure stands on: the denominator of a proportion", required=True),
+    column("unit", TEXT, "Unit of value, low and high; NULL for pure numbers"),
+    column("method", TEXT, "How the interval was made", required=True),
+    column("reason", TEXT, "Why value or interval is undefined, in words; NULL when both are defined"),
+    name="metrics",
+)
+
+ROC = schema(
+    SET,
+    ROLE,
+    PREDICTOR,
+    column("threshold", FLOAT, "Score from which a patient counts as reduced; NULL for the first point, (0, 0)"),
+    column("false_positive_rate", FLOAT, "1 - specificity at this threshold", required=True),
+    column("true_positive_rate", FLOAT, "Recall at this threshold", required=True),
+    name="roc",
+)
+
+AGREEMENT = schema(
+    SET,
+    ROLE,
+    COHORT,
+    PATIENT,
+    PREDICTOR,
+    column("vbmd_mg_cm3", FLOAT, "vBMD by the predictor", unit="mg/cm3 HA", required=True),
+    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
+    name="agreement",
+)
+
+COMPARISON = schema(
+    SET,
+    ROLE,
+    column("metric", TEXT, "auc or mae", required=True),
+    column("network", FLOAT, "The network's figure", unit="see unit"),
+    column("hu_baseline", FLOAT, "The HU baseline's figure on the same patients", unit="see unit"),
+    column("difference", FLOAT, "network - hu_baseline", unit="see unit"),
+    column("low", FLOAT, "Lower end of the difference's 95 % interval", unit="see unit"),
+    column("high", FLOAT, "Upper end of the difference's 95 % interval", unit="see unit"),
+    column("p_value", FLOAT, "Two-sided p-value of the difference; NULL where the method gives none"),
+    column("n", INT, "Patients with both predictions and a label", required=True),
+    column("unit", TEXT, "Unit of the figures; NULL for pure numbers"),
+    column("method", TEXT, "How the difference was tested", required=True),
+    column("sentence", TEXT, "The outcome in one plain sentence", required=True),
+    column("reason", TEXT, "Why the difference or its interval is undefined, in words"),
+    name="comparison",
+)
+
+FLOW = schema(
+    COHORT,
+    column("position", INT, "Order of the steps", required=True),
+    column("unit", TEXT, "What is counted: series, studies or patients", required=True),
+    column("step", TEXT, "found, chosen, converted, segmented, measured or labelled", required=True),
+    column("reason", TEXT, "NULL: those that reached the step; else why others fell out on the way to it"),
+    column("n", INT, "Number of series, studies or patients", required=True),
+    name="flow",
+)
+
+LEFT_OUT = schema(
+    SET,
+    ROLE,
+    PREDICTOR,
+    TASK,
+    column("reason", TEXT, "Reason code", required=True),
+    column("n", INT, "Patients of the set that the predictor's figures leave out", required=True),
+    name="left_out",
+)
+
+STATISTICS: dict[str, pa.Schema] = {
+    "metrics": METRICS,
+    "roc": ROC,
+    "agreement": AGREEMENT,
+    "comparison": COMPARISON,
+    "flow": FLOW,
+    "left_out": LEFT_OUT,
+}
+
+# --- cast, write, read -----------------------------------------------------------------------------
+
+
+def cast(rows: pa.Table | Iterable[Mapping[str, Any]], to: pa.Schema) -> pa.Table:
+    """Bring rows to a schema exactly: same columns, same order, same types.
+
+    Raises
+    ------
+    ValueError
+        If columns are missing or unknown, or a required column holds NULL.
+    pyarrow.ArrowInvalid
+        If a value does not fit its column's type.
+    """
+    if isinstance(rows, pa.Table):
+        table, given = rows, set(rows.column_names)
+    else:
+        listed = list(rows)
+        given = set().union(*listed) if listed else set(to.names)
+        table = pa.Table.from_pylist(listed, schema=pa.schema([field.with_nullable(True) for field in to]))
+    name = (to.metadata or {}).get(b"table", b"?").decode()
+    if given != set(to.names):
+        raise ValueError(f"table {name}: columns differ from the schema: {sorted(given ^ set(to.names))}")
+    for field in to:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"table {name}: column {field.name} holds NULL")
+    return table.select(to.names).cast(to)
+
+
+def beside(path: Path) -> Path:
+    """Temporary name next to a file, made its own by the process; rename it when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def write(rows: pa.Table | Iterable[Mapping[str, Any]], to: pa.Schema, path: Path | str) -> None:
+    """Cast rows to a schema and write them as Parquet (zstd), beside first, then renamed."""
+    path = Path(path)
+    part = beside(path)
+    pq.write_table(cast(rows, to), part, compression="zstd")
+    part.replace(path)
+
+
+def read_columns(path: Path | str, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file's own columns, all or some, whatever its folder's name says."""
+    with pq.ParquetFile(path) as file:
+        return file.read(columns)
+
+
+def in_partition(of: pa.Schema) -> pa.Schema:
+    """Schema of a file in a folder ``cohort=<name>``: the folder holds the cohort, as Hive does it.
+
+    With the column in both places, pandas and pyarrow's datasets can't both read the folder: they give
+    the folder's part different types, and refuse the one that differs from the file's.
+    """
+    return pa.schema([field for field in of if field.name != "cohort"], metadata=of.metadata)
+
+
+def read(path: Path | str, of: pa.Schema) -> pa.Table:
+    """Read a Parquet file of one of these schemas; the cohort may stand in the folder's name.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another schema.
+    """
+    path = Path(path)
+    table = read_columns(path)
+    if "cohort" in of.names and "cohort" not in table.column_names and path.parent.name.startswith("cohort="):
+        cohort = path.parent.name.removeprefix("cohort=")
+        table = table.append_column("cohort", pa.array([cohort] * len(table), TEXT))
+    return cast(table, of)
+
+
+def read_many(paths: Iterable[Path | str], of: pa.Schema) -> pa.Table:
+    """Read Parquet files of one schema into one table, in the order given."""
+    return pa.concat_tables([of.empty_table(), *(read(path, of) for path in paths)])
