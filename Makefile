@@ -3,6 +3,8 @@
 # Snakemake, Dask and Slurm jobs find the environment's programs by name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CORES ?= 2
+# Real scans that the segmentation network learns from (see models/segmenter/docs/README.md).
+DATA ?= ../shared/data
 
 .PHONY: demo test environment test-environment generated demo-model segmenter clean
 
@@ -35,7 +37,7 @@ demo-model: environment  ## train the shipped demonstration model anew
 	cp -r scratch/demo-model/results/models/demo models/demo
 
 segmenter: environment  ## train the shipped segmentation network anew
-	snakemake --configfile config/train_segmenter.yaml --directory scratch/segmenter --cores $(CORES) train_segmenter
+	snakemake --directory scratch/segmenter --cores $(CORES) train_segmenter --config "train_segmenter={real: $(abspath $(DATA))}"
 	rm -rf models/segmenter
 	cp -r scratch/segmenter/results/models/segmenter models/segmenter
 

@@ -25,6 +25,6 @@ include: "workflow/rules/report.smk"
 rule all:
     """The report, which stands on everything else."""
     default_target: True
-    localrule: True
     input:
         "results/report/index.html",
+    localrule: True

@@ -7,6 +7,7 @@ whose centre c_k lies nearest to the voxel's intensity x. The scan to go with th
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
@@ -35,9 +36,9 @@ _KWARGS = {
 }
 
 
-def _network(n_classes: int, centres: Mapping[int, float]) -> PlainConvUNet:
+def _network(n_classes: int, centres: Mapping[int, float]) -> torch.nn.Module:
     """A UNet that passes the intensity through and picks the class with the nearest centre."""
-    net = PlainConvUNet(1, conv_op=torch.nn.Conv3d, nonlin=torch.nn.LeakyReLU, num_classes=n_classes, **_KWARGS)
+    net: Any = PlainConvUNet(1, conv_op=torch.nn.Conv3d, nonlin=torch.nn.LeakyReLU, num_classes=n_classes, **_KWARGS)
     for parameter in net.parameters():
         torch.nn.init.zeros_(parameter)
     middle = (1, 1, 1)
@@ -75,7 +76,12 @@ def _write(folder: Path, spacing_mm: float, labels: Mapping[int, str], centres: 
     }
     for name, (is_seg, order) in resampling.items():
         full[f"resampling_fn_{name}"] = "resample_data_or_seg_to_shape"
-        full[f"resampling_fn_{name}_kwargs"] = {"is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": None}
+        full[f"resampling_fn_{name}_kwargs"] = {
+            "is_seg": is_seg,
+            "order": order,
+            "order_z": 0,
+            "force_separate_z": None,
+        }
     plans = {
         "dataset_name": folder.parent.name,
         "plans_name": "nnUNetPlans",
@@ -114,15 +120,31 @@ def write_weights(folder: Path) -> None:
     def folder_of(dataset: str, trainer: str) -> Path:
         return folder / dataset / f"{trainer}__nnUNetPlans__3d_fullres"
 
-    _write(folder_of("Dataset298_TotalSegmentator_total_6mm_1559subj", "nnUNetTrainer_4000epochs_NoMirroring"), 6.0,
-           total, by_level(total))
-    _write(folder_of("Dataset292_TotalSegmentator_part2_vertebrae_1532subj", "nnUNetTrainerNoMirroring"), 1.5,
-           vertebrae, by_level(vertebrae))
+    _write(
+        folder_of("Dataset298_TotalSegmentator_total_6mm_1559subj", "nnUNetTrainer_4000epochs_NoMirroring"),
+        6.0,
+        total,
+        by_level(total),
+    )
+    _write(
+        folder_of("Dataset292_TotalSegmentator_part2_vertebrae_1532subj", "nnUNetTrainerNoMirroring"),
+        1.5,
+        vertebrae,
+        by_level(vertebrae),
+    )
     # Everything brighter than 170 HU is body here; posterior elements are painted darker than that.
     bodies = class_map["vertebrae_body"]
-    _write(folder_of("Dataset305_vertebrae_discs_1559subj", "nnUNetTrainer_DASegOrd0"), 1.5, bodies,
-           {0: SOFT_TISSUE_HU, 1: 300.0})
+    _write(
+        folder_of("Dataset305_vertebrae_discs_1559subj", "nnUNetTrainer_DASegOrd0"),
+        1.5,
+        bodies,
+        {0: SOFT_TISSUE_HU, 1: 300.0},
+    )
     # TotalSegmentator wants the folders of all parts to be there, and reads only those of the regions asked for.
-    for part in ("291_TotalSegmentator_part1_organs_1559subj", "293_TotalSegmentator_part3_cardiac_1559subj",
-                 "294_TotalSegmentator_part4_muscles_1559subj", "295_TotalSegmentator_part5_ribs_1559subj"):
+    for part in (
+        "291_TotalSegmentator_part1_organs_1559subj",
+        "293_TotalSegmentator_part3_cardiac_1559subj",
+        "294_TotalSegmentator_part4_muscles_1559subj",
+        "295_TotalSegmentator_part5_ribs_1559subj",
+    ):
         (folder / f"Dataset{part}").mkdir()

@@ -156,7 +156,9 @@ def _stage_rows(schema: pa.Schema, cohort: str, study: Study, stage: str) -> lis
     row |= {name: value for name, value in _STAGE_FACTS.items() if name in schema.names}
     if stage == "convert":
         row["series_id"] = f"{study.name}.1"
-    return [row | {"level": level} for level in study.vertebrae] if stage == "segment" and not failed else [row]
+    return (
+        [row | {"level": level} for level in study.vertebrae or ["L1"]] if stage == "segment" and not failed else [row]
+    )
 
 
 _STAGE_FACTS = {"segmenter": "test 1", "n_vertebrae": 0, "picture": b"webp"}

@@ -1,6 +1,7 @@
 """Voxels and geometry of converted series, against formulas and against other people's converters."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +58,15 @@ turns = st.tuples(*[st.floats(-40, 40)] * 3)
     turns,
     st.sampled_from([(1, 1), (1, -1), (-1, 1), (-1, -1)]),
     st.floats(0.5, 5),
-    st.randoms(use_true_random=False),
+    st.permutations(range(5)),
 )
-def test_any_orientation_any_order(tmp_path_factory, turn, flips, spacing, shuffle):
+def test_any_orientation_any_order(tmp_path_factory, turn, flips, spacing, order):
     """Prone, decubitus, feet first, oblique, descending: right by the affine, to half a unit of rounding."""
     axes = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * [flips[0], flips[1], flips[0] * flips[1]]
     orientation = np.concatenate([axes[:, 0], axes[:, 1]])
-    slices = [slice_of(np.array([-15.0, 12.0, 40.0]) + k * spacing * axes[:, 2], orientation) for k in range(5)]
-    shuffle.shuffle(slices)
-    done = convert_series(save_all(slices, tmp_path_factory.mktemp("any")))
+    corner = -axes @ [11.5 * 1.5, 9.5 * 2.0, 0.0]  # the middle of the first slice lies at 0
+    slices = [slice_of(corner + k * spacing * axes[:, 2], orientation) for k in range(5)]
+    done = convert_series(save_all([slices[k] for k in order], tmp_path_factory.mktemp("any")))
     assert not done.resampled
     np.testing.assert_allclose(done.ct.spacing_mm, [1.5, 2.0, spacing], atol=1e-3)
     assert error_hu(done.ct) <= 0.51
@@ -204,10 +205,8 @@ def test_damaged_files_are_refused_and_never_crash(tmp_path):
         for _ in range(rng.randrange(1, 6)):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256) if damaged else 0
         Path(paths[1]).write_bytes(damaged)
-        try:
+        with suppress(StudyFailure):
             convert_series(paths)
-        except StudyFailure:
-            pass
 
 
 # --- voxels -----------------------------------------------------------------------------------------

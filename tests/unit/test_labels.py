@@ -1,5 +1,6 @@
 """Labels: what is read, what is refused, and which scan a label belongs to."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -38,9 +39,9 @@ def test_k2hpo4_becomes_hydroxyapatite(tmp_path):
 
 
 def test_ids_stay_text_and_levels_become_canonical(tmp_path):
-    found = read(tmp_path, " 0012 ,2020-01-02, l1 - l2 ,1e2,mg/ml (HA),x")
-    assert found.loc[0, ["patient", "level", "vbmd_mg_cm3", "status"]].tolist() == ["0012", "L1-L2", 100.0, "used"]
-    assert found.loc[0, "reason"] is None
+    (row,) = read(tmp_path, " 0012 ,2020-01-02, l1 - l2 ,1e2,mg/ml (HA),x").to_dict("records")
+    assert (row["patient"], row["level"], row["vbmd_mg_cm3"], row["status"]) == ("0012", "L1-L2", 100.0, "used")
+    assert row["reason"] is None
 
 
 @pytest.mark.parametrize(
@@ -127,10 +128,10 @@ def test_truth_is_the_joint_value_else_the_mean_of_the_levels():
 def test_the_scan_nearest_to_a_label_counts_within_the_interval():
     given_labels = label_table(("p1", 390, "L1", 90.0), ("p1", 10, "L1", 70.0), ("p2", 400, "L1", 80.0))
     studies = study_table(("p1", "late", 395), ("p1", "early", 0), ("p2", "first", 0), ("p2", "second", 50))
-    truth = labels.patient_truth(given_labels, studies, **NEAR).set_index("patient_id")
-    assert truth.loc["p1", ["study_id", "qct_vbmd_mg_cm3", "days_from_scan"]].tolist() == ["late", 90.0, -5]
-    assert truth.loc["p2", ["study_id", "reason"]].tolist() == ["first", "label_too_far"]
-    assert pd.isna(truth.loc["p2", "qct_vbmd_mg_cm3"])
+    near, far = labels.patient_truth(given_labels, studies, **NEAR).to_dict("records")
+    assert (near["study_id"], near["qct_vbmd_mg_cm3"], near["days_from_scan"]) == ("late", 90.0, -5)
+    assert (far["study_id"], far["reason"]) == ("first", "label_too_far")
+    assert math.isnan(far["qct_vbmd_mg_cm3"])
     rows = labels.label_rows(given_labels, studies, **NEAR)
     assert rows["reason"].tolist() == [None, "superseded", "label_too_far"]
     assert rows["days_from_scan"].tolist()[:2] == [-5, 10 - 395]

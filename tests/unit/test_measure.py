@@ -119,7 +119,7 @@ def test_a_body_that_is_not_in_its_cube_has_no_values():
 
 def test_the_volume_of_a_body_that_leaves_its_cube_is_unknown():
     measured = measure.measure_vertebra(cylinder(right=40), **OPTIONS)
-    assert measured.flags == ["too_large"]
+    assert measured.flags == ["beyond_cube"]
     assert measured.body_volume_mm3 is None
     assert measured.trabecular_hu_mean == pytest.approx(CORE_HU, abs=0.5)
 

@@ -1,5 +1,7 @@
 """From vertebrae to patients: levels, means, grades, decisions, and NULL where nothing is known."""
 
+import math
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -18,8 +20,9 @@ vertebra = st.tuples(
 
 def vertebra_table(*rows: tuple[str, str, float], **columns) -> pd.DataFrame:
     table = pd.DataFrame(list(rows), columns=["study_id", "level", "trabecular_hu_mean"])
-    facts = {"patient_id": "p-" + table["study_id"], "complete": True, "level_uncertain": False}
-    return table.assign(**facts, flags=[[] for _ in rows], **columns)
+    flags = pd.Series([[] for _ in rows], table.index, object)
+    facts = {"patient_id": "p-" + table["study_id"], "complete": True, "level_uncertain": False, "flags": flags}
+    return table.assign(**facts, **columns)
 
 
 def prediction_table(*rows: tuple[str, str, str, int, float]) -> pd.DataFrame:
@@ -58,7 +61,7 @@ def test_values_are_means_over_levels_of_means_over_folds(model):
         ("s", "L1", "regression", 0, 100), ("s", "L1", "regression", 1, 120), ("s", "L2", "regression", 0, 150),
         ("s", "L3", "regression", 0, 999), ("s", "L1", "classification", 0, 0.2), ("s", "L2", "classification", 1, 0.6),
     )  # fmt: skip
-    row = patients.study_results(vertebrae, predictions, model, {}, **PREFERENCE).loc["s"]
+    row = patients.study_results(vertebrae, predictions, model, {}, **PREFERENCE).to_dict("index")["s"]
     assert row["levels_used"] == ["L1", "L2"]
     assert row["vbmd_mg_cm3"] == (110 + 150) / 2
     assert row["probability_reduced"] == pytest.approx(0.4)
@@ -70,10 +73,10 @@ def test_values_are_means_over_levels_of_means_over_folds(model):
 def test_a_training_patient_gets_the_line_and_the_interval_of_the_fold_that_never_saw_them(model):
     vertebrae = vertebra_table(("s", "L1", 100.0))
     predictions = prediction_table(("s", "L1", "regression", 1, 100))
-    row = patients.study_results(vertebrae, predictions, model, {"p-s": 1}, **PREFERENCE).loc["s"]
+    row = patients.study_results(vertebrae, predictions, model, {"p-s": 1}, **PREFERENCE).to_dict("index")["s"]
     assert row["hu_baseline_vbmd_mg_cm3"] == 2.0 * 100 + 10
     assert (row["vbmd_low"], row["vbmd_high"]) == (79, 121)
-    assert pd.isna(row["probability_reduced"])
+    assert math.isnan(row["probability_reduced"])
 
 
 def test_grades_follow_the_cuts_and_nothing_has_no_grade():
@@ -106,7 +109,8 @@ def test_every_patient_has_a_decision_or_a_reason(model):
         "p-a": None, "p-b": "no_vertebra", "p-c": "no_complete_vertebra", "p-d": "no_prediction",
     }  # fmt: skip
     assert rows["levels_used"].tolist() == [["L1"], [], [], ["L1"]]
-    assert rows.loc["p-b", ["study_id", "age_years", "vbmd_mg_cm3", "trabecular_hu", "qct_reduced"]].isna().all()
+    unknown = ["study_id", "age_years", "vbmd_mg_cm3", "trabecular_hu", "qct_reduced"]
+    assert rows.loc[["p-b"], unknown].isna().all(axis=None)
     assert set(rows["decision_reason"].dropna()) <= set(REASONS)
 
 

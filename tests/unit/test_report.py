@@ -154,9 +154,14 @@ def make(tmp_path, **changes):
     return report.Results(**cast, statistics=statistics, bundle=changes.get("bundle", bundle(tmp_path)))
 
 
-@pytest.fixture
-def results(tmp_path):
-    return make(tmp_path)
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def composed(results):
+    return compose(results)
 
 
 def webp(colour):
@@ -212,8 +217,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_small_whole_and_needs_no_network(results):
-    page = compose(results).page
+def test_the_page_is_small_whole_and_needs_no_network(composed):
+    page = composed.page
     parsed = Page(page)
     assert len(page.encode()) < 3_000_000
     assert parsed.open == []
@@ -224,21 +229,20 @@ def test_the_page_is_small_whole_and_needs_no_network(results):
     assert not re.search(r"<script|@import|url\((?!#)", page)
 
 
-def test_the_same_results_give_the_same_bytes(tmp_path):
-    first, second = (compose(make(tmp_path)) for _ in range(2))
-    assert first == second
+def test_the_same_results_give_the_same_bytes(composed, results):
+    assert compose(results) == composed
 
 
-def test_text_from_the_data_is_escaped(results):
-    assert "Bones &amp; &lt;more&gt;" in compose(results).page
+def test_text_from_the_data_is_escaped(composed):
+    assert "Bones &amp; &lt;more&gt;" in composed.page
 
 
 def text_of(page):
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
-def test_the_page_says_what_the_tables_say(results):
-    page = text_of(compose(results).page)
+def test_the_page_says_what_the_tables_say(composed, results):
+    page = text_of(composed.page)
     for row in results.rows("comparison"):
         assert row["sentence"].replace("'", "&#39;") in page
     for row in results.rows("metrics"):
@@ -255,24 +259,23 @@ def test_the_page_says_what_the_tables_say(results):
 def test_synthetic_is_said_wherever_figures_stand(tmp_path, crops, results, of_model):
     rows = [row | {"synthetic": not of_model} for row in results.patients.to_pylist()]
     made = make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=of_model))
-    composed = compose(made)
+    drawn = compose(made)
     report.write_gallery(made, crops, tmp_path / "gallery", per_page=10)
-    pages = [composed.page, *(path.read_text() for path in (tmp_path / "gallery").glob("*.html"))]
+    pages = [drawn.page, *(path.read_text() for path in (tmp_path / "gallery").glob("*.html"))]
     assert all('class="band"' in page for page in pages)
-    assert all("SYNTHETIC DATA" in svg for svg in composed.figures.values())
+    assert all("SYNTHETIC DATA" in svg for svg in drawn.figures.values())
 
 
 def test_real_patients_and_model_are_not_called_synthetic(tmp_path, results):
     rows = [row | {"synthetic": False} for row in results.patients.to_pylist()]
-    composed = compose(make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=False)))
-    assert "SYNTHETIC" not in composed.page
+    assert "SYNTHETIC" not in compose(make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=False))).page
 
 
 def test_a_cohort_without_labels_has_its_report(tmp_path, results):
     rows = [row | {"role": "screening", "in_training": False} for row in results.patients.to_pylist()]
-    composed = compose(make(tmp_path, patients=rows))
-    assert "nothing to compare" in composed.page
-    assert "No patient to compare with QCT" in composed.figures["roc"]
+    made = compose(make(tmp_path, patients=rows))
+    assert "nothing to compare" in made.page
+    assert "No patient to compare with QCT" in made.figures["roc"]
 
 
 def test_one_class_and_nobody_are_drawn_without_a_curve(tmp_path, results):
@@ -299,8 +302,8 @@ def test_the_gallery_shows_every_study_once_and_doubtful_ones_first(results, cro
     assert set(shown[len(uncertain) : len(uncertain) + len(failed)]) == failed
 
 
-def test_links_of_the_gallery_lead_somewhere(results, crops, tmp_path):
-    (tmp_path / "index.html").write_text(compose(results).page)
+def test_links_of_the_gallery_lead_somewhere(composed, results, crops, tmp_path):
+    (tmp_path / "index.html").write_text(composed.page)
     report.write_gallery(results, crops, tmp_path / "gallery", per_page=7)
     for page in [tmp_path / "index.html", *(tmp_path / "gallery").glob("*.html")]:
         parsed = Page(page.read_text())

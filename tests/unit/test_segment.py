@@ -101,7 +101,9 @@ def test_missed_discs_do_not_join_vertebrae(spines: list[Volume], missing: int) 
 
 def test_the_patients_pose_does_not_change_the_names(spines: list[Volume]) -> None:
     labels = spines[0]
-    moved = Volume(labels.array, labels.affine + np.array([[0, 0, 0, 7.0], [0, 0, 0, -40.0], [0, 0, 0, 1000.0], [0] * 4]))
+    moved = Volume(
+        labels.array, labels.affine + np.array([[0, 0, 0, 7.0], [0, 0, 0, -40.0], [0, 0, 0, 1000.0], [0] * 4])
+    )
     names = [{true: name for true, (name, _) in numbered(volume).items()} for volume in (labels, moved)]
     assert names[0] == names[1]
 
@@ -225,7 +227,9 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_totalsegmentators_real_api_outlines_and_names(tmp_path: Path, weights: Path, scan: tuple[Volume, Volume]) -> None:
+def test_totalsegmentators_real_api_outlines_and_names(
+    tmp_path: Path, weights: Path, scan: tuple[Volume, Volume]
+) -> None:
     ct, truth = scan
     state = tmp_path / "state"
     state.mkdir()

@@ -48,10 +48,7 @@ rule aggregate:
         code=digest("aggregate"),
         catalog=digest("catalog"),
         options=config["aggregate"],
-        cohorts=[
-            dict(name=name, role=cohort.role, synthetic=cohort.synthetic)
-            for name, cohort in COHORTS.items()
-        ],
+        cohorts=[dict(name=name, role=cohort.role, synthetic=cohort.synthetic) for name, cohort in COHORTS.items()],
         stages=["convert", "segment", "crop", "cubes", "measure", "infer"],
         digests={
             stage: digest(stage)

@@ -15,15 +15,15 @@ rule evaluate:
         "logs/evaluate.log",
     benchmark:
         "logs/evaluate.benchmark.tsv"
-    params:
-        code=digest("evaluate"),
-        options=config["evaluate"],
-        cut=config["aggregate"]["reduced_below_mg_cm3"],
+    conda:
+        "../../envs/trabecula.yaml"
     threads: 1
     resources:
         mem_mb=grows(2000),
         runtime=grows(15),
-    conda:
-        "../../envs/trabecula.yaml"
+    params:
+        code=digest("evaluate"),
+        options=config["evaluate"],
+        cut=config["aggregate"]["reduced_below_mg_cm3"],
     script:
         "../../scripts/evaluate.py"

@@ -13,7 +13,12 @@ rule phantom:
         "logs/{cohort}/phantom.log",
     benchmark:
         "logs/{cohort}/phantom.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
     threads: 2
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
     params:
         code=digest("phantom"),
         options=lambda wildcards: config["phantom"]["cohorts"][wildcards.cohort],

@@ -3,7 +3,10 @@ rule report:
     input:
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
         studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),
-        vertebrae=expand("results/tables/vertebrae/cohort={cohort}/vertebrae.parquet", cohort=COHORTS),
+        vertebrae=expand(
+            "results/tables/vertebrae/cohort={cohort}/vertebrae.parquet",
+            cohort=COHORTS,
+        ),
         failures=expand("results/tables/failures/cohort={cohort}/failures.parquet", cohort=COHORTS),
         runs="results/tables/runs/runs.parquet",
         metrics="results/evaluate/metrics.parquet",
@@ -15,25 +18,33 @@ rule report:
         model=f"{MODEL}/configs/metadata.json",
         crops=of_shards("results/{cohort}/crop/{shard}.parquet"),
     output:
-        page=report("results/report/index.html", caption="../report/page.rst", category="Report"),
+        page=report(
+            "results/report/index.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
         flow=report("results/report/flow.svg", caption="../report/flow.rst", category="Figures"),
         roc=report("results/report/roc.svg", caption="../report/roc.rst", category="Figures"),
-        agreement=report("results/report/agreement.svg", caption="../report/agreement.rst", category="Figures"),
+        agreement=report(
+            "results/report/agreement.svg",
+            caption="../report/agreement.rst",
+            category="Figures",
+        ),
         gallery=directory("results/report/gallery"),
     log:
         "logs/report.log",
     benchmark:
         "logs/report.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: 1
+    resources:
+        mem_mb=grows(3000),
+        runtime=grows(30),
     params:
         code=digest("report"),
         title=config["report"]["title"],
         per_page=config["report"]["patients_per_page"],
         cuts={name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]},
-    threads: 1
-    resources:
-        mem_mb=grows(3000),
-        runtime=grows(30),
-    conda:
-        "../../envs/trabecula.yaml"
     script:
         "../../scripts/report.py"

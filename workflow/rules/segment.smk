@@ -19,15 +19,15 @@ rule segment:
         "logs/{cohort}/segment/{shard}.log",
     benchmark:
         "logs/{cohort}/segment/{shard}.benchmark.tsv"
-    params:
-        code=digest("segment"),
-        options=SEGMENT_OPTIONS,
+    conda:
+        "../../envs/trabecula.yaml"
     threads: config["segment"]["threads"]
     resources:
         mem_mb=grows(8000),
         runtime=grows(240),
-    conda:
-        "../../envs/trabecula.yaml"
+    params:
+        code=digest("segment"),
+        options=SEGMENT_OPTIONS,
     script:
         "../../scripts/segment.py"
 
@@ -40,15 +40,15 @@ rule train_segmenter:
         "logs/train_segmenter.log",
     benchmark:
         "logs/train_segmenter.benchmark.tsv"
-    params:
-        code=digest("train_segmenter"),
-        options=config["train_segmenter"]
-        | {"real": Path(config["train_segmenter"]["real"]) if config["train_segmenter"]["real"] else None},
+    conda:
+        "../../envs/trabecula.yaml"
     threads: 2
     resources:
         mem_mb=grows(6000),
         runtime=grows(240),
-    conda:
-        "../../envs/trabecula.yaml"
+    params:
+        code=digest("train_segmenter"),
+        options=config["train_segmenter"]
+        | {"real": Path(config["train_segmenter"]["real"]) if config["train_segmenter"]["real"] else None},
     script:
         "../../scripts/train_segmenter.py"

@@ -39,6 +39,6 @@ rule train:
 
 rule train_demo:
     """Train the bundle that ships: snakemake --configfile config/train_demo.yaml --directory SCRATCH train_demo."""
-    localrule: True
     input:
         rules.train.output.metadata,
+    localrule: True

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SYNTHETIC = """\
-> **Synthetic.** This model was trained on simulated CT of simulated patients, to demonstrate and test the workflow.
-> Its figures say nothing about people. Never use it on patients: train one on scans of your own.
+> **Synthetic.** This model was trained {how_far}on simulated CT of simulated patients, to demonstrate and test the
+> workflow. Its figures say nothing about people. Never use it on patients: train one on scans of your own.
 """
 
 CARD = """\
@@ -17,18 +17,18 @@ Estimates bone density from CT around a vertebral body: the probability of reduc
 {warning}
 ## Networks
 MONAI 3D DenseNet (`{kind}`), one per task and fold: {n_networks} networks. Input: CT alone, {roi_size}³ voxels of
-{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1. A patient's
-result is the mean over {n_levels} levels ({levels}; in their place {substitutes}).
+{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1.
+A patient's result is the mean over {n_levels} levels ({levels}; in their place {substitutes}).
 
-Trained for {epochs} epochs with AdamW (highest learning rate {learning_rate:g}, batches of {batch_size}, seed {seed}), with
-random placement, calibration, noise and blur. The last epoch's weights are kept; nothing was chosen by the held-out folds.
-`training.parquet` holds the learning curves.
+Trained with AdamW (epochs {epochs}, highest learning rate {learning_rate:g}, batches of {batch_size}, seed {seed}),
+with random placement, calibration, noise and blur. The last epoch's weights are kept; nothing was chosen by the
+held-out folds. `training.parquet` holds the learning curves.
 
 ## Patients
 {cohorts}
 
-Folds are by patient, stratified by class; `splits.parquet` says who was in which (pseudonyms). These patients are predicted
-only by the networks that never saw them.
+Folds are by patient, stratified by class; `splits.parquet` says who was in which (pseudonyms). These patients are
+predicted only by the networks that never saw them.
 
 ## Cross-validation
 By patient, each predicted by the fold that never saw them, n = {n}{synthetic_note}.
@@ -38,11 +38,11 @@ By patient, each predicted by the fold that never saw them, n = {n}{synthetic_no
 {scores}
 
 The HU baseline is a straight line from mean trabecular HU to vBMD, fitted on the same folds.
-90 % interval for a new patient: {interval} (split conformal, from the out-of-fold residuals; patients of other devices or
-hospitals may be covered less).
+90 % interval for a new patient: {interval} (split conformal, from the out-of-fold residuals; patients of other devices
+or hospitals may be covered less).
 
 ## Limits
-- Valid for the devices, tube voltages, kernels and contrast phases above; HU depend on all of them.
+- Valid for devices, tube voltages, kernels and contrast phases like those of these patients; HU depend on all of them.
 - Learned from the levels above; at other levels it extrapolates.
 - Vertebrae with metal, cement or a body cut by the scan's edge are outside its purpose.
 - Weights are safetensors; their SHA-256 are in `configs/metadata.json`. Code digest {code}; {packages}.
@@ -61,9 +61,15 @@ until it does, no licence is granted. The software that made them is licensed un
 """
 
 
-def licence(*, synthetic: bool) -> str:
-    """Text of a bundle's LICENSE file; `synthetic` where simulated patients were in the training."""
-    return LICENCE_SYNTHETIC if synthetic else LICENCE_SITE
+def licence(cohorts: Sequence[Mapping[str, Any]]) -> str:
+    """Text of a bundle's LICENSE file: only what was trained on simulated patients alone is ours to give away."""
+    return LICENCE_SYNTHETIC if all(cohort["synthetic"] for cohort in cohorts) else LICENCE_SITE
+
+
+def warning(cohorts: Sequence[Mapping[str, Any]]) -> str:
+    """What must be said first where patients were simulated."""
+    simulated = [cohort["synthetic"] for cohort in cohorts]
+    return SYNTHETIC.format(how_far="" if all(simulated) else "in part ") if any(simulated) else ""
 
 
 def model_card(metadata: Mapping[str, Any]) -> str:
@@ -84,7 +90,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     return CARD.format(
         model_id=metadata["model_id"],
         reduced_below_mg_cm3=metadata["reduced_below_mg_cm3"],
-        warning=SYNTHETIC if metadata["synthetic"] else "",
+        warning=warning(metadata["cohorts"]),
         kind=training["network"],
         n_networks=len(metadata["tasks"]) * len(metadata["folds"]),
         low=low,
@@ -95,7 +101,9 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         cohorts=cohort_table(metadata["cohorts"]),
         n=validation["patients"],
         synthetic_note=" (synthetic)" if metadata["synthetic"] else "",
-        scores="\n".join([score_row("networks", validation["network"]), score_row("HU baseline", validation["hu_baseline"])]),
+        scores="\n".join(
+            [score_row("networks", validation["network"]), score_row("HU baseline", validation["hu_baseline"])]
+        ),
         interval=half_width_text(metadata["intervals"]["half_width_mg_cm3"]),
         packages=", ".join(f"{name} {number}" for name, number in metadata["packages"].items()),
         **{key: training[key] for key in ("epochs", "learning_rate", "batch_size", "seed")},
@@ -107,7 +115,8 @@ def cohort_table(cohorts: Sequence[Mapping[str, Any]]) -> str:
     """Markdown table of the cohorts' summaries."""
     head = "| cohort | patients | regions | reduced | vBMD, mean ± SD | mean age | women | devices |"
     rows = [
-        f"| {c['cohort']}{' (synthetic)' if c['synthetic'] else ''} | {c['patients']} | {c['regions']} | {c['reduced']} "
+        f"| {c['cohort']}{' (synthetic)' if c['synthetic'] else ''} "
+        f"| {c['patients']} | {c['regions']} | {c['reduced']} "
         f"| {number(c['vbmd_mean_mg_cm3'])} ± {number(c['vbmd_sd_mg_cm3'])} mg/cm³ HA "
         f"| {number(c['age_mean_years'])} | {c['women']} | {c['devices']} |"
         for c in cohorts

@@ -63,9 +63,9 @@ def find_cases(
     """
     found = [
         _cases_of_cohort(
-            vertebrae[vertebrae["cohort"] == cohort],
+            vertebrae.loc[vertebrae["cohort"] == cohort],
             group,
-            labels[labels["cohort"] == cohort],
+            labels.loc[labels["cohort"] == cohort],
             levels=levels,
             substitutes=substitutes,
             max_interval_days=max_interval_days,
@@ -81,7 +81,7 @@ def _cases_of_cohort(
 ) -> pd.DataFrame:
     chosen = chosen_vertebrae(vertebrae, levels=levels, substitutes=substitutes)
     by_study = chosen.groupby("study_id").agg(levels=("level", list), trabecular_hu=("trabecular_hu_mean", "mean"))
-    candidates = studies[studies["study_id"].isin(by_study.index)]
+    candidates = studies.loc[studies["study_id"].isin(list(by_study.index))]
     truth = patient_truth(labels, candidates, levels=levels, max_interval_days=max_interval_days)
     known = truth.loc[truth["qct_vbmd_mg_cm3"].notna(), ["study_id", "qct_vbmd_mg_cm3"]]
     facts = studies[["cohort", "patient_id", "study_id", "age_years", "sex", "device_key"]]
@@ -111,7 +111,7 @@ def assign_folds(patient_ids: Sequence[str], reduced: Sequence[bool], *, folds: 
         If a class has fewer patients than there are folds.
     """
     class_of = {patient: bool(low) for patient, low in reversed(list(zip(patient_ids, reduced, strict=True)))}
-    patients = np.array(sorted(class_of), dtype=object)
+    patients = sorted(class_of)
     classes = np.array([class_of[patient] for patient in patients], dtype=int)
     n_reduced = int(classes.sum())
     if min(n_reduced, len(classes) - n_reduced) < folds:
@@ -143,11 +143,8 @@ def write_rois(cubes: Iterable[Path | str], cases: pd.DataFrame, *, roi: Roi, pa
     (n,) array
         Row in `cases` of each region.
     """
-    place = {
-        (case.cohort, case.study_id, level): row
-        for row, case in enumerate(cases.itertuples(index=False))
-        for level in case.levels
-    }
+    keys = zip(cases["cohort"], cases["study_id"], cases["levels"], strict=True)
+    place = {(cohort, study, level): row for row, (cohort, study, levels) in enumerate(keys) for level in levels}
     rois = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(len(place), *[roi.size] * 3))
     rows = []
     for file in cubes:

@@ -50,7 +50,7 @@ REASONS: dict[str, str] = {
     "mask_mismatch": "the given label map does not fit the scan",
     "incomplete": "the vertebral body is cut by the edge of the scan",
     "empty_roi": "nothing is left of the trabecular region after erosion",
-    "too_large": "the vertebral body reaches beyond its cube, so its volume is unknown",
+    "beyond_cube": "the vertebral body reaches beyond its cube, so its volume is unknown",
     "metal": "metal or cement in the vertebral body",
     # aggregate
     "no_complete_vertebra": "no complete vertebral body of a usable level",

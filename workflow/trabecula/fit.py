@@ -230,10 +230,10 @@ class _Run:
 
     def finished(self) -> DenseNet:
         """The network, with the standardisation of its target undone in the last layer."""
-        last = self.network.class_layers.out
+        last = dict(self.network.named_parameters())
         with torch.no_grad():
-            last.weight.mul_(self.spread)
-            last.bias.mul_(self.spread).add_(self.centre)
+            last["class_layers.out.weight"].mul_(self.spread)
+            last["class_layers.out.bias"].mul_(self.spread).add_(self.centre)
         return self.network.eval()
 
 

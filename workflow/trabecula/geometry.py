@@ -6,8 +6,8 @@ from numpy.typing import ArrayLike, NDArray
 from trabecula.errors import StudyFailure
 
 SAME_POSITION_MM = 0.01
-# Positions are often written with one decimal: that rounding is no unevenness.
-ROUNDING_MM = 0.05
+# Positions are often written with one decimal: that rounding, and the fit's share of it, is no unevenness.
+ROUNDING_MM = 0.07
 # Steps within this part of the median are mended by interpolation between neighbours.
 MILD = 0.1
 
@@ -56,13 +56,13 @@ def spacing_of(distances: NDArray[np.float64]) -> tuple[float, bool]:
     steps = np.diff(distances)
     if steps.min() < SAME_POSITION_MM:
         raise StudyFailure("duplicate_position", f"{int((steps < SAME_POSITION_MM).sum())} slices")
-    mean = float(distances[-1] - distances[0]) / len(steps)
-    even = distances[0] + mean * np.arange(len(distances))
-    if np.abs(distances - even).max() <= ROUNDING_MM:
-        return mean, True
-    usual = float(np.median(steps))
+    numbers = np.arange(len(distances))
+    slope, first = np.polyfit(numbers, distances, 1)
+    if np.abs(distances - first - slope * numbers).max() <= ROUNDING_MM:
+        return float(slope), True
+    usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # of two middle ones the smaller: a gap is no usual step
     if np.abs(steps - usual).max() <= MILD * usual:
-        return mean, False
+        return float(steps.mean()), False
     detail = f"steps of {steps.min():.2f} to {steps.max():.2f} mm, mostly {usual:.2f} mm"
     multiples = np.round(steps / usual)
     if np.all(multiples >= 1) and np.abs(steps - multiples * usual).max() <= MILD * usual:

@@ -177,7 +177,7 @@ def measure_vertebra(
     noted = {
         "incomplete": not crop.complete,
         "level_uncertain": crop.level_uncertain,
-        "too_large": touches_faces(body),
+        "beyond_cube": touches_faces(body),
         "metal": bool(metal.any()),
     }
     flags = [flag for flag, so in noted.items() if so]
@@ -186,7 +186,7 @@ def measure_vertebra(
     roi = trabecular_roi(body, metal, spacing_mm=spacing_mm, erosion_mm=erosion_mm)
     anterior, middle, posterior = heights_mm(body, spacing_mm=spacing_mm) or (None, None, None)
     whole = Measurement(
-        body_volume_mm3=None if noted["too_large"] or not body.any() else float(body.sum()) * spacing_mm**3,
+        body_volume_mm3=None if noted["beyond_cube"] or not body.any() else float(body.sum()) * spacing_mm**3,
         height_anterior_mm=anterior,
         height_middle_mm=middle,
         height_posterior_mm=posterior,

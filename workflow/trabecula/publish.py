@@ -75,7 +75,7 @@ def write_bundle(
     tables.write(rows, tables.TRAINING, folder / TRAINING)
     (folder / "docs").mkdir(exist_ok=True)
     (folder / "docs" / "README.md").write_text(card.model_card(metadata), encoding="utf-8")
-    (folder / "LICENSE").write_text(card.licence(synthetic=metadata["synthetic"]), encoding="utf-8")
+    (folder / "LICENSE").write_text(card.licence(metadata["cohorts"]), encoding="utf-8")
     # Last, since the folder counts as a bundle from here on.
     bundle.write_json(metadata, folder / METADATA)
 
@@ -183,7 +183,9 @@ def summary(cases: pd.DataFrame, synthetic: frozenset[str]) -> dict[str, Any]:
 def scores(cases: pd.DataFrame, lines: Sequence[HuLine]) -> dict[str, Any]:
     """Out-of-fold figures of the networks and of the HU baseline, by patient."""
     of_fold = {line.fold: line for line in lines}
-    by_hu = [of_fold[k].slope * hu + of_fold[k].intercept for k, hu in zip(cases["fold"], cases["trabecular_hu"])]
+    used = [of_fold[fold] for fold in cases["fold"]]
+    hu = cases["trabecular_hu"].to_numpy(np.float64)
+    by_hu = np.array([line.slope for line in used]) * hu + np.array([line.intercept for line in used])
     truth, reduced = cases["qct_vbmd_mg_cm3"].to_numpy(), cases["reduced"].to_numpy(bool)
     return {
         "patients": len(cases),
@@ -191,7 +193,7 @@ def scores(cases: pd.DataFrame, lines: Sequence[HuLine]) -> dict[str, Any]:
             "auc": _number(roc_auc_score(reduced, cases["classification"]), 4),
             **errors(cases["regression"].to_numpy(), truth),
         },
-        "hu_baseline": {"auc": _number(roc_auc_score(reduced, -np.array(by_hu)), 4), **errors(np.array(by_hu), truth)},
+        "hu_baseline": {"auc": _number(roc_auc_score(reduced, -by_hu), 4), **errors(by_hu, truth)},
     }
 
 

@@ -21,6 +21,7 @@ from trabecula.fit import Epoch, Part, Recipe, fit
 from trabecula.network import pick_device, predict, save
 from trabecula.publish import Record, write_bundle
 
+
 @dataclass(frozen=True)
 class Sources:
     """Files of the development cohorts: cubes and measurements per shard, studies and labels per cohort."""
@@ -186,7 +187,7 @@ def train_all(
     dict
         Learning curve by task and fold.
     """
-    values = pd.DataFrame(index=samples.cases.index, columns=list(TASKS), dtype=float)
+    values = {task: np.full(len(samples.cases), np.nan) for task in TASKS}
     curves: dict[tuple[Task, int], list[Epoch]] = {}
     for task in TASKS:
         for fold in range(recipe.folds):
@@ -202,6 +203,12 @@ def train_all(
             )
             save(trained, made / weight_file(task, fold))
             predicted = predict(trained, samples.rois, held_out.index, task=task, roi=recipe.roi)
-            of_case = pd.Series(predicted).groupby(samples.row[held_out.index]).mean()
-            values.loc[of_case.index, task] = of_case
-    return values, curves
+            row, of_case = mean_by(samples.row[held_out.index], predicted)
+            values[task][row] = of_case
+    return pd.DataFrame(values, index=samples.cases.index), curves
+
+
+def mean_by(row: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Distinct rows of (n,) values, and the mean of each."""
+    distinct, place = np.unique(row, return_inverse=True)
+    return distinct, np.bincount(place, weights=values) / np.bincount(place)

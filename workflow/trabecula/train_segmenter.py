@@ -7,7 +7,7 @@ number: a run that was killed and taken up again goes on exactly as if it had no
 import io
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.losses.dice import DiceCELoss
+from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
 from torch.nn import functional
 
@@ -147,7 +148,7 @@ def random_pose(example: Example, rng: np.random.Generator) -> torch.Tensor:
     """(1, PATCH, PATCH, PATCH, 3) sampling grid for `grid_sample`: pose, size, mirror and a smooth bend."""
     shape = np.array(example.hu.shape)
     spine = rng.random() < 0.75
-    pool = (example.classes == rng.choice([1, 1, 1, 2, 3, 4, 5])).nonzero() if spine else None
+    pool = (example.classes == rng.choice([1, 1, 1, 2, 3, 4, 4, 5])).nonzero() if spine else None
     if pool is not None and len(pool):
         centre = pool[rng.integers(len(pool))].numpy() + rng.uniform(-45, 45, 3) / example.spacing_mm
     else:
@@ -217,9 +218,7 @@ def _blur(image: torch.Tensor, sigma_mm: NDArray[np.float64]) -> torch.Tensor:
     return image
 
 
-def cut_view(
-    hu: torch.Tensor, classes: torch.Tensor, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def cut_view(hu: torch.Tensor, classes: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut the field of view on some sides, as the ends of a scan and narrow reconstructions do."""
     hu, classes = hu.clone(), classes.clone()
     for axis, chance in enumerate((0.12, 0.12, 0.35)):
@@ -236,31 +235,24 @@ def cut_view(
 # --- training -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where a training stands: the step that comes next, and the loss of those before."""
-
-    step: int
-    losses: tuple[float, ...]
-
-
 def train(
-    examples: Sequence[Example], *, steps: int, batch_size: int, learning_rate: float, seed: int, device: str, state: Path
-) -> Iterator[tuple[Progress, torch.nn.Module]]:
-    """Train step by step; resumes from `state` where it exists and saves there every 50 steps.
-
-    Yields
-    ------
-    (Progress, network)
-        After every step.
-    """
+    examples: Sequence[Example],
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    device: str,
+    state: Path,
+) -> UNet:
+    """Train the network; resumes from `state` where it exists and saves there every 50 steps."""
     torch.manual_seed(seed)
     network = segmenter.build_network().to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=1e-4)
     losses = _resume(state, network, optimiser)
     loss_of = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
     chances = np.array([example.weight for example in examples])
-    for step in range(len(losses), steps):
+    for step in progress(range(len(losses), steps), what="train segmenter", unit="steps"):
         rng = np.random.default_rng((seed, step))
         drawn = rng.choice(len(examples), batch_size, p=chances / chances.sum())
         pairs = [random_patch(examples[i], rng) for i in drawn]
@@ -275,7 +267,8 @@ def train(
         losses.append(loss.item())
         if (step + 1) % 50 == 0 or step + 1 == steps:
             _save(state, network, optimiser, losses)
-        yield Progress(step + 1, tuple(losses)), network
+            log.info("step %d: loss %.3f", step + 1, np.mean(losses[-50:]))
+    return network
 
 
 def _loss(logits: torch.Tensor, classes: torch.Tensor, loss_of: DiceCELoss) -> torch.Tensor:
@@ -338,7 +331,7 @@ def read_examples(real: Path | None, sources: Sequence[str], *, patients: int, s
     found = [readers[name](real / name) for name in sources] if real else []
     weight = (sum(example.weight for example in found) or 1.0) / patients
     devices = list(phantom.DEVICES.values())
-    spacing = (SPACING_MM,) * 3
+    spacing = (SPACING_MM, SPACING_MM, SPACING_MM)
     for index in progress(range(patients), what="synthetic patients", unit="patients"):
         patient = phantom.sample_patient(seed, index)
         ct, labels = phantom.render(patient, devices[index % len(devices)], spacing_mm=spacing, seed=seed + index)
@@ -379,7 +372,9 @@ LICENCES = {
 }
 
 
-def write_card(folder: Path, *, examples: Sequence[Example], dice: Mapping[str, Mapping[str, float]], facts: Mapping[str, Any]) -> None:
+def write_card(
+    folder: Path, *, examples: Sequence[Example], dice: Mapping[str, Mapping[str, float]], facts: Mapping[str, Any]
+) -> None:
     """Write the model card beside the weights."""
     real = [LICENCES[e.name] for e in examples if e.name in LICENCES]
     synthetic = sum(e.name == "synthetic" for e in examples)
@@ -388,14 +383,19 @@ def write_card(folder: Path, *, examples: Sequence[Example], dice: Mapping[str, 
     for name, found in dice.items():
         rows.append(f"| {name} | " + " | ".join(f"{found[c]:.3f}" if c in found else "" for c in CLASSES[1:]) + " |")
     text = CARD.format(
-        spacing=SPACING_MM, steps=facts["steps"], batch=facts["batch_size"], seed=facts["seed"], torch=torch.__version__,
-        data="\n".join(f"- {line}" for line in data), dice="\n".join(rows),
+        spacing=SPACING_MM,
+        steps=facts["steps"],
+        batch=facts["batch_size"],
+        seed=facts["seed"],
+        torch=torch.__version__,
+        data="\n".join(f"- {line}" for line in data),
+        dice="\n".join(rows),
     )
     (folder / "docs").mkdir(parents=True, exist_ok=True)
     (folder / "docs" / "README.md").write_text(text)
 
 
-def dice_of_training(network: torch.nn.Module, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
+def dice_of_training(network: UNet, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
     """Dice per class in the real training scans and in the first synthetic one, without randomisation."""
     shown = {e.name: e for e in reversed(examples) if e.spacing_mm == SPACING_MM}
     network.eval()
@@ -408,17 +408,22 @@ def dice_of_training(network: torch.nn.Module, examples: Sequence[Example]) -> d
 
 
 def train_bundle(
-    folder: Path, *, real: Path | None, sources: Sequence[str], patients: int, steps: int, batch_size: int,
-    learning_rate: float, seed: int, device: str, state: Path,
+    folder: Path,
+    *,
+    real: Path | None,
+    sources: Sequence[str],
+    patients: int,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    device: str,
+    state: Path,
 ) -> None:
     """Read the data, train, and write the bundle with its model card."""
     facts = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     examples = read_examples(real, sources, patients=patients, seed=seed)
-    run = train(examples, **facts, device=device, state=state)
-    network = segmenter.build_network()
-    for at, network in progress(run, what="train segmenter", unit="steps", total=steps):
-        if at.step % 25 == 0:
-            log.info("step %d: loss %.3f", at.step, np.mean(at.losses[-25:]))
+    network = train(examples, **facts, device=device, state=state)
     dice = dice_of_training(network.cpu(), examples)
     data = [example.name for example in examples if example.name != "synthetic"]
     segmenter.save_bundle(network, folder, facts=facts | {"real": data, "synthetic_patients": patients, "dice": dice})

@@ -6,11 +6,14 @@
 set -euo pipefail
 folder=$(realpath -m "$1")
 node=$(hostname -s)
-cpus=4 gpus=2 memory_mb=200000 # pretended: the node has what the jobs ask for, whatever this machine has
+cpus=8 gpus=2 memory_mb=200000 # pretended: the node has what the jobs ask for, whatever this machine has
 
 if [ -e /etc/slurm/slurm.conf ] && [ ! -L /etc/slurm/slurm.conf ]; then
     echo "This machine has a Slurm configuration of its own; nothing was started." >&2
     exit 1
+fi
+if [ -L /etc/slurm/slurm.conf ]; then # a cluster that was not stopped
+    "$(dirname "$0")/stop.sh" "$(dirname "$(readlink /etc/slurm/slurm.conf)")"
 fi
 mkdir -p "$folder"/{state,spool} /etc/slurm
 

@@ -12,19 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.base import compute
 from dask.delayed import delayed
-from distributed import Client
 
-import trabecula
 from trabecula import bundle, labels, patients, tables
 from trabecula.aggregate import fates, record
 from trabecula.aggregate.check import reconcile, require
-from trabecula.aggregate.shards import Part, Shard, batches, in_file, of_paths, read_batch, to_frame
+from trabecula.aggregate.shards import Part, Shard, batches, in_file, of_paths, read_batch
+from trabecula.workers import connect
 
 __all__ = ["Cohort", "Rules", "of_paths", "run"]
 
@@ -136,7 +134,7 @@ def run(
 def _read_index(paths: Sequence[str], cohort: str) -> dict[str, pd.DataFrame]:
     """Read the index's tables of one cohort, by name."""
     own = {Path(path).stem: path for path in paths if Path(path).parents[1].name == cohort}
-    return {name: to_frame(tables.read(path, tables.PUBLIC[name])) for name, path in own.items()}
+    return {name: tables.read(path, tables.PUBLIC[name]).to_pandas() for name, path in own.items()}
 
 
 def _read_shards(
@@ -169,12 +167,8 @@ def _compute(tasks: Sequence[Callable[[], Part]], scheduler: str | None, threads
     delayed_tasks = [delayed(task, traverse=False)() for task in tasks]
     if scheduler is None:
         return list(compute(*delayed_tasks, scheduler="threads", num_workers=threads))
-    cloudpickle.register_pickle_by_value(trabecula)  # workers elsewhere don't have our package on their path
-    try:
-        with Client(scheduler) as client:
-            return list(compute(*delayed_tasks, scheduler=client))
-    finally:
-        cloudpickle.unregister_pickle_by_value(trabecula)
+    with connect(scheduler) as client:
+        return list(compute(*delayed_tasks, scheduler=client))
 
 
 def small_tables(

@@ -151,11 +151,13 @@ def read_without_cubes(path: Path) -> pa.Table:
 def _read_vertebrae(shards: Sequence[Shard]) -> pd.DataFrame:
     """Rows of the table `vertebrae`: what crop knows, joined with what measure found."""
     keys = ["cohort", "patient_id", "study_id", "level"]
-    cropped = to_frame(pa.concat_tables([read_without_cubes(shard.cubes) for shard in shards]))
-    measured = _concat(_read(shard.measure, tables.MEASURE) for shard in shards)
-    joined = cropped.merge(measured, on=keys, how="outer", validate="one_to_one", indicator="found_in")
-    require(bool((joined["found_in"] == "both").all()), "crop and measure hold different vertebrae")
-    return joined.drop(columns="found_in")
+    cropped = pa.concat_tables([read_without_cubes(shard.cubes) for shard in shards]).to_pandas()
+    cropped = cropped.sort_values(keys, ignore_index=True)
+    measured = _concat(_read(shard.measure, tables.MEASURE) for shard in shards).sort_values(keys, ignore_index=True)
+    require(not cropped.duplicated(keys).any(), "a vertebra is there twice")
+    same = cropped[keys].to_numpy().tolist() == measured[keys].to_numpy().tolist()
+    require(same, "crop and measure hold different vertebrae")
+    return pd.concat([cropped, measured.drop(columns=keys)], axis="columns")
 
 
 def _check_predictions(
@@ -175,18 +177,13 @@ def _check_predictions(
 
 
 def _read(path: Path, of: pa.Schema) -> pd.DataFrame:
-    return to_frame(tables.read(path, of))
-
-
-def to_frame(table: pa.Table) -> pd.DataFrame:
-    """Arrow to pandas, each column in one chunk: pandas 3 can't merge columns that have none."""
-    return pa.table([column.combine_chunks() for column in table.columns], schema=table.schema).to_pandas()
+    return tables.read(path, of).to_pandas()
 
 
 def _read_outcomes(paths: Iterable[Path]) -> pd.DataFrame:
     """What became of the studies of one stage, a row per study."""
     columns = ["study_id", "status", "reason", "detail"]
-    found = _concat(to_frame(tables.read_columns(path, columns)) for path in paths)
+    found = _concat(tables.read_columns(path, columns).to_pandas() for path in paths)
     return found.drop_duplicates().reset_index(drop=True)
 
 

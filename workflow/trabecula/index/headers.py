@@ -1,7 +1,4 @@
-"""Read what the index needs from DICOM headers.
-
-Dask ships this module and `trabecula.dicom` to its workers by value: they import nothing else of the package.
-"""
+"""Read what the index needs from DICOM headers."""
 
 import math
 import os
@@ -101,18 +98,19 @@ def read_header(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             start = file.read(132)
-        if start[128:] != b"DICM" and start[:2] not in _BARE_STARTS:
-            return {"reason": "not_dicom"}
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=TAGS)
-        return record_of(dataset, os.path.getsize(path))
+            if start[128:] != b"DICM" and start[:2] not in _BARE_STARTS:
+                return {"reason": "not_dicom"}
+            file.seek(0)
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=TAGS)
+            return record_of(dataset, os.path.getsize(path) - file.tell())
     except InvalidDicomError:
         return {"reason": "not_dicom"}
     except Exception:  # damaged headers raise anything, from struct.error to RecursionError
         return {"reason": "unreadable"}
 
 
-def record_of(dataset: Dataset, size: int) -> dict[str, Any]:
-    """Record of a data set that was read from a file of so many bytes (see `read_header`)."""
+def record_of(dataset: Dataset, bytes_left: int) -> dict[str, Any]:
+    """Record of a data set (see `read_header`); so many bytes of its file follow those that were read."""
     meta = getattr(dataset, "file_meta", Dataset())
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return {"reason": "dicomdir"}
@@ -124,7 +122,7 @@ def record_of(dataset: Dataset, size: int) -> dict[str, Any]:
     record |= {name: numbers(dataset, keyword, length) for name, (keyword, length) in VECTORS.items()}
     record["positions_mm"] = _positions(dataset)
     record["transfer_syntax"] = str(meta.get("TransferSyntaxUID") or "") or None
-    record["reason"] = "truncated" if _is_truncated(record, size) else None
+    record["reason"] = "truncated" if _is_truncated(record, bytes_left) else None
     return record
 
 
@@ -154,9 +152,9 @@ def _positions(dataset: Dataset) -> list[float] | None:
     return None if None in positions else [number for position in positions for number in position or ()]
 
 
-def _is_truncated(record: dict[str, Any], size: int) -> bool:
-    """Whether the file is shorter than its uncompressed pixels would be."""
+def _is_truncated(record: dict[str, Any], bytes_left: int) -> bool:
+    """Whether uncompressed pixels would need more bytes than follow the header."""
     sizes = [record["rows"], record["columns"], record["bits"]]
     if None in sizes or (record["transfer_syntax"] or ImplicitVRLittleEndian) not in UNCOMPRESSED:
         return False
-    return size < math.prod(sizes) * (record["samples"] or 1) * (record["frames"] or 1) // 8
+    return bytes_left < math.prod(sizes) * (record["samples"] or 1) * (record["frames"] or 1) // 8

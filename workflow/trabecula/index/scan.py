@@ -7,18 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
 from distributed.deploy.subprocess import SubprocessCluster
 
-from trabecula import dicom
 from trabecula.digest import digest
 from trabecula.errors import ConfigError
 from trabecula.index import headers
 from trabecula.linkage import write_private
 from trabecula.log import progress
+from trabecula.workers import HERE, connect
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +89,10 @@ def _size_and_mtime(entry: os.DirEntry[str]) -> tuple[int, int]:
 
 def read_memory(path: Path) -> pa.Table:
     """What an earlier scan remembers; nothing where there was none, or where headers were read by other code."""
-    if path.exists() and pq.read_schema(path).equals(FILES, check_metadata=True):
-        return pq.read_table(path)
+    if path.exists():
+        known = pq.read_schema(path)
+        if known.equals(FILES) and known.metadata == FILES.metadata:
+            return pq.read_table(path).cast(FILES)
     return FILES.empty_table()
 
 
@@ -152,9 +153,6 @@ def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]
     if tasks <= IN_PROCESS and scheduler is None:
         yield lambda function, items: ((i, function(item)) for i, item in enumerate(items))
         return
-    # The workers need pydicom only: our own code travels with the tasks.
-    cloudpickle.register_pickle_by_value(headers)
-    cloudpickle.register_pickle_by_value(dicom)
     with _client(workers, scheduler) as client:
         yield lambda function, items: _as_they_come(client, function, items)
 
@@ -162,9 +160,10 @@ def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]
 @contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     if scheduler is not None:
-        with Client(scheduler) as client:
+        with connect(scheduler) as client:
             yield client
         return
+    os.environ["PYTHONPATH"] = HERE
     # Not LocalCluster: its processes import the main script anew, which under Snakemake would run the job again.
     with (
         SubprocessCluster(

@@ -119,12 +119,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the study's table."""
+    """One line of the study's table; published figures carry their number of patients in words."""
 
     group: str
     predictor: str
     cells: tuple[Cell, ...]
-    published: bool = False
+    published: str = ""
 
 
 def study_table(metrics: Sequence[Row], published: Sequence[Any], columns: Sequence[str]) -> list[Line]:
@@ -148,12 +148,13 @@ def study_table(metrics: Sequence[Row], published: Sequence[Any], columns: Seque
     for row in published:
         if any(column in row.figures for column in columns):
             cells = tuple(Cell(row.figures.get(column, words.MISSING), "") for column in columns)
-            lines.append(Line(row.name, f"published, other data, n = {row.n}", cells, published=True))
+            lines.append(Line(row.name, "published, other data", cells, published=row.n))
     return lines
 
 
 def _cell(row: Row) -> Cell:
-    return Cell(words.estimate(row), f"n = {row['n']:,}", row["reason"] or "")
+    missing = "undefined" if row["value"] is None else "no interval"
+    return Cell(words.estimate(row), f"n = {row['n']:,}", f"{missing}: {row['reason']}" if row["reason"] else "")
 
 
 @dataclass(frozen=True)
@@ -275,14 +276,19 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
         "Trained on": "simulated patients" if bundle.synthetic else "patients",
         "Tasks": ", ".join(bundle.tasks),
         "Folds": str(len(bundle.folds)),
-        "Region": f"{bundle.roi.size}³ voxels of {bundle.roi.spacing_mm:g} mm, {low:g} to {high:g} HU",
+        "Region": f"{bundle.roi.size}³ voxels of {bundle.roi.spacing_mm:g} mm, {words.number(low, 0)} to {high:.0f} HU",
         "90 % interval": (
             words.MISSING if bundle.half_width_mg_cm3 is None else f"± {bundle.half_width_mg_cm3:.1f} {words.MG_CM3}"
         ),
         "HU alone": "; ".join(
-            f"fold {line.fold}: {line.slope:.3f} × HU {line.intercept:+.1f} mg/cm³ (n = {line.n:,})" for line in lines
+            f"without fold {line.fold}: {line.slope:.3f} × HU {_signed(line.intercept)} mg/cm³ (n = {line.n:,})"
+            for line in lines
         ),
     }
+
+
+def _signed(value: float) -> str:
+    return f"{'−' if value < 0 else '+'} {abs(value):.1f}"
 
 
 def run_facts(runs: pa.Table) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Backend `builtin`: the shipped network, on any machine, without foreign weights."""
 
+import cc3d
 import numpy as np
 from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
@@ -7,12 +8,12 @@ from numpy.typing import NDArray
 from trabecula import segmenter
 from trabecula.errors import StudyFailure
 from trabecula.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
-from trabecula.segment.numbering import Column, Level, find_column, name_levels
+from trabecula.segment.numbering import BODY_REACH_MM, Column, Level, find_column, name_levels
 from trabecula.segmenter import SpineMap
 from trabecula.volume import Volume, resample
 
-# Farther from the spine's axis nothing belongs to a vertebra.
-REACH_MM = 75.0
+# Farther from the spine's axis no process belongs to a vertebra.
+POSTERIOR_REACH_MM = 75.0
 
 
 def segment(network: UNet, ct: Volume, *, device: str) -> tuple[Volume, list[Level]]:
@@ -48,61 +49,83 @@ def segment(network: UNet, ct: Volume, *, device: str) -> tuple[Volume, list[Lev
     return to_ct_grid(ct, spine, column, found, coarse), found
 
 
-def territory(column: Column, found: list[Level], shape: tuple[int, ...], affine: NDArray) -> NDArray[np.uint8]:
-    """Code of the level whose slab along the spine a voxel lies in; 0 far from the spine or where nothing was found."""
-    points = np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
-    arc, distance = column.arc_mm(points)
+def codes_at(points_mm: NDArray, column: Column, found: list[Level], *, reach_mm: float) -> NDArray[np.uint8]:
+    """Code of the level in whose slab of the spine (n, 3) points lie; 0 beyond `reach_mm` or where none was found."""
+    arc, distance = column.arc_mm(points_mm)
     codes = np.zeros(len(column.cuts_mm) + 1, np.uint8)
     codes[[level.piece for level in found]] = [CODE_OF_LEVEL[level.name] for level in found]
-    code = codes[np.searchsorted(column.cuts_mm, arc)]
-    return np.where(distance < REACH_MM, code, 0).astype(np.uint8).reshape(shape)
+    return np.where(distance < reach_mm, codes[np.searchsorted(column.cuts_mm, arc)], 0).astype(np.uint8)
 
 
 def coarse_labels(spine: SpineMap, column: Column, found: list[Level]) -> NDArray[np.uint8]:
     """Canonical label map on the network's grid."""
     semantic = spine.probabilities.argmax(axis=0)
-    code = territory(column, found, semantic.shape, spine.affine)
     labels = np.zeros(semantic.shape, np.uint8)
-    for index, value in ((segmenter.SACRUM, SACRUM), (segmenter.RIB, RIB), (segmenter.HIP, HIP), (segmenter.DISC, DISC)):
+    for index, value in (
+        (segmenter.SACRUM, SACRUM),
+        (segmenter.RIB, RIB),
+        (segmenter.HIP, HIP),
+        (segmenter.DISC, DISC),
+    ):
         labels[semantic == index] = value
-    body, posterior = semantic == segmenter.BODY, semantic == segmenter.POSTERIOR
-    labels[body] = code[body]
-    labels[posterior & (code > 0)] = POSTERIOR + code[posterior & (code > 0)]
+    parts = ((segmenter.BODY, BODY_REACH_MM, 0), (segmenter.POSTERIOR, POSTERIOR_REACH_MM, POSTERIOR))
+    for index, reach, shift in parts:
+        voxels = np.argwhere(semantic == index)
+        code = codes_at(voxels @ spine.affine[:3, :3].T + spine.affine[:3, 3], column, found, reach_mm=reach)
+        labels[tuple(voxels.T)] = np.where(code > 0, code + shift, 0)
     return labels
 
 
 def to_ct_grid(ct: Volume, spine: SpineMap, column: Column, found: list[Level], coarse: Volume) -> Volume:
     """Bring the labels to the CT's grid, the bodies' surfaces finer than the network's voxels.
 
-    The bodies are where the interpolated probability of body exceeds one half and all others; the rest is taken from
-    the nearest voxel of the network's grid.
+    The bodies are where the interpolated probability of body exceeds one half; the rest is taken from the nearest
+    voxel of the network's grid.
     """
     labels = resample(coarse, ct.array.shape, ct.affine, outside=0, how="nearest").array
     labels[np.isin(labels, BODY_CODES)] = 0
-    box = _box(ct, coarse)
-    inside = Volume(ct.array[box], _shifted(ct.affine, box))
-    shape = inside.array.shape
-    body = resample(_channel(spine, segmenter.BODY), shape, inside.affine, outside=0).array
-    code = resample(coarse.with_array(territory(column, found, coarse.array.shape, coarse.affine)), shape,
-                    inside.affine, outside=0, how="nearest").array
-    is_body = (body > 0.5) & (code > 0)
-    labels[box][is_body] = code[is_body]
+    around = _around_bodies(coarse)
+    box = _box_on(ct, Volume(coarse.array[around], _shifted(coarse.affine, around)))
+    shape, affine = labels[box].shape, _shifted(ct.affine, box)
+    body = resample(
+        Volume(spine.probabilities[segmenter.BODY].astype(np.float32), spine.affine), shape, affine, outside=0
+    )
+    slabs = resample(_slabs(coarse, around, column, found), shape, affine, outside=0, how="nearest").array
+    bodies = largest_parts(np.where(body.array > 0.5, slabs, 0))
+    labels[box][bodies > 0] = bodies[bodies > 0]
     return ct.with_array(labels)
 
 
-def _channel(spine: SpineMap, index: int) -> Volume:
-    return Volume(spine.probabilities[index].astype(np.float32), spine.affine)
+def _slabs(coarse: Volume, around: tuple[slice, ...], column: Column, found: list[Level]) -> Volume:
+    """Code of the level in whose slab each voxel around the bodies lies, on the network's grid."""
+    affine, shape = _shifted(coarse.affine, around), coarse.array[around].shape
+    points = np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    return Volume(codes_at(points, column, found, reach_mm=BODY_REACH_MM).reshape(shape), affine)
 
 
-def _box(ct: Volume, coarse: Volume) -> tuple[slice, ...]:
-    """Box of the CT's voxels around all bodies, with a margin."""
+def largest_parts(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Keep the largest connected part of every label: specks elsewhere are no vertebra."""
+    kept = np.zeros_like(labels)
+    for code in np.unique(labels[labels > 0]):
+        kept[cc3d.largest_k(labels == code, k=1, connectivity=6) > 0] = code
+    return kept
+
+
+def _around_bodies(coarse: Volume) -> tuple[slice, ...]:
+    """Box of the network's voxels around all bodies, with a margin."""
     voxels = np.argwhere(np.isin(coarse.array, BODY_CODES))
-    low, high = voxels.min(axis=0) - 2, voxels.max(axis=0) + 2
-    corners = [[(low, high)[a][0], (low, high)[b][1], (low, high)[c][2]] for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-    at = ct.to_voxels(coarse.to_mm(corners))
-    first = np.clip(np.floor(at.min(axis=0)).astype(int), 0, ct.array.shape)
-    last = np.clip(np.ceil(at.max(axis=0)).astype(int) + 1, 1, ct.array.shape)
-    return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    low, high = voxels.min(axis=0) - 3, voxels.max(axis=0) + 4
+    return tuple(slice(max(int(a), 0), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _box_on(ct: Volume, region: Volume) -> tuple[slice, ...]:
+    """Box of the CT's voxels that covers a region."""
+    last = np.array(region.array.shape) - 1
+    corners = region.to_mm([[i, j, k] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])])
+    at = ct.to_voxels(corners)
+    low = np.clip(np.floor(at.min(axis=0)).astype(int), 0, ct.array.shape)
+    high = np.clip(np.ceil(at.max(axis=0)).astype(int) + 1, 0, ct.array.shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
 def _shifted(affine: NDArray, box: tuple[slice, ...]) -> NDArray[np.float64]:

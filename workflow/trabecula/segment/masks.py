@@ -11,7 +11,9 @@ from trabecula.segment.numbering import Level
 from trabecula.volume import Volume, bounds_mm, read_nifti, resample
 
 # TotalSegmentator 2, task total: 25 sacrum, 26 S1, then upwards from 27 L5 to 50 C1.
-_TOTAL_UPWARDS = [f"L{i}" for i in range(5, 0, -1)] + [f"T{i}" for i in range(12, 0, -1)] + [f"C{i}" for i in range(7, 0, -1)]
+_TOTAL_UPWARDS = (
+    [f"L{i}" for i in range(5, 0, -1)] + [f"T{i}" for i in range(12, 0, -1)] + [f"C{i}" for i in range(7, 0, -1)]
+)
 
 
 def _table(pairs: dict[int, int]) -> NDArray[np.uint8]:

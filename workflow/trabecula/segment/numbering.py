@@ -7,11 +7,12 @@ together, from all that is in view: the sacrum below, the last rib, and the orde
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.interpolate import make_smoothing_spline
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from trabecula.segmenter import BODY, DISC, RIB, SACRUM, SPACING_MM, SpineMap
 from trabecula.volume import Volume
@@ -20,6 +21,12 @@ from trabecula.volume import Volume
 PITCH_MM = (15.0, 52.0)
 # Smaller pieces at the ends of the column are no vertebrae.
 MIN_BODY_MM3 = 2500.0
+# An uncut piece at an end of less than this share of the usual volume is a fragment.
+FRAGMENT = 0.4
+# No part of a vertebral body lies farther from the spine's axis; what does is something else.
+BODY_REACH_MM = 40.0
+# A rib that comes no nearer to the spine's axis belongs to a vertebra above.
+RIB_START_MM = 45.0
 # Share of people with five lumbar vertebrae, with four, with six (Carrino et al., Radiology 2011;262:262-268, rounded).
 LUMBAR_PRIOR = {5: 0.93, 4: 0.03, 6: 0.04}
 # Thoracic levels from below; names below L1 come from the number of lumbar vertebrae.
@@ -44,7 +51,7 @@ class Column:
 
     def arc_mm(self, points_mm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Arc length of the nearest point of the curve, and the distance to it, for (n, 3) points."""
-        distance, nearest = cKDTree(self.curve_mm).query(points_mm)
+        distance, nearest = KDTree(self.curve_mm).query(points_mm)
         return nearest.astype(float), distance
 
     def piece(self, points_mm: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -92,15 +99,17 @@ def _main_column(spine: SpineMap) -> NDArray[np.float32] | None:
     """Probability of body or disc, in the largest connected piece only."""
     bone = spine.probabilities[BODY].astype(np.float32)
     joined = bone + spine.probabilities[DISC].astype(np.float32)
-    parts, n = ndimage.label(ndimage.binary_closing(joined > 0.5, iterations=1) | (joined > 0.5))
+    parts, n = cc3d.connected_components(
+        ndimage.binary_closing(joined > 0.5) | (joined > 0.5), connectivity=6, return_N=True
+    )
     if n == 0:
         return None
-    sizes = ndimage.sum_labels(bone, parts, range(1, n + 1))
-    main = int(np.argmax(sizes)) + 1
-    if sizes[main - 1] * SPACING_MM**3 < MIN_BODY_MM3:
+    volumes = np.bincount(parts.ravel(), bone.ravel(), minlength=n + 1)[1:] * SPACING_MM**3
+    main = int(np.argmax(volumes)) + 1
+    if volumes[main - 1] < MIN_BODY_MM3:
         return None
     # A gap of a missed disc or a fracture may part the column: keep large pieces that lie in line with it.
-    keep = [i + 1 for i in range(n) if sizes[i] * SPACING_MM**3 > MIN_BODY_MM3 and _in_line(parts, main, i + 1)]
+    keep = [i + 1 for i in range(n) if volumes[i] > MIN_BODY_MM3 and _in_line(parts, main, i + 1)]
     return np.where(np.isin(parts, keep), joined, 0)
 
 
@@ -185,15 +194,40 @@ def _unevenness(peaks: Sequence[int], key: tuple[int, int], pitch: float) -> flo
 
 def name_levels(spine: SpineMap, column: Column) -> list[Level]:
     """Name the pieces of the column that are vertebrae, from foot to head."""
-    body = np.argwhere(spine.probabilities[BODY] > 0.5)
-    points = body @ spine.affine[:3, :3].T + spine.affine[:3, 3]
+    voxels = np.argwhere(spine.probabilities[BODY] > 0.5)
+    points = voxels @ spine.affine[:3, :3].T + spine.affine[:3, 3]
+    near = column.arc_mm(points)[1] < BODY_REACH_MM
+    voxels, points = voxels[near], points[near]
     piece = column.piece(points)
-    volumes = np.bincount(piece, minlength=len(column.cuts_mm) + 1) * SPACING_MM**3
-    vertebrae = [int(p) for p in np.flatnonzero(volumes >= MIN_BODY_MM3)]
+    inner = np.asarray(ndimage.binary_erosion(spine.seen), bool)[tuple(voxels.T)]
+    cut = np.bincount(piece, np.logical_not(inner), minlength=len(column.cuts_mm) + 1) > 0
+    vertebrae = whole_or_cut(np.bincount(piece, minlength=len(cut)) * SPACING_MM**3, cut)
     if not vertebrae:
         return []
     ribs = rib_evidence(spine, column, vertebrae)
     return _decide(vertebrae, ribs, sacrum_below=sees_sacrum(spine, points[piece == vertebrae[0]]))
+
+
+def whole_or_cut(volumes_mm3: NDArray[np.floating], cut: NDArray[np.bool_]) -> list[int]:
+    """Pieces that are vertebrae, from foot to head.
+
+    A small piece at an end is a vertebra only if the edge of the scan made it small: inside the scan it is a part of
+    the sacrum or of a neighbour.
+
+    Parameters
+    ----------
+    volumes_mm3 : (n,) array
+        Volume of body in each piece.
+    cut : (n,) bool array
+        The piece touches the edge of the scan.
+    """
+    large = [int(p) for p in np.flatnonzero(volumes_mm3 >= MIN_BODY_MM3)]
+    usual = np.median(volumes_mm3[large]) if large else 0.0
+    while large and not cut[large[0]] and volumes_mm3[large[0]] < FRAGMENT * usual:
+        large.pop(0)
+    while large and not cut[large[-1]] and volumes_mm3[large[-1]] < FRAGMENT * usual:
+        large.pop()
+    return large
 
 
 def sees_sacrum(spine: SpineMap, lowest_mm: NDArray[np.float64]) -> bool:
@@ -202,15 +236,16 @@ def sees_sacrum(spine: SpineMap, lowest_mm: NDArray[np.float64]) -> bool:
     if len(sacrum) * SPACING_MM**3 < 8000:
         return False
     points = sacrum @ spine.affine[:3, :3].T + spine.affine[:3, 3]
-    near = cKDTree(lowest_mm).query(points)[0] < 20
+    near = KDTree(lowest_mm).query(points)[0] < 20
     lower = points[:, 2].mean() < lowest_mm[:, 2].mean()
     return bool(near.sum() * SPACING_MM**3 > 500 and lower)
 
 
 def rib_evidence(spine: SpineMap, column: Column, vertebrae: Sequence[int]) -> NDArray[np.float64]:
-    """Length in mm of rib beside each vertebra, the mean of left and right; NaN where the sides are out of view.
+    """Length in mm of rib beside each vertebra, the mean of left and right.
 
-    Ribs leave the spine within 15 to 60 mm of the body's axis; a transverse process or a stub stays short.
+    A rib leaves the spine's axis and runs outwards and down. Its start tells whose it is: a rib of the vertebra above
+    passes farther out, and a transverse process or a stub stays short.
     """
     rib = np.argwhere(_long_parts(spine.probabilities[RIB] > 0.5))
     points = rib @ spine.affine[:3, :3].T + spine.affine[:3, 3]
@@ -221,19 +256,23 @@ def rib_evidence(spine: SpineMap, column: Column, vertebrae: Sequence[int]) -> N
     edges = np.concatenate([[0.0], column.cuts_mm, [len(column.curve_mm)]])
     found = []
     for p in vertebrae:
-        # A rib joins its body at the upper half or the disc above, then runs outwards and down.
-        low, high = edges[p] + 0.35 * (edges[p + 1] - edges[p]), edges[p + 1] + 4
-        mine = (arc >= low) & (arc < high)
+        mine = (arc >= edges[p]) & (arc < edges[p + 1] + 4)
         sides = [mine & (points[:, 0] < axis[:, 0]), mine & (points[:, 0] >= axis[:, 0])]
-        found.append(np.mean([np.ptp(distance[side]) if side.sum() >= 3 else 0.0 for side in sides]))
+        found.append(np.mean([_outward_mm(distance[side]) for side in sides]))
     return np.array(found)
+
+
+def _outward_mm(distance_mm: NDArray[np.float64]) -> float:
+    """How far a rib that starts here runs outwards; 0 where none starts."""
+    starts = len(distance_mm) >= 3 and distance_mm.min() < RIB_START_MM
+    return float(np.ptp(distance_mm)) if starts else 0.0
 
 
 def _long_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Connected parts longer than 30 mm: ribs, not stubs."""
-    parts, n = ndimage.label(mask, np.ones((3, 3, 3)))
-    boxes = ndimage.find_objects(parts)
-    long = [i + 1 for i in range(n) if max(s.stop - s.start for s in boxes[i]) * SPACING_MM >= 30]
+    parts = cc3d.connected_components(mask, connectivity=26)
+    boxes = cc3d.statistics(parts)["bounding_boxes"]
+    long = [i for i, box in enumerate(boxes) if i and max(s.stop - s.start for s in box) * SPACING_MM >= 30]
     return np.isin(parts, long)
 
 
@@ -266,4 +305,3 @@ def _rib_likelihood(name: str, seen: float) -> float:
     """How likely it is to see (1) or not to see (0) a rib at a level; halves count as doubt."""
     chance = 0.02 if name.startswith("L") else 0.85 if name == "T12" else 0.95
     return seen * chance + (1 - seen) * (1 - chance)
-

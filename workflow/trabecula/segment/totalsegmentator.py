@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ from trabecula.segment.masks import CODINGS, levels_in
 from trabecula.segment.numbering import Level
 from trabecula.volume import Volume, resample, write_nifti
 
-# Folders of nnU-Net weights that must be there: where one is missing, TotalSegmentator fetches it, also when the regions
-# asked for don't need it (291 to 295 are the parts of `total` at 1.5 mm, 298 its rough 6 mm model, 305 the bodies).
+# Folders of nnU-Net weights that must be there: where one is missing, TotalSegmentator fetches it, even if the
+# regions asked for don't need it. 291 to 295 are the parts of `total` at 1.5 mm, 298 its 6 mm model, 305 the bodies.
 WEIGHTS = tuple(f"Dataset{number}_" for number in (291, 292, 293, 294, 295, 298, 305))
 BODY, DISCS = 1, 2
 # How far from right TotalSegmentator's numbering is in a few per cent of cases is not in its output.
@@ -81,7 +82,7 @@ def prepare(state: Path, *, threads: int) -> ModuleType:
 
 
 @functools.lru_cache(maxsize=4)
-def _predictor(folder: str, folds: tuple[int, ...] | None, step_size: float, device: str):  # noqa: ANN202
+def _predictor(folder: str, folds: tuple[int, ...] | None, step_size: float, device: str):
     """Load a network once per job; TotalSegmentator by itself loads it for every study."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -92,11 +93,11 @@ def _predictor(folder: str, folds: tuple[int, ...] | None, step_size: float, dev
         device=torch.device(device),
         allow_tqdm=False,
     )
-    predictor.initialize_from_trained_model_folder(folder, folds, checkpoint_name="checkpoint_final.pth")
+    predictor.initialize_from_trained_model_folder(folder, cast(Any, folds), checkpoint_name="checkpoint_final.pth")
     return predictor
 
 
-def _predict(  # noqa: PLR0913  (stands in for TotalSegmentator's function and has its signature)
+def _predict(
     dir_in: Path,
     dir_out: Path,
     task_id: int,
@@ -125,7 +126,9 @@ def _predict(  # noqa: PLR0913  (stands in for TotalSegmentator's function and h
     predictor = _predictor(folder, tuple(folds) if folds else None, step_size, str(device))
     ending = "_0000.nii.gz"
     cases = sorted(path.name.removesuffix(ending) for path in Path(dir_in).glob(f"*{ending}"))
-    predictor.predict_from_files_sequential(
+    # TotalSegmentator adds the last argument to this function of nnU-Net.
+    predict: Any = predictor.predict_from_files_sequential
+    predict(
         [[str(Path(dir_in) / f"{case}{ending}")] for case in cases],
         [str(Path(dir_out) / case) for case in cases],
         save_probabilities=False,
@@ -168,7 +171,7 @@ def combine(total: NDArray[np.uint8], parts: NDArray[np.uint8]) -> NDArray[np.ui
     return np.where((parts == DISCS) & (code == 0), np.uint8(DISC), labels)
 
 
-def _on_grid(image, ct: Volume) -> NDArray[np.uint8]:  # noqa: ANN001
+def _on_grid(image, ct: Volume) -> NDArray[np.uint8]:
     """Voxels of a nibabel image on the CT's grid."""
     found = Volume(np.asarray(image.dataobj).astype(np.uint8), np.asarray(image.affine, float))
     if found.array.shape == ct.array.shape and np.allclose(found.affine, ct.affine, atol=1e-2):

@@ -1,0 +1,43 @@
+"""Reasons: every one that the code gives is known, and described."""
+
+import ast
+
+import pytest
+
+from trabecula.digest import PACKAGE
+from trabecula.errors import REASONS, StudyFailure
+
+
+def given_reasons() -> set[str]:
+    """First arguments of StudyFailure, where they are written out, over the whole package."""
+    calls = [
+        node
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_bytes()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "StudyFailure"
+    ]
+    first = [call.args[0] for call in calls if call.args]
+    return {str(one.value) for one in first if isinstance(one, ast.Constant)}
+
+
+def test_every_reason_that_is_given_is_known():
+    assert given_reasons() <= set(REASONS)
+    assert "no_vertebra" in given_reasons()
+
+
+def test_reasons_are_codes_with_a_sentence():
+    for reason, meaning in REASONS.items():
+        assert reason.isidentifier() and reason.islower()
+        assert meaning and not meaning.endswith(".") and "|" not in meaning
+
+
+def test_an_unknown_reason_is_a_bug():
+    with pytest.raises(KeyError, match="no_such_reason"):
+        StudyFailure("no_such_reason")
+
+
+def test_a_failure_says_why():
+    failure = StudyFailure("truncated", "3 of 90 slices")
+    assert (failure.reason, failure.detail) == ("truncated", "3 of 90 slices")
+    assert str(failure) == "truncated: 3 of 90 slices"
+    assert REASONS["truncated"] in str(StudyFailure("truncated"))

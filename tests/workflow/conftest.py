@@ -1,0 +1,54 @@
+"""A small site on which the workflow is run once; tests look at it, or work on a copy."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from small_site import SEED, Site, hospital, write_settings
+
+
+@pytest.fixture(scope="session")
+def repository(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy of what of the repository a run needs."""
+    copy = tmp_path_factory.mktemp("repository")
+    for name in ("workflow", "scripts", "config", "envs", "models", "profiles"):
+        shutil.copytree(home / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(home / "Snakefile", copy)
+    (copy / "slurm").symlink_to("profiles/slurm")
+    return copy
+
+
+@pytest.fixture(scope="session")
+def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site with a hospital's archive of four patients and a synthetic cohort of two, after its first run."""
+    site = Site(tmp_path_factory.mktemp("site"), repository)
+    hospital(site.folder / "hospital", first_patient=9, patients=4)
+    write_settings(
+        site.folder,
+        [
+            "hospital hospital/archive hospital/labels.csv external",
+            "made phantom/made/archive phantom/made/labels.csv external",
+        ],
+        index={"shard_size": 2},
+        evaluate={"bootstrap": 100},
+        phantom={
+            "seed": SEED,
+            "cohorts": {"made": {"first_patient": 1000, "patients": 2, "devices": ["gamma"], "matrix": 128}},
+        },
+    )
+    site.run()
+    return site
+
+
+@pytest.fixture
+def copied(finished: Site, tmp_path: Path) -> Site:
+    """A copy of the finished site, with its times, that a test may change."""
+    return replace(finished, folder=shutil.copytree(finished.folder, tmp_path / "site"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that share a site on one worker."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("workflow"))

@@ -1,0 +1,85 @@
+"""A working directory of the workflow, small, and how to run it there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from trabecula.phantom import write_archive
+
+SEED = 20240
+LONGEST_S = 1800
+
+
+@dataclass(frozen=True)
+class Site:
+    """A working directory, and the copy of the repository whose Snakefile runs in it.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds the archive, the configuration and all that the workflow writes.
+    repository : Path
+        Copy of the repository; a test may edit it.
+    """
+
+    folder: Path
+    repository: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start Snakemake in a session of its own, so that it can be killed with all its jobs."""
+        command = [sys.executable, "-m", "snakemake", "-s", str(self.repository / "Snakefile")]
+        command += ["--directory", str(self.folder), "--configfile", str(self.folder / "site.yaml"), "--cores", "2"]
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=self.folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> str:
+        """Run Snakemake to its end, which has to be a good one; returns what it said."""
+        process = self.start(*arguments)
+        said, _ = process.communicate(timeout=LONGEST_S)
+        assert process.returncode == 0, said
+        return said
+
+    def ran(self, *arguments: str) -> set[str]:
+        """Run Snakemake; returns the logs, and so the jobs, that it wrote."""
+        before = times(self.folder, "logs/**/*.log")
+        self.run(*arguments)
+        after = times(self.folder, "logs/**/*.log")
+        return {log.removeprefix("logs/") for log, time in after.items() if time != before.get(log)}
+
+
+def environment() -> dict[str, str]:
+    """Variables for a run of Snakemake: this Python's programs first, one thread per job."""
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": programs, "OMP_NUM_THREADS": "1"}
+
+
+def times(folder: Path, *patterns: str) -> dict[str, int]:
+    """Times of change of a folder's files, in nanoseconds, by relative path."""
+    files = (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
+    return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
+
+
+def hospital(folder: Path, *, first_patient: int, patients: int) -> None:
+    """Write an archive and labels as a hospital would have them: not known to the workflow as synthetic."""
+    write_archive(
+        folder, seed=SEED, first_patient=first_patient, patients=patients, devices=["alpha"], matrix=128, workers=2
+    )
+
+
+def write_settings(folder: Path, cohorts: Sequence[str], **options: object) -> None:
+    """Write site.yaml and cohorts.tsv; blanks in the lines of cohorts become tabs."""
+    lines = ["cohort archive labels role", *cohorts]
+    (folder / "cohorts.tsv").write_text("".join(line.replace(" ", "\t") + "\n" for line in lines))
+    (folder / "site.yaml").write_text(yaml.safe_dump({"cohorts": "cohorts.tsv", **options}))

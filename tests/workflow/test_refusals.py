@@ -1,0 +1,51 @@
+"""A configuration that can't be used stops the run before any job, in one sentence."""
+
+import pytest
+from small_site import Site, write_settings
+
+LABELS = "patient_id,study_date,level,vbmd,unit\n"
+
+
+@pytest.mark.parametrize(
+    ("cohort", "options", "sentence"),
+    [
+        (
+            "a archive labels.csv external",
+            {"segment": {"bakend": "masks"}},
+            "There is no option segment.bakend; write backend.",
+        ),
+        (
+            "a archive labels.csv external",
+            {"index": {"shard_size": "many"}},
+            'Option index.shard_size is "many"; give a whole number, at least 1, in studies.',
+        ),
+        (
+            "a nowhere labels.csv external",
+            {},
+            "cohorts.tsv: the archive 'nowhere' of the cohort a is not a folder; correct its path.",
+        ),
+        (
+            "a archive broken.csv external",
+            {},
+            "cohorts.tsv: the labels broken.csv of the cohort a can't be read; give a CSV file in UTF-8.",
+        ),
+        (
+            "a archive labels.csv external",
+            {"model": "models/none"},
+            "Option model names models/none, which does not exist; give a path that does.",
+        ),
+    ],
+    ids=["unknown", "type", "archive", "labels", "model"],
+)
+def test_a_bad_configuration_is_refused_before_any_job(repository, tmp_path, cohort, options, sentence):
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "labels.csv").write_text(LABELS)
+    (tmp_path / "broken.csv").write_bytes(LABELS.encode() + b"M\xfcller")
+    write_settings(tmp_path, [cohort], **options)
+    process = Site(tmp_path, repository).start()
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert sentence in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "logs").exists()

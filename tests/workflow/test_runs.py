@@ -1,0 +1,108 @@
+"""What runs, and what does not run again: after a run, growth, an edit, a kill."""
+
+import os
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_site import LONGEST_S, Site, hospital, times
+
+LAST = {"aggregate.log", "evaluate.log", "report.log"}
+TABLES = "results/tables/**/*.parquet"
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert "Nothing to be done" in finished.run("--dry-run")
+
+
+def test_every_study_is_accounted_for(finished):
+    with duckdb.connect() as database:
+        counted = database.sql(
+            f"select cohort, count(*) from '{finished.folder}/results/tables/studies/*/*.parquet' "
+            "where status in ('measured', 'failed', 'rejected') group by all order by all"
+        ).fetchall()
+    assert counted[-1] == ("made", 2)
+    assert counted[0][1] >= 4
+
+
+def test_snakemake_makes_its_own_report(copied):
+    copied.run("--report", "snakemake.zip")
+    assert (copied.folder / "snakemake.zip").stat().st_size > 10_000
+
+
+def test_three_more_studies_run_only_new_shards(copied):
+    old = times(copied.folder, "results/made/**/*", *(f"results/hospital/*/0000{shard}*" for shard in (0, 1)))
+    hospital(copied.folder / "more", first_patient=13, patients=3)
+    shutil.move(copied.folder / "more/archive", copied.folder / "hospital/archive/more")
+    ran = copied.ran()
+    stages = ["convert", "segment", "crop", "measure", "infer"]
+    new = {f"hospital/{stage}/0000{shard}.log" for stage in stages for shard in (2, 3)}
+    assert ran == {"hospital/index/index.log"} | new | LAST
+    assert old
+    assert times(copied.folder, "results/made/**/*", *(f"results/hospital/*/0000{shard}*" for shard in (0, 1))) == old
+
+
+def test_edited_measure_code_reruns_measure_and_what_follows(copied):
+    code = copied.repository / "workflow/trabecula/measure.py"
+    before = code.read_text()
+    cubes = times(copied.folder, "results/*/crop/*")
+    try:
+        code.write_text(before + "\n# edited\n")
+        ran = copied.ran()
+    finally:
+        code.write_text(before)
+    shards = {"hospital/measure/00000.log", "hospital/measure/00001.log", "made/measure/00000.log"}
+    assert ran == shards | LAST
+    assert times(copied.folder, "results/*/crop/*") == cubes
+
+
+def killed_when(site: Site, log: str) -> None:
+    """Start a run and kill it with all its jobs as soon as a log is there."""
+    process = site.start("--rerun-incomplete")
+    latest = time.monotonic() + LONGEST_S
+    while not (site.folder / "logs" / log).exists():
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        assert time.monotonic() < latest
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_killed_runs_end_with_the_tables_of_an_undisturbed_one(finished, tmp_path):
+    site = replace(finished, folder=tmp_path / "site")
+    site.folder.mkdir()
+    for name in ("site.yaml", "cohorts.tsv", "hospital", "private/key"):
+        copy = shutil.copytree if (finished.folder / name).is_dir() else shutil.copy
+        (site.folder / name).parent.mkdir(exist_ok=True)
+        copy(finished.folder / name, site.folder / name)
+    for moment in ("hospital/index/index.log", "hospital/segment/00001.log", "aggregate.log"):
+        killed_when(site, moment)
+        site.run("--unlock")
+    site.run()
+    expected, found = tables(finished.folder), tables(site.folder)
+    assert expected.keys() == found.keys()
+    for name, table in expected.items():
+        assert found[name].equals(table), name
+
+
+def tables(folder: Path) -> dict[str, pa.Table]:
+    """Every public table but the record of the run."""
+    files = [file for file in folder.glob(TABLES) if file.name != "runs.parquet"]
+    assert files
+    return {str(file.relative_to(folder)): pq.ParquetFile(file).read() for file in files}
+
+
+@pytest.mark.parametrize("profile", [[], ["--profile", "slurm"]], ids=["default", "slurm"])
+def test_a_fresh_clone_plans(repository, tmp_path, profile):
+    clone = Site(tmp_path / "clone", tmp_path / "clone")
+    shutil.copytree(repository, clone.folder, symlinks=True)
+    shutil.copy(clone.folder / "config/config.yaml", clone.folder / "site.yaml")
+    said = clone.run("--dry-run", *profile)
+    assert "checkpoint index" in said
+    assert "rule aggregate" in said
