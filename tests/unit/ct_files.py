@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID as UniqueId
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 Position = Sequence[float] | np.ndarray
@@ -89,7 +90,7 @@ def save(dataset: Dataset, path: Path) -> Path:
         dataset.SOPInstanceUID = f"{UID}.9.{int.from_bytes(str(path).encode()[-12:], 'big')}"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.MediaStorageSOPInstanceUID = UniqueId(dataset.SOPInstanceUID)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     FileDataset(str(path), dataset, preamble=b"\0" * 128, file_meta=meta).save_as(path, enforce_file_format=True)
     return path

@@ -69,5 +69,5 @@ def without_shear(ct: Volume) -> Volume:
     filter_.SetInterpolator(sitk.sitkLinear)
     filter_.SetDefaultPixelValue(AIR_HU)
     filter_.SetOutputPixelType(sitk.sitkFloat32)  # an int16 result would be cut off, not rounded
-    moved = sitk.GetArrayViewFromImage(filter_.Execute(image))
-    return Volume(np.rint(moved).astype(np.int16).transpose(2, 1, 0), grid)
+    moved = filter_.Execute(image)  # named: a view does not keep its image alive
+    return Volume(np.rint(sitk.GetArrayViewFromImage(moved)).astype(np.int16).transpose(2, 1, 0), grid)

@@ -188,7 +188,7 @@ def _cuts(profile: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _unevenness(peaks: Sequence[int], key: tuple[int, int], pitch: float) -> float:
     """Penalty for a spacing that differs from the one before; a chain's first spacing is compared with 32 mm."""
-    before, weight = (peaks[key[1]] - peaks[key[0]], 4.0) if key[0] >= 0 else (32.0, 0.5)
+    before, weight = (peaks[key[1]] - peaks[key[0]], 2.0) if key[0] >= 0 else (32.0, 0.5)
     return float(weight * np.log(pitch / before) ** 2)
 
 
