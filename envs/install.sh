@@ -31,6 +31,6 @@ wanted=$(cat envs/requirements.txt "$lock" | .venv/bin/python -c 'import hashlib
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     exit 0
 fi
-echo "Installing the packages of $lock into .venv: about 4 minutes and 3 GB the first time."
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$lock"
+echo "Installing the packages of $lock into .venv; the first time takes minutes and 3 GB."
+.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement "$lock"
 echo "$wanted" > "$stamp"

@@ -239,7 +239,7 @@ def test_totalsegmentators_real_api_outlines_and_names(
     for level in HU_OF_LEVEL:
         code = CODE_OF_LEVEL[level]
         # Told apart by intensity, a level's blurred rim looks like its neighbours.
-        assert dice(labels.array == code, truth.array == code) > 0.85, level
+        assert dice(labels.array == code, truth.array == code) > 0.8, level
     assert torch.get_num_threads() == 1
     assert '"send_usage_stats": false' in (state / "config.json").read_text()
 

@@ -313,7 +313,7 @@ def class_dice(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -> di
 # --- the whole -----------------------------------------------------------------------------------------
 
 
-def read_examples(real: Path | None, sources: Sequence[str], *, patients: int, seed: int) -> list[Example]:
+def read_examples(real: Path | None, sources: Sequence[str], *, synthetic_patients: int, seed: int) -> list[Example]:
     """Real scans of the named sources, and synthetic patients that together are drawn as often as they.
 
     Parameters
@@ -322,17 +322,17 @@ def read_examples(real: Path | None, sources: Sequence[str], *, patients: int, s
         Folder that holds the sources; None trains on synthetic patients alone.
     sources : sequence of str
         Names out of `REAL`.
-    patients : int
+    synthetic_patients : int
         Number of synthetic patients.
     seed : int
         Seed of the synthetic patients.
     """
     readers = {"totalseg_example": read_totalseg_example, "tptbox_vertebra_crop": read_tptbox_crop}
     found = [readers[name](real / name) for name in sources] if real else []
-    weight = (sum(example.weight for example in found) or 1.0) / patients
+    weight = (sum(example.weight for example in found) or 1.0) / synthetic_patients
     devices = list(phantom.DEVICES.values())
     spacing = (SPACING_MM, SPACING_MM, SPACING_MM)
-    for index in progress(range(patients), what="synthetic patients", unit="patients"):
+    for index in progress(range(synthetic_patients), what="synthetic patients", unit="patients"):
         patient = phantom.sample_patient(seed, index)
         ct, labels = phantom.render(patient, devices[index % len(devices)], spacing_mm=spacing, seed=seed + index)
         found.append(from_synthetic(ct, labels, weight=weight))
@@ -412,7 +412,7 @@ def train_bundle(
     *,
     real: Path | None,
     sources: Sequence[str],
-    patients: int,
+    synthetic_patients: int,
     steps: int,
     batch_size: int,
     learning_rate: float,
@@ -422,9 +422,11 @@ def train_bundle(
 ) -> None:
     """Read the data, train, and write the bundle with its model card."""
     facts = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    examples = read_examples(real, sources, patients=patients, seed=seed)
+    examples = read_examples(real, sources, synthetic_patients=synthetic_patients, seed=seed)
     network = train(examples, **facts, device=device, state=state)
     dice = dice_of_training(network.cpu(), examples)
     data = [example.name for example in examples if example.name != "synthetic"]
-    segmenter.save_bundle(network, folder, facts=facts | {"real": data, "synthetic_patients": patients, "dice": dice})
+    segmenter.save_bundle(
+        network, folder, facts=facts | {"real": data, "synthetic_patients": synthetic_patients, "dice": dice}
+    )
     write_card(folder, examples=examples, dice=dice, facts=facts)

@@ -108,16 +108,18 @@ def _main_column(spine: SpineMap) -> NDArray[np.float32] | None:
     main = int(np.argmax(volumes)) + 1
     if volumes[main - 1] < MIN_BODY_MM3:
         return None
-    # A gap of a missed disc or a fracture may part the column: keep large pieces that lie in line with it.
-    keep = [i + 1 for i in range(n) if volumes[i] > MIN_BODY_MM3 and _in_line(parts, main, i + 1)]
-    return np.where(np.isin(parts, keep), joined, 0)
+    # A missed disc or a fracture may part the column: add large pieces that lie in line with those already there.
+    large = {int(i) + 1 for i in np.flatnonzero(volumes > MIN_BODY_MM3)}
+    kept, ends = {main}, {main}
+    while ends:
+        ends = {i for i in large - kept if any(_in_line(parts, end, i) for end in ends)}
+        kept |= ends
+    return np.where(np.isin(parts, list(kept)), joined, 0)
 
 
-def _in_line(parts: NDArray[np.integer], main: int, other: int) -> bool:
-    """A piece lies above or below the main one, not beside it, and not far off its axis."""
-    if other == main:
-        return True
-    a, b = np.argwhere(parts == main), np.argwhere(parts == other)
+def _in_line(parts: NDArray[np.integer], one: int, other: int) -> bool:
+    """A piece lies above or below another, not beside it, and not far off its axis."""
+    a, b = np.argwhere(parts == one), np.argwhere(parts == other)
     below, above = (a, b) if a[:, 2].mean() < b[:, 2].mean() else (b, a)
     if above[:, 2].min() < below[:, 2].max() - 2:
         return False
@@ -284,7 +286,7 @@ def _decide(vertebrae: Sequence[int], ribs_mm: NDArray[np.float64], *, sacrum_be
     """
     # A piece without a body between two vertebrae is one that was missed: it counts.
     offsets = [p - vertebrae[0] for p in vertebrae]
-    seen = np.clip((ribs_mm - 8) / 14, 0, 1)
+    seen = np.clip((ribs_mm - 8) / 8, 0, 1)  # a rib on one side alone counts in full
     ways: dict[tuple[str, ...], float] = {}
     for lumbar, prior in LUMBAR_PRIOR.items():
         order = [f"L{i}" for i in range(lumbar, 0, -1)] + list(THORACIC)
