@@ -40,6 +40,7 @@ segmenter: environment  ## train the shipped segmentation network anew
 	snakemake --directory scratch/segmenter --cores $(CORES) train_segmenter --config "train_segmenter={real: $(abspath $(DATA))}"
 	rm -rf models/segmenter
 	cp -r scratch/segmenter/results/models/segmenter models/segmenter
+	cp LICENSE models/segmenter/
 
 clean:  ## results, logs and the synthetic archive, not the environment
 	rm -rf results/* logs phantom scratch .snakemake
