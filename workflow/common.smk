@@ -26,6 +26,7 @@ try:
         if TRAINS
         else str(settings.find(config["model"], _places, option="model"))
     )
+    SEGMENTER = settings.find(config["segment"]["network"], _places, option="segment.network")
 except ConfigError as error:
     raise WorkflowError(str(error))
 

@@ -1,6 +1,6 @@
 SEGMENT_OPTIONS = {
     "backend": config["segment"]["backend"],
-    "network": settings.find(config["segment"]["network"], [Path(), HOME], option="segment.network"),
+    "network": SEGMENTER,
     "masks_pattern": config["segment"]["masks"],
     "coding": config["segment"]["coding"],
     "device": config["segment"]["device"],

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from trabecula import bundle, card, tables
-from trabecula.bundle import METADATA, SPLITS, TASKS, TRAINING, HuLine, weight_file
+from trabecula.bundle import METADATA, SPLITS, TASKS, TRAINING, HuLine, Task, weight_file
 from trabecula.conformal import COVERAGE, half_width, intervals
 from trabecula.fit import Epoch, Recipe
 from trabecula.network import AIR_HU, describe
@@ -49,7 +49,7 @@ def write_bundle(
     folder: Path,
     record: Record,
     cases: pd.DataFrame,
-    curves: Mapping[tuple[str, int], Sequence[Epoch]],
+    curves: Mapping[tuple[Task, int], Sequence[Epoch]],
     lines: Sequence[HuLine],
 ) -> None:
     """Write all of a bundle but its weights, which lie there already.

@@ -394,12 +394,8 @@ def cast(rows: pa.Table | Iterable[Mapping[str, Any]], to: pa.Schema) -> pa.Tabl
     pyarrow.ArrowInvalid
         If a value does not fit its column's type.
     """
-    if isinstance(rows, pa.Table):
-        table, given = rows, set(rows.column_names)
-    else:
-        listed = list(rows)
-        given = set().union(*listed) if listed else set(to.names)
-        table = pa.Table.from_pylist(listed, schema=pa.schema([field.with_nullable(True) for field in to]))
+    table: Any = rows if isinstance(rows, pa.Table) else _from_rows(rows, to)
+    given = set(table.column_names)
     name = (to.metadata or {}).get(b"table", b"?").decode()
     if given != set(to.names):
         raise ValueError(f"table {name}: columns differ from the schema: {sorted(given ^ set(to.names))}")
@@ -407,6 +403,16 @@ def cast(rows: pa.Table | Iterable[Mapping[str, Any]], to: pa.Schema) -> pa.Tabl
         if not field.nullable and table[field.name].null_count:
             raise ValueError(f"table {name}: column {field.name} holds NULL")
     return table.select(to.names).cast(to)
+
+
+def _from_rows(rows: Iterable[Mapping[str, Any]], to: pa.Schema) -> pa.Table:
+    """Rows as a table with the columns that they name, so that `cast` can tell what is missing or unknown."""
+    listed = list(rows)
+    given = set().union(*listed) if listed else set(to.names)
+    known = [field.with_nullable(True) for field in to if field.name in given]
+    unknown = [pa.field(name, pa.null()) for name in sorted(given - set(to.names))]
+    values = [{name: row.get(name) for name in to.names} for row in listed]
+    return pa.Table.from_pylist(values, schema=pa.schema(known + unknown))
 
 
 def beside(path: Path) -> Path:

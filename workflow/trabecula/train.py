@@ -84,7 +84,7 @@ def read_cases(sources: Sources, *, folds: int, seed: int, **choice: Any) -> pd.
     """
     studies, labels = read_tables(sources.studies, tables.STUDIES), read_tables(sources.labels, tables.LABELS)
     cases = find_cases(read_vertebrae(sources.cubes, sources.measures), studies, labels, **choice)
-    fold_of = assign_folds(cases["patient_id"], cases["reduced"], folds=folds, seed=seed)
+    fold_of = assign_folds(cases["patient_id"].tolist(), cases["reduced"].tolist(), folds=folds, seed=seed)
     return cases.assign(fold=cases["patient_id"].map(fold_of).astype(np.int64))
 
 

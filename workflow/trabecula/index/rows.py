@@ -280,7 +280,8 @@ def label_rows(found: Judged, labels: pd.DataFrame | None, *, key: bytes) -> lis
         return []
     scanned = {part[0].patient_id for part in found.studies.values()}
     first = first_dates(found)
-    return [_label_row(found.cohort, label, scanned, first, key) for label in labels.to_dict("records")]
+    rows: list[Any] = labels.to_dict("records")
+    return [_label_row(found.cohort, label, scanned, first, key) for label in rows]
 
 
 def _label_row(cohort: str, label: Mapping[str, Any], scanned: set[str], first: Mapping[str, date], key: bytes) -> Row:
