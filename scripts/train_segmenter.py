@@ -4,6 +4,7 @@ from trabecula.log import to_log
 
 to_log(snakemake.log[0])
 
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -12,4 +13,6 @@ from trabecula.train_segmenter import train_bundle
 
 torch.set_num_threads(snakemake.threads)
 bundle = Path(snakemake.output.metadata).parents[1]
-train_bundle(bundle, **snakemake.params.options, state=bundle.with_suffix(".state.pt"))
+# Another recipe or other code never goes on from this one's state.
+recipe = sha256(repr((snakemake.params.code, snakemake.params.options)).encode()).hexdigest()[:16]
+train_bundle(bundle, **snakemake.params.options, state=bundle.with_suffix(f".{recipe}.pt"))

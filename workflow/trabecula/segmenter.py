@@ -47,6 +47,10 @@ class SpineMap:
     affine: NDArray[np.float64]
     seen: NDArray[np.bool_]
 
+    def to_mm(self, voxels: NDArray[np.integer]) -> NDArray[np.float64]:
+        """(n, 3) voxel indices to (n, 3) RAS+ millimetres."""
+        return Volume(self.seen, self.affine).to_mm(voxels)
+
 
 def build_network() -> UNet:
     """The untrained network; 603,000 parameters."""

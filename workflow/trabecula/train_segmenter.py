@@ -420,7 +420,7 @@ def train_bundle(
     device: str,
     state: Path,
 ) -> None:
-    """Read the data, train, and write the bundle with its model card."""
+    """Read the data, train, and write the bundle with its model card; then the resumable state is removed."""
     facts = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     examples = read_examples(real, sources, synthetic_patients=synthetic_patients, seed=seed)
     network = train(examples, **facts, device=device, state=state)
@@ -430,3 +430,4 @@ def train_bundle(
         network, folder, facts=facts | {"real": data, "synthetic_patients": synthetic_patients, "dice": dice}
     )
     write_card(folder, examples=examples, dice=dice, facts=facts)
+    state.unlink()

@@ -71,7 +71,7 @@ def coarse_labels(spine: SpineMap, column: Column, found: list[Level]) -> NDArra
     parts = ((segmenter.BODY, BODY_REACH_MM, 0), (segmenter.POSTERIOR, POSTERIOR_REACH_MM, POSTERIOR))
     for index, reach, shift in parts:
         voxels = np.argwhere(semantic == index)
-        code = codes_at(voxels @ spine.affine[:3, :3].T + spine.affine[:3, 3], column, found, reach_mm=reach)
+        code = codes_at(spine.to_mm(voxels), column, found, reach_mm=reach)
         labels[tuple(voxels.T)] = np.where(code > 0, code + shift, 0)
     return labels
 
@@ -98,9 +98,9 @@ def to_ct_grid(ct: Volume, spine: SpineMap, column: Column, found: list[Level], 
 
 def _slabs(coarse: Volume, around: tuple[slice, ...], column: Column, found: list[Level]) -> Volume:
     """Code of the level in whose slab each voxel around the bodies lies, on the network's grid."""
-    affine, shape = _shifted(coarse.affine, around), coarse.array[around].shape
-    points = np.indices(shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
-    return Volume(codes_at(points, column, found, reach_mm=BODY_REACH_MM).reshape(shape), affine)
+    part = Volume(coarse.array[around], _shifted(coarse.affine, around))
+    points = part.to_mm(np.indices(part.array.shape).reshape(3, -1).T)
+    return part.with_array(codes_at(points, column, found, reach_mm=BODY_REACH_MM).reshape(part.array.shape))
 
 
 def largest_parts(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

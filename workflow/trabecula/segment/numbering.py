@@ -148,7 +148,7 @@ def _curve(column: Volume) -> NDArray[np.float64] | None:
 def _disc_profile(spine: SpineMap, column: NDArray[np.float32], whole: Column) -> NDArray[np.float64]:
     """Per millimetre of the curve: -1 where all of the cross-section is body, 1 where all is disc or gap."""
     voxels = np.argwhere(column > 0.2)
-    points = voxels @ spine.affine[:3, :3].T + spine.affine[:3, 3]
+    points = spine.to_mm(voxels)
     arc = whole.arc_mm(points)[0].astype(int)
     index = tuple(voxels.T)
     n = len(whole.curve_mm)
@@ -197,7 +197,7 @@ def _unevenness(peaks: Sequence[int], key: tuple[int, int], pitch: float) -> flo
 def name_levels(spine: SpineMap, column: Column) -> list[Level]:
     """Name the pieces of the column that are vertebrae, from foot to head."""
     voxels = np.argwhere(spine.probabilities[BODY] > 0.5)
-    points = voxels @ spine.affine[:3, :3].T + spine.affine[:3, 3]
+    points = spine.to_mm(voxels)
     near = column.arc_mm(points)[1] < BODY_REACH_MM
     voxels, points = voxels[near], points[near]
     piece = column.piece(points)
@@ -237,7 +237,7 @@ def sees_sacrum(spine: SpineMap, lowest_mm: NDArray[np.float64]) -> bool:
     sacrum = np.argwhere(spine.probabilities[SACRUM] > 0.5)
     if len(sacrum) * SPACING_MM**3 < 8000:
         return False
-    points = sacrum @ spine.affine[:3, :3].T + spine.affine[:3, 3]
+    points = spine.to_mm(sacrum)
     near = KDTree(lowest_mm).query(points)[0] < 20
     lower = points[:, 2].mean() < lowest_mm[:, 2].mean()
     return bool(near.sum() * SPACING_MM**3 > 500 and lower)
@@ -250,7 +250,7 @@ def rib_evidence(spine: SpineMap, column: Column, vertebrae: Sequence[int]) -> N
     passes farther out, and a transverse process or a stub stays short.
     """
     rib = np.argwhere(_long_parts(spine.probabilities[RIB] > 0.5))
-    points = rib @ spine.affine[:3, :3].T + spine.affine[:3, 3]
+    points = spine.to_mm(rib)
     arc, distance = column.arc_mm(points) if len(points) else (np.empty(0), np.empty(0))
     near = (distance > 12) & (distance < 60)
     arc, points, distance = arc[near], points[near], distance[near]
