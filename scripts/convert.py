@@ -15,4 +15,5 @@ convert.write_shard(
     cohort=cohort,
     folder=Path(snakemake.output.ct),
     table=Path(snakemake.output.table),
+    **snakemake.params.options,
 )

@@ -99,7 +99,8 @@ def _series(cohort: str, studies: list[Study], shown: dict[str, Any]) -> list[di
     rows = []
     for study in studies:
         key = dict(cohort=cohort, patient_id=study.patient, study_id=study.name, stack=0, n_slices=90, extent_mm=90.0)
-        key |= shown | {"modality": "CT", "score": None}
+        key |= shown | {"modality": "CT", "score": None, "n_damaged": 0, "n_odd": 0, "field_of_view_mm": 400.0}
+        key |= {"series_uid": "2.25.1", "gates": [], "flags": []}
         chosen = study.status == "accepted"
         reason = None if chosen else study.fails and study.fails[1]
         rows.append(key | {"series_id": f"{study.name}.1", "accepted": chosen, "reason": reason})
@@ -121,6 +122,8 @@ def _study(cohort: str, study: Study, shown: dict[str, Any]) -> dict[str, Any]:
         "sex": "F",
         "days_from_first_study": study.day,
         "device_key": "M X 120 B",
+        "repairs": [],
+        "flags": ["thick_slices"],
         "status": study.status,
         "stage": None if chosen else "index",
         "reason": study.fails[1] if study.fails and not chosen else None,
@@ -161,7 +164,7 @@ def _stage_rows(schema: pa.Schema, cohort: str, study: Study, stage: str) -> lis
     )
 
 
-_STAGE_FACTS = {"segmenter": "test 1", "n_vertebrae": 0, "picture": b"webp"}
+_STAGE_FACTS = {"segmenter": "test 1", "n_vertebrae": 0, "picture": b"webp", "repairs": ["gantry_tilt"], "flags": []}
 
 
 def _key(cohort: str, study: Study, level: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_the_sql_makes_the_same_views_beside_the_results(place, monkeypatch):
         comment = "SELECT comment FROM duckdb_columns() WHERE table_name = 'patients' AND column_name = 'sex'"
         assert one(database, comment) == tables.PATIENTS.field("sex").metadata[b"description"].decode()
         views = {name for (name,) in database.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
-        assert views == {*tables.PUBLIC, *catalog.VIEWS, "reasons"}
+        assert views == {*tables.PUBLIC, *catalog.VIEWS, *catalog.CODES}
 
 
 def test_views_count_what_the_tables_hold(place):

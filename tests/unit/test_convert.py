@@ -1,7 +1,11 @@
 """Voxels and geometry of converted series, against formulas and against other people's converters."""
 
-import random
-from contextlib import suppress
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +21,19 @@ from pydicom.uid import EnhancedCTImageStorage
 from scipy.spatial.transform import Rotation
 
 from trabecula import tables
-from trabecula.convert import convert_series, convert_shard, write_shard
-from trabecula.convert.planes import affine_of, in_order, read_planes
-from trabecula.convert.voxels import hounsfield, read_slices
+from trabecula.convert import Converted, convert_shard, convert_stack, write_shard
+from trabecula.convert.arrange import arrange
+from trabecula.convert.by_hand import convert_folder
+from trabecula.convert.planes import in_order, planes_of
+from trabecula.convert.voxels import Sample, hounsfield, read_slices
 from trabecula.dicom import quiet
 from trabecula.errors import StudyFailure
-from trabecula.linkage import LINKAGE, write_linkage
+from trabecula.geometry import ladder_of
+from trabecula.headers import FILES, Header, read_headers
+from trabecula.linkage import LINKAGE, Linked, Writer
+from trabecula.linkage import slice_of as in_linkage
 from trabecula.shards import Chosen
-from trabecula.volume import Volume, read_nifti
+from trabecula.volume import Volume, read_nifti, write_nifti
 
 
 def files_in(folder: Path, pattern: str) -> list[str]:
@@ -32,9 +41,25 @@ def files_in(folder: Path, pattern: str) -> list[str]:
     return sorted(str(path) for path in folder.glob(pattern) if path.is_file())
 
 
+def headers_of(paths: list[str]) -> list[Header]:
+    """What the index knows of files."""
+    listed = [(path[1:], os.stat(path).st_size, os.stat(path).st_mtime_ns, None) for path in paths]
+    table = read_headers("", listed, archives=False)
+    rows = zip(*(table[name].to_pylist() for name in FILES.names), strict=True)
+    return [header._replace(path=f"/{header.path}") for header in (Header(*row) for row in rows)]
+
+
+def convert(paths: list[str], **options) -> tuple[Volume, Converted]:
+    """A stack as a volume, through a file, and what was said of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ct.nii"
+        done = convert_stack(Linked(headers_of(paths)), path, **{"max_gap_mm": 10} | options)
+        return read_nifti(path), done
+
+
 def refusal(paths: list[str]) -> str:
     with pytest.raises(StudyFailure) as failure:
-        convert_series(paths)
+        convert(paths)
     return failure.value.reason
 
 
@@ -50,6 +75,7 @@ def error_hu(ct: Volume, margin: int = 0) -> float:
 
 # --- analytic: HU are linear in the patient, so that one number checks voxels and affine -----------
 
+PACKAGE = str(Path(__file__).parents[2] / "workflow")
 turns = st.tuples(*[st.floats(-40, 40)] * 3)
 
 
@@ -66,10 +92,10 @@ def test_any_orientation_any_order(tmp_path_factory, turn, flips, spacing, order
     orientation = np.concatenate([axes[:, 0], axes[:, 1]])
     corner = -axes @ [11.5 * 1.5, 9.5 * 2.0, 0.0]  # the middle of the first slice lies at 0
     slices = [slice_of(corner + k * spacing * axes[:, 2], orientation) for k in range(5)]
-    done = convert_series(save_all([slices[k] for k in order], tmp_path_factory.mktemp("any")))
-    assert not done.resampled
-    np.testing.assert_allclose(done.ct.spacing_mm, [1.5, 2.0, spacing], atol=1e-3)
-    assert error_hu(done.ct) <= 0.51
+    ct, done = convert(save_all([slices[k] for k in order], tmp_path_factory.mktemp("any")))
+    assert done.repairs == done.flags == []
+    np.testing.assert_allclose(ct.spacing_mm, [1.5, 2.0, spacing], atol=1e-3)
+    assert error_hu(ct) <= 0.51
 
 
 @pytest.mark.parametrize("tilt_degrees", [-25.0, -8.0, 3.0, 18.5])
@@ -78,39 +104,73 @@ def test_gantry_tilt_of_either_sign_is_made_upright(tmp_path, tilt_degrees, flip
     angle = np.radians(tilt_degrees)
     orientation = (1.0, 0.0, 0.0, 0.0, np.cos(angle), np.sin(angle))
     slices = [slice_of((-17.0, -20.0, 30.0 + flip * 4.0 * k), orientation) for k in range(7)]
-    done = convert_series(save_all(slices, tmp_path))
-    assert done.resampled
-    axes = done.ct.affine[:3, :3] / done.ct.spacing_mm
+    ct, done = convert(save_all(slices, tmp_path))
+    assert done.repairs == ["gantry_tilt"] and done.tilt_degrees == pytest.approx(abs(tilt_degrees), abs=0.01)
+    axes = ct.affine[:3, :3] / ct.spacing_mm
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
-    np.testing.assert_allclose(done.ct.spacing_mm, [1.5, 2.0, 4.0 * np.cos(angle)], atol=1e-3)
-    filled = np.abs(done.ct.array.astype(int) + 1024) > 0
-    wanted = linear_hu(done.ct.to_mm(np.argwhere(filled)))
-    off = np.abs(wanted - done.ct.array[filled])
+    np.testing.assert_allclose(ct.spacing_mm, [1.5, 2.0, 4.0 * np.cos(angle)], atol=1e-3)
+    filled = np.abs(ct.array.astype(int) + 1024) > 0
+    wanted = linear_hu(ct.to_mm(np.argwhere(filled)))
+    off = np.abs(wanted - ct.array[filled])
     assert np.median(off) <= 1 and (off <= 1.01).mean() > 0.85  # the rest lies beside the slices: air, or half a voxel
 
 
 def test_a_tilt_tag_over_upright_slices_is_ignored(tmp_path):
-    done = convert_series(save_all(axial_stack(), tmp_path, GantryDetectorTilt=20))
-    assert not done.resampled and error_hu(done.ct) <= 0.51
+    ct, done = convert(save_all(axial_stack(), tmp_path, GantryDetectorTilt=20))
+    assert done.repairs == [] and error_hu(ct) <= 0.51
 
 
-def test_mildly_uneven_slices_are_mended(tmp_path):
-    heights = [0, 3.0, 6.2, 9.1, 12.0, 15.0]
-    done = convert_series(save_all([slice_of((-17, -20, z)) for z in heights], tmp_path))
-    assert done.resampled and error_hu(done.ct) <= 1.01
+@pytest.mark.parametrize(
+    ("heights", "repair", "n"),
+    [
+        ([0, 3.0, 6.2, 9.1, 12.0, 15.0], "irregular_spacing", 6),
+        ([0, 3, 6, 12, 15], "missing_slices", 6),
+        ([0, 3, 6, 10, 13], "irregular_spacing", 5),
+        ([0, 2, 4, 14, 16], "missing_slices", 9),
+        ([0, 5, 10, 20, 25.05], "missing_slices", 6),
+    ],
+)
+def test_uneven_slices_and_small_gaps_are_mended(tmp_path, heights, repair, n):
+    ct, done = convert(save_all([slice_of((-17, -20, z)) for z in heights], tmp_path))
+    assert done.repairs == [repair] and error_hu(ct) <= 1.01 and ct.array.shape[2] == n
+    assert done.largest_gap_mm == pytest.approx(np.diff(heights).max()) and done.n_slices == len(heights)
+
+
+def test_slices_beside_missing_ones_stay_as_they_are(tmp_path):
+    rng = np.random.default_rng(4)
+    noise = {z: rng.integers(-800, 800, (20, 24)) for z in (0, 3, 6, 12, 15)}
+    slices = [slice_of((-17, -20, z), hu=lambda p, z=z: noise[z] + 0 * p[..., 0]) for z in noise]
+    ct, _ = convert(save_all(slices, tmp_path))
+    for k, z in ((0, 0), (1, 3), (2, 6), (4, 12), (5, 15)):
+        np.testing.assert_array_equal(ct.array[..., k].T, noise[z])
+    np.testing.assert_allclose(ct.array[..., 3].T, (noise[6] + noise[12]) / 2, atol=0.51)
 
 
 def test_positions_rounded_to_a_tenth_are_even(tmp_path):
-    done = convert_series(save_all([slice_of((-17, -20, round(0.625 * k, 1))) for k in range(12)], tmp_path))
-    assert not done.resampled
+    _, done = convert(save_all([slice_of((-17, -20, round(0.625 * k, 1))) for k in range(12)], tmp_path))
+    assert done.repairs == []
+
+
+@given(st.integers(3, 60), st.floats(0.3, 5), st.integers(-9, 9), st.data())
+def test_a_ladder_bridges_gaps_up_to_the_limit(n, step, first, data):
+    """Slices of an even stack that are missing one by one come back as the same stack."""
+    whole = first + step * np.arange(n)
+    gone = data.draw(st.sets(st.integers(1, n - 2), max_size=n // 4))
+    kept = np.delete(whole, sorted(gone))
+    usual = len(kept) - 1 > 2 * (np.diff(kept) > 1.5 * step).sum()
+    if usual and np.diff(kept).max() <= 10:
+        ladder = ladder_of(kept, max_gap_mm=10)
+        assert ladder.n == n and ladder.step_mm == pytest.approx(step)
+        assert ladder.repair == ("missing_slices" if gone else None)
 
 
 def test_every_slice_has_its_own_rescale(tmp_path):
     slices = axial_stack()
     slices[2].RescaleIntercept = -1000  # the stored values stay: 24 HU more
     slices[3].RescaleSlope = 0.5
-    done = convert_series(save_all(slices, tmp_path)).ct.array.astype(int)
-    plain = convert_series(save_all(axial_stack(), tmp_path / "plain")).ct.array.astype(int)
+    ct, said = convert(save_all(slices, tmp_path))
+    done, plain = (volume.array.astype(int) for volume in (ct, convert(save_all(axial_stack(), tmp_path / "plain"))[0]))
+    assert said.flags == ["rescale_varies"]
     np.testing.assert_array_equal(done[..., 2], plain[..., 2] + 24)
     assert np.abs(done[..., 3] - ((plain[..., 3] + 1024) * 0.5 - 1024)).max() <= 0.5
 
@@ -118,7 +178,7 @@ def test_every_slice_has_its_own_rescale(tmp_path):
 def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
     """Shuffled frames, a rescale per frame, geometry in functional groups."""
     slices = axial_stack(6)
-    plain = convert_series(save_all(axial_stack(6), tmp_path / "plain")).ct
+    plain, _ = convert(save_all(axial_stack(6), tmp_path / "plain"))
     order = [3, 0, 5, 1, 4, 2]
     shared, frames = Dataset(), []
     shared.PlaneOrientationSequence = Sequence([_item(ImageOrientationPatient=list(AXIAL))])
@@ -139,7 +199,7 @@ def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
         PerFrameFunctionalGroupsSequence=Sequence(frames),
         PixelData=b"".join(slices[k].PixelData for k in order),
     )
-    done = convert_series([str(save(file, tmp_path / "enhanced"))]).ct
+    done, _ = convert([str(save(file, tmp_path / "enhanced"))])
     np.testing.assert_allclose(done.affine, plain.affine, atol=1e-9)
     np.testing.assert_array_equal(done.array - np.arange(6), plain.array)
 
@@ -161,13 +221,11 @@ def _at(*heights: float) -> list[Dataset]:
 @pytest.mark.parametrize(
     ("reason", "slices", "attributes"),
     [
-        ("missing_slices", _at(0, 3, 6, 12, 15), {}),
-        ("irregular_spacing", _at(0, 3, 6, 10, 13), {}),
-        ("irregular_spacing", [*_at(0, 3), slice_of((-12, -20, 6)), *_at(9)], {}),
+        ("missing_slices", _at(0, 3, 6, 18, 21), {}),
+        ("irregular_spacing", _at(0, 3, 6, 16.5, 19.5, 22.5), {}),
+        ("irregular_spacing", [slice_of((-17 + k * k, -20, 3 * k)) for k in range(9)], {}),
         ("duplicate_position", [*_at(0, 3, 6), slice_of((-17, -20, 6), hu=lambda p: linear_hu(p) + 9)], {}),
-        ("mixed_orientation", [*_at(0, 3), slice_of((0, 0, 6), (1, 0, 0, 0, 0, -1))], {}),
-        ("mixed_matrix", [*_at(0, 3), slice_of((-17, -20, 6), shape=(20, 20))], {}),
-        ("mixed_matrix", [*_at(0, 3), slice_of((-17, -20, 6), pixel_mm=(2.0, 1.6))], {}),
+        ("mixed_orientation", [*_at(0), slice_of((0, 0, 6), (1, 0, 0, 0, 0, -1))], {}),
         ("too_few_slices", _at(0), {}),
         ("no_rescale", _at(0, 3, 6), {"RescaleSlope": None}),
         ("no_geometry", _at(0, 3, 6), {"ImagePositionPatient": None}),
@@ -185,28 +243,40 @@ def test_what_is_no_volume_is_refused(tmp_path, reason, slices, attributes):
 
 
 def test_a_slice_that_is_there_twice_counts_once(tmp_path):
-    done = convert_series(save_all([*_at(0, 3, 6), *_at(3)], tmp_path))
-    assert done.ct.array.shape[2] == 3 and error_hu(done.ct) <= 0.51
+    ct, done = convert(save_all([*_at(0, 3, 6), *_at(3)], tmp_path))
+    assert done.repairs == ["duplicate_slices"] and ct.array.shape[2] == 3 and error_hu(ct) <= 0.51
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        slice_of((0, 0, 6), (1, 0, 0, 0, 0, -1)),
+        slice_of((-17, -20, 6), shape=(20, 20)),
+        slice_of((-17, -20, 6), pixel_mm=(2.0, 1.6)),
+        slice_of((-12, -20, 6)),
+    ],
+)
+def test_a_slice_that_does_not_fit_is_left_out(tmp_path, odd):
+    ct, done = convert(save_all([*_at(0, 3, 9, 12, 15), odd], tmp_path))
+    assert done.repairs == ["odd_slices", "missing_slices"] and ct.array.shape == (24, 20, 6)
+    assert error_hu(ct) <= 1.01
 
 
 def test_a_file_that_is_gone_is_a_reason(tmp_path):
     paths = save_all(axial_stack(), tmp_path)
+    stack = Linked(headers_of(paths))
     Path(paths[2]).unlink()
-    assert refusal(paths) == "vanished"
+    with pytest.raises(StudyFailure, match="vanished"):
+        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10)
+    assert not (tmp_path / "ct.nii").exists() and not list(tmp_path.glob(".ct*"))
 
 
-def test_damaged_files_are_refused_and_never_crash(tmp_path):
-    """Cut and flipped at random bytes: a volume or a reason, nothing else."""
-    rng = random.Random(5)
-    paths = save_all(axial_stack(3), tmp_path)
-    whole = Path(paths[1]).read_bytes()
-    for _ in range(150):
-        damaged = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.5 else whole)
-        for _ in range(rng.randrange(1, 6)):
-            damaged[rng.randrange(len(damaged))] = rng.randrange(256) if damaged else 0
-        Path(paths[1]).write_bytes(damaged)
-        with suppress(StudyFailure):
-            convert_series(paths)
+def test_a_file_that_was_changed_since_the_index_is_a_reason(tmp_path):
+    paths = save_all(axial_stack(), tmp_path)
+    stack = Linked(headers_of(paths))
+    save_all(axial_stack(hu=lambda p: linear_hu(p) + 100), tmp_path)
+    with pytest.raises(StudyFailure, match="changed"):
+        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10)
 
 
 # --- voxels -----------------------------------------------------------------------------------------
@@ -214,10 +284,21 @@ def test_damaged_files_are_refused_and_never_crash(tmp_path):
 
 def test_padding_is_air_with_and_without_its_mark():
     stored = np.array([[-2000, 0, 1064, 30000]], np.int16)
-    np.testing.assert_array_equal(hounsfield(stored, 1, -1024), [[-1024, -1024, 40, 28976]])
-    np.testing.assert_array_equal(hounsfield(stored, 1, -1024, padding=30000), [[-1024, -1024, 40, -1024]])
+    np.testing.assert_array_equal(hounsfield(stored.copy(), 1, -1024), [[-1024, -1024, 40, 28976]])
+    marked = hounsfield(stored.copy(), 1, -1024, padding=(30000, 30000))
+    np.testing.assert_array_equal(marked, [[-1024, -1024, 40, -1024]])
+    ranged = hounsfield(np.array([[5000, 29500, 30500]], np.int16), 1, -1024, padding=(29000, 31000))
+    np.testing.assert_array_equal(ranged, [[3976, -1024, -1024]])
     water = np.array([[0, 40]], np.int16)
-    np.testing.assert_array_equal(hounsfield(water, 1, 0, padding=0), water)  # a mark on water is a mistake
+    np.testing.assert_array_equal(hounsfield(water.copy(), 1, 0, padding=(0, 0)), water)  # a mark on water is a mistake
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16])
+@given(st.integers(0, 2**16 - 1), st.integers(-30000, 30000))
+def test_whole_rescales_come_out_right_in_sixteen_bits(kind, bits, intercept):
+    stored = np.array([bits], np.uint16).view(kind)
+    wanted = np.clip(int(stored[0]) + intercept, -1024, 32767)
+    assert hounsfield(stored.copy(), 1, intercept)[0] == wanted
 
 
 @given(st.integers(-(2**15), 2**15 - 1), st.floats(0.01, 10), st.floats(-2000, 2000))
@@ -231,8 +312,28 @@ def test_bits_above_the_stored_ones_do_not_count(tmp_path):
     for dataset in slices:
         values = np.frombuffer(dataset.PixelData, "<i2") & 0x0FFF | 0x5000  # an overlay in the upper bits
         dataset.PixelData = values.astype("<i2").tobytes()
-    done = convert_series(save_all(slices, tmp_path, BitsStored=12, HighBit=11, PixelRepresentation=0))
-    assert error_hu(done.ct) <= 0.51
+    ct, _ = convert(save_all(slices, tmp_path, BitsStored=12, HighBit=11, PixelRepresentation=0))
+    assert error_hu(ct) <= 0.51
+
+
+def test_a_padding_mark_beyond_the_stored_bits_is_air(tmp_path):
+    slices = axial_stack()
+    for dataset in slices:
+        values = np.frombuffer(dataset.PixelData, "<u2").copy()
+        values[:30] = 63536  # -2000 with a sign; its lowest 12 bits would be 1072 HU
+        dataset.PixelData = values.tobytes()
+    about = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0, "PixelPaddingValue": 63536}
+    ct, _ = convert(save_all(slices, tmp_path, **about))
+    assert (ct.array[:, 0] == -1024).all() and (ct.array[:, 2:] > -1024).all()
+
+
+def test_a_sample_has_the_percentiles_of_all():
+    rng = np.random.default_rng(1)
+    slices = rng.normal(0, 300, (20, 512, 512)).astype(np.int16)
+    sample = Sample()
+    for plane in slices:
+        sample.add(plane)
+    np.testing.assert_allclose(sample.percentiles(), np.percentile(slices, [1, 99]), atol=10)
 
 
 # --- real data, against others ----------------------------------------------------------------------
@@ -241,30 +342,45 @@ def test_bits_above_the_stored_ones_do_not_count(tmp_path):
 @pytest.mark.parametrize("name", ["crlm_ct_1004", "crlm_ct_1006"])
 def test_simpleitk_reads_the_same(name, real_data):
     files = files_in(real_data, f"{name}/dicom/*")
-    done = convert_series(files)
+    ct, done = convert(files)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(Path(files[0]).parent)))
     theirs = Volume.from_sitk(reader.Execute())
-    np.testing.assert_allclose(done.ct.affine, theirs.affine, atol=0.01)
-    np.testing.assert_array_equal(done.ct.array, theirs.array.clip(-1024, None))
-    assert not done.resampled
+    np.testing.assert_allclose(ct.affine, theirs.affine, atol=0.01)
+    np.testing.assert_array_equal(ct.array, theirs.array.clip(-1024, None))
+    assert done.repairs == done.flags == []
 
 
 def test_a_third_party_nifti_holds_the_same(real_data):
-    done = convert_series(files_in(real_data, "ibsi_sts_018/dicom/CT/image/*"))
+    ct, _ = convert(files_in(real_data, "ibsi_sts_018/dicom/CT/image/*"))
     theirs = read_nifti(Path(files_in(real_data, "ibsi_sts_018/nifti/CT_image.nii.gz")[0]))
-    np.testing.assert_allclose(done.ct.affine, theirs.affine, atol=0.01)
-    np.testing.assert_array_equal(done.ct.array, theirs.array)
+    np.testing.assert_allclose(ct.affine, theirs.affine, atol=0.01)
+    np.testing.assert_array_equal(ct.array, theirs.array)
+
+
+@pytest.mark.parametrize("place", ["crlm_ct_1004/dicom", "crlm_ct_1006/dicom", "ibsi_sts_018/dicom/CT/image"])
+def test_dcm2niix_writes_the_same_volume(real_data, tmp_path, place):
+    dcm2niix = pytest.importorskip("dcm2niix")
+    ct, _ = convert(files_in(real_data, f"{place}/*"))
+    command = [dcm2niix.bin, "-z", "n", "-b", "n", "-o", str(tmp_path), str(real_data / place)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    theirs = read_nifti(next(tmp_path.glob("*.nii")))
+    low = np.argmin(np.diag(theirs.affine[:3, :3].T @ ct.affine[:3, :3] / ct.spacing_mm**2))
+    assert low == 1  # dcm2niix turns the rows about, so that they count to the front
+    np.testing.assert_array_equal(ct.array, theirs.array[:, ::-1].clip(-1024, None))
+    last = [[0, theirs.array.shape[1] - 1, 0], [9, theirs.array.shape[1] - 8, 9]]
+    np.testing.assert_allclose(ct.to_mm([[0, 0, 0], [9, 7, 9]]), theirs.to_mm(last), atol=0.01)
 
 
 def test_dcm2niix_stacks_the_same_voxels(real_data):
-    """A tilted head with three slice distances: no volume for us, but voxel for voxel what dcm2niix stacks."""
+    """A tilted head with three slice distances: two volumes for us, and voxel for voxel what dcm2niix stacks."""
     files = files_in(real_data, "dcm_qa_ct_ge_tilt_variable/In/GE/*.dcm")
-    stack = np.stack([hu for _, hu in read_slices([plane for path in files for plane in read_planes(path)])])
+    stack = np.stack([hu.copy() for hu in read_slices(planes_of(headers_of(files)))])
     raw = sitk.GetArrayFromImage(sitk.ReadImage(files_in(real_data, "dcm_qa_ct_ge_tilt_variable/Ref/_2.nii.gz")[0]))
     np.testing.assert_array_equal(stack, raw[:, ::-1].clip(-1024, None))
-    assert refusal(files) == "irregular_spacing"
-    assert convert_series(files[:14]).resampled  # 4 mm, tilted
+    for part in (files[:14], files[14:]):
+        assert convert(part)[1].repairs == ["gantry_tilt"]
+    assert convert(files)[1].repairs == ["gantry_tilt", "irregular_spacing"]
 
 
 def test_every_lossless_syntax_holds_the_same_pixels(real_data):
@@ -273,7 +389,7 @@ def test_every_lossless_syntax_holds_the_same_pixels(real_data):
     for file in files_in(real_data, "cornerstone_ct_transfer_syntaxes/CTImage.dcm*"):
         try:
             with quiet():
-                ((_, hu),) = read_slices(read_planes(file))
+                (hu,) = read_slices(planes_of(headers_of([file])))
         except StudyFailure as failure:
             assert failure.reason == "lossy"
             continue
@@ -285,13 +401,12 @@ def test_every_lossless_syntax_holds_the_same_pixels(real_data):
 
 def test_a_multi_frame_twin_holds_the_same(real_data):
     with quiet():
-        single = in_order(
-            plane for path in files_in(real_data, "dcmqi_ct_seg/23x38x3/image/*") for plane in read_planes(path)
-        )
-        multi = in_order(read_planes(files_in(real_data, "dcmqi_ct_seg/23x38x3/multiframe/mf.dcm")[0]))
-        np.testing.assert_allclose(affine_of(single, 2.5), affine_of(multi, 2.5), atol=1e-6)
-        for (_, one), (_, other) in zip(sorted(read_slices(single)), sorted(read_slices(multi)), strict=True):
-            np.testing.assert_array_equal(one, other)
+        single = in_order(planes_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/image/*"))))
+        multi = in_order(planes_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/multiframe/mf.dcm"))))
+        one, other = (arrange(planes, lambda a, b: False, max_gap_mm=10) for planes in (single, multi))
+        np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
+        for hu, twin in zip(read_slices(single), read_slices(multi), strict=True):
+            np.testing.assert_array_equal(hu, twin)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +414,8 @@ def test_a_multi_frame_twin_holds_the_same(real_data):
     [
         ("implausible_hu", "dicom2nifti_edge/failing/gantrytilting/001"),
         ("duplicate_position", "dicom2nifti_edge/failing/notavolume/001"),
-        ("missing_slices", "dicom2nifti_edge/failing/sliceincrement/001"),
-        ("missing_slices", "dicom2nifti_edge/failing/sliceincrement/002"),
+        ("implausible_hu", "dicom2nifti_edge/failing/sliceincrement/001"),
+        ("implausible_hu", "dicom2nifti_edge/failing/sliceincrement/002"),
         ("no_rescale", "dicom2nifti_edge/failing/sliceorientation/001"),
         ("no_rescale", "dicom2nifti_edge/failing/slicecount/001"),
         ("missing_slices", "monai_ct_dicom_tiny/CT_DICOM"),
@@ -312,33 +427,63 @@ def test_known_traps_are_refused(reason, place, real_data):
     assert refusal(files_in(real_data, f"{place}/*")) == reason
 
 
+def test_noise_under_a_header_is_converted_by_hand_alone(real_data, tmp_path):
+    places = {"gantrytilting/001": ["gantry_tilt"], "sliceincrement/001": ["missing_slices"]}
+    for place, repairs in places.items():
+        (entry,) = convert_folder(real_data / "dicom2nifti_edge/failing" / place, tmp_path / place)
+        assert entry["repairs"] == repairs and "implausible_hu" in entry["flags"], place
+
+
 # --- a shard ------------------------------------------------------------------------------------------
 
 
+def _linked(paths: list[str]) -> Linked:
+    return Linked(headers_of(paths))
+
+
 def test_a_bad_study_becomes_a_row_and_its_neighbours_go_on(tmp_path):
-    good = save_all(axial_stack(), tmp_path / "good")
-    bad = save_all(_at(0, 3, 9), tmp_path / "bad")
+    good = _linked(save_all(axial_stack(), tmp_path / "good"))
+    bad = _linked(save_all(_at(0, 3, 30), tmp_path / "bad"))
     studies = [Chosen(name, "patient", "series", "print") for name in ("bad", "good")]
-    rows = [row for row, _ in convert_shard(studies, {"good": good, "bad": bad}, cohort="test")]
+    options = {"folder": tmp_path, "max_gap_mm": 10, "file_format": "nii"}
+    rows = list(convert_shard(studies, {"good": good, "bad": bad}, cohort="test", **options))
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert rows[0]["reason"] == "missing_slices" and str(tmp_path) not in str(rows)
+    assert [path.name for path in tmp_path.glob("*.nii")] == ["good.nii"]
 
 
-def test_a_shard_is_written_as_nifti_and_table(tmp_path):
+@pytest.mark.parametrize("file_format", ["nii", "nii.gz"])
+def test_a_shard_is_written_as_nifti_and_table(tmp_path, file_format):
     files = save_all(axial_stack(), tmp_path / "archive")
-    row = dict.fromkeys(LINKAGE.names) | {"study_id": "st1", "series_id": "se1", "stack": 0, "shard": "00000"}
-    others = [row | {"shard": None, "stack": 1, "files": []}, row | {"study_id": "st2", "shard": "00001", "files": []}]
-    write_linkage([*others, row | {"files": files}], tmp_path / "linkage.parquet")
+    row = dict.fromkeys(LINKAGE.names) | {"study_id": "st1", "series_id": "se1", "stack": 0, "chosen": True}
+    row |= {"n_damaged": 1, "n_odd": 0, "files": [], "slices": _slices(files)}
+    others = [row | {"chosen": False, "stack": 1, "slices": None}, row | {"study_id": "st2", "slices": []}]
+    linked = Writer(tmp_path / "linkage.parquet")
+    with linked:
+        linked.add([*others, row])
+    linked.finish({"st1": "00000", "st2": "00001"})
     (tmp_path / "00000.tsv").write_text("study_id\tpatient_id\tseries_id\tfingerprint\nst1\tpa1\tse1\tf\n")
     out = tmp_path / "ct"
-    write_shard(
-        tmp_path / "00000.tsv", tmp_path / "linkage.parquet", cohort="test", folder=out, table=tmp_path / "t.parquet"
-    )
+    where = {"folder": out, "table": tmp_path / "t.parquet"}
+    options = {"max_gap_mm": 10, "file_format": file_format}
+    write_shard(tmp_path / "00000.tsv", tmp_path / "linkage.parquet", cohort="test", **where, **options)
     (written,) = tables.read(tmp_path / "t.parquet", tables.CONVERT).to_pylist()
-    assert written["status"] == "ok" and written["shape"] == [24, 20, 6]
-    ct = read_nifti(out / "st1.nii")
+    assert written["status"] == "ok" and written["shape"] == [24, 20, 6] and written["repairs"] == ["damaged_slices"]
+    ct = read_nifti(out / f"st1.{file_format}")
     assert ct.array.dtype == np.int16 and error_hu(ct) <= 0.51
     assert (tmp_path / "linkage.parquet").stat().st_mode & 0o777 == 0o600
+    assert not list(tmp_path.glob(".*"))
+
+
+def _slices(paths: list[str]) -> list[dict]:
+    return [in_linkage(header, Path("/")) for header in headers_of(paths)]
+
+
+def test_the_same_scan_gives_the_same_bytes(tmp_path):
+    stack = _linked(save_all(axial_stack(), tmp_path / "archive"))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        convert_stack(stack, tmp_path / name, max_gap_mm=10)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 
 def test_a_file_without_preamble_is_read(tmp_path):
@@ -348,4 +493,41 @@ def test_a_file_without_preamble_is_read(tmp_path):
         bare = Dataset({element.tag: element for element in dataset})
         pydicom.dcmwrite(path, bare, implicit_vr=True, little_endian=True, enforce_file_format=False)
     assert Path(paths[0]).read_bytes()[128:132] != b"DICM"
-    assert error_hu(convert_series(paths).ct) <= 0.51
+    assert error_hu(convert(paths)[0]) <= 0.51
+
+
+def test_slices_inside_a_zip_file_are_read(tmp_path):
+    save_all(axial_stack(), tmp_path / "study")
+    (tmp_path / "packed").mkdir()
+    shutil.make_archive(str(tmp_path / "packed/study"), "zip", tmp_path / "study")
+    (entry,) = convert_folder(tmp_path / "packed", tmp_path / "out")
+    assert error_hu(read_nifti(tmp_path / "out" / entry["file"])) <= 0.51
+
+
+# --- by hand --------------------------------------------------------------------------------------------
+
+
+def test_a_folder_by_hand_says_what_became_of_all(tmp_path):
+    save_all(axial_stack(), tmp_path / "in/ct")
+    save_all(axial_stack(2), tmp_path / "in/mr", Modality="MR", SeriesInstanceUID="1.2.3")
+    (tmp_path / "in/notes.txt").write_text("Muster^Maria")
+    command = [sys.executable, "-m", "trabecula.convert", tmp_path / "in", tmp_path / "out", "--format", "nii"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": PACKAGE})
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "out/convert.json").read_text()
+    entries = json.loads(text)
+    assert [(entry["status"], entry["reason"], entry["n_files"]) for entry in entries] == [
+        ("failed", "not_ct", 2),
+        ("ok", None, 6),
+        ("failed", "not_dicom", 1),
+    ]
+    assert error_hu(read_nifti(tmp_path / "out" / entries[1]["file"])) <= 0.51
+    assert not [word for word in ("Muster", "HOSPITAL", "1.2.826", "notes") if word in text + done.stdout]
+
+
+def test_label_maps_are_written_like_scans(tmp_path):
+    labels = Volume(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), np.diag([1.0, 2.0, 3.0, 1.0]))
+    write_nifti(labels, tmp_path / "x.nii.gz")
+    again = read_nifti(tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(again.array, labels.array)
+    np.testing.assert_allclose(again.affine, labels.affine)

@@ -329,12 +329,13 @@ def test_no_patients_give_empty_tables():
 
 
 def series(cohort, accepted, reason):
-    required = {"patient_id": "pa", "study_id": "st", "series_id": "se", "stack": 0, "n_slices": 40}
+    required = {"patient_id": "pa", "study_id": "st", "series_id": "se", "series_uid": "2.25.1", "stack": 0}
+    required |= {"n_slices": 40, "n_damaged": 0, "n_odd": 0, "gates": [], "flags": []}
     return dict.fromkeys(tables.SERIES.names) | required | {"cohort": cohort, "accepted": accepted, "reason": reason}
 
 
 def study(cohort, status, stage=None, reason=None):
-    required = {"patient_id": "pa", "study_id": "st", "cohort": cohort}
+    required = {"patient_id": "pa", "study_id": "st", "cohort": cohort, "repairs": [], "flags": []}
     return dict.fromkeys(tables.STUDIES.names) | required | {"status": status, "stage": stage, "reason": reason}
 
 

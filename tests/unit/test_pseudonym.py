@@ -1,12 +1,13 @@
 """Pseudonyms: keyed, of a kind, stable; the key is made once and kept to its owner."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trabecula.pseudonym import SYNTHETIC_KEY, pseudonym, read_or_make_key
+from trabecula.pseudonym import SYNTHETIC_KEY, pseudonym, pseudonym_uid, read_or_make_key
 
 KEY = b"k" * 32
 identities = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=64)
@@ -31,7 +32,13 @@ def test_padding_does_not_count_and_the_key_does(identity):
 
 def test_the_name_tells_the_kind_and_nothing_else():
     name = pseudonym("patient", "HOSPITAL-4711", KEY)
-    assert name.startswith("pa") and len(name) == 22 and "4711" not in name
+    assert name.startswith("pa") and len(name) == 28 and "4711" not in name
+
+
+def test_a_pseudonym_as_uid_has_the_same_bits():
+    name, uid = pseudonym("series", "1.2.3", KEY), pseudonym_uid("series", "1.2.3", KEY)
+    bits = base64.b32decode(name[2:].upper() + "======")
+    assert uid == f"2.25.{int.from_bytes(bits, 'big')}" and len(uid) <= 64
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path):

@@ -30,6 +30,7 @@ def study(cohort, i, **given):
     age, sex = 45.0 + i * 1.5, "FM"[i % 2]
     device = ("Maker|Model 1|120|B30f", "Other|Model 2|100|STANDARD")[i % 2]
     known = {"age_years": age, "sex": sex, "device_key": device, "thickness_mm": 1.25, "status": "measured"}
+    known |= {"repairs": [], "flags": []}
     return empty(tables.STUDIES, **keys, **known) | given
 
 
@@ -122,7 +123,15 @@ def cohort_rows(rng):
 
 def series_of(studies):
     """One accepted series per accepted study, and dirt."""
-    required = {"stack": 0, "n_slices": 120}
+    required = {
+        "stack": 0,
+        "n_slices": 120,
+        "series_uid": "2.25.1",
+        "n_damaged": 0,
+        "n_odd": 0,
+        "gates": [],
+        "flags": [],
+    }
     for of in studies:
         keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
         rejected = of["status"] == "rejected"

@@ -99,7 +99,7 @@ def study(name: str) -> dict:
     """A study of the index."""
     keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}", "shard": "00000"}
     facts = {"days_from_first_study": 0, "age_years": 60.0, "sex": "F", "device_key": "toy"}
-    return row(tables.STUDIES, **keys, **facts, status="accepted")
+    return row(tables.STUDIES, **keys, **facts, repairs=[], flags=[], status="accepted")
 
 
 def label(name: str, vbmd_mg_cm3: float) -> dict:

@@ -17,6 +17,7 @@ rule convert:
         runtime=grows(60),
     params:
         code=digest("convert"),
+        options=config["convert"],
         private=config["private"],
     script:
         "../../scripts/convert.py"

@@ -37,7 +37,7 @@ checkpoint index:
         runtime=grows(240),
     params:
         code=digest("index"),
-        options=config["index"],
+        options=config["index"] | {"max_gap_mm": config["convert"]["max_gap_mm"]},
         archive=lambda wildcards: str(COHORTS[wildcards.cohort].archive),
         signature=archive_signature,
         synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,

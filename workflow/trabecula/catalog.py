@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from trabecula import tables
-from trabecula.errors import REASONS
+from trabecula.errors import FLAGS, REASONS, REPAIRS
 
 # DuckDB's variable that says where the tables are, for readers who moved them.
 PLACE = "trabecula_tables"
@@ -67,13 +67,17 @@ def views_sql(place: str) -> str:
         columns = ", ".join(_quoted(column) for column in schema.names)
         source = f"read_parquet(coalesce(getvariable('{PLACE}'), {_text(place)}) || '/{files}'{_HIVE[name == 'runs']})"
         statements.append(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM {source};\n{_comments(schema)}")
-    rows = ",\n".join(f"    ({_text(reason)}, {_text(meaning)})" for reason, meaning in sorted(REASONS.items()))
-    statements.append(f"CREATE OR REPLACE VIEW reasons AS SELECT * FROM (VALUES\n{rows}\n) AS list(reason, meaning);\n")
+    for name, meanings in CODES.items():
+        rows = ",\n".join(f"    ({_text(code)}, {_text(meaning)})" for code, meaning in sorted(meanings.items()))
+        columns = f"list({name.removesuffix('s')}, meaning)"
+        statements.append(f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM (VALUES\n{rows}\n) AS {columns};\n")
     for name, (meaning, query) in VIEWS.items():
         statements.append(f"CREATE OR REPLACE VIEW {name} AS\n{query};\nCOMMENT ON VIEW {name} IS {_text(meaning)};\n")
     return "\n".join(statements)
 
 
+# Words of the columns reason, repairs and flags.
+CODES = {"reasons": REASONS, "repairs": REPAIRS, "flags": FLAGS}
 _HIVE = {False: ", hive_partitioning = true, hive_types = {'cohort': VARCHAR}", True: ""}
 
 
@@ -89,7 +93,7 @@ def _comments(schema: pa.Schema) -> str:
 
 
 def dictionary() -> str:
-    """Data dictionary in Markdown: every column of the public tables, and every reason code."""
+    """Data dictionary in Markdown: every column of the public tables, and every code."""
     parts = [
         "# Tables\n\nMade from the schemas. NULL means undefined or unknown, never 0. Files lie in "
         "`results/tables/{table}/cohort={cohort}/{table}.parquet`; the column `cohort` stands in the folder's name, "
@@ -105,9 +109,12 @@ def dictionary() -> str:
             null = "yes" if field.nullable else "no"
             lines.append(f"| `{field.name}` | {_type(field.type)} | {unit} | {null} | {description} |")
         parts.append("\n".join(lines) + "\n")
-    reasons = ["## Reason codes", "", "| reason | meaning |", "|---|---|"]
-    reasons += [f"| `{reason}` | {meaning} |" for reason, meaning in sorted(REASONS.items())]
-    return "\n".join([*parts, "\n".join(reasons) + "\n"])
+    for name, meanings in CODES.items():
+        one = name.removesuffix("s")
+        lines = [f"## {one.capitalize()} codes", "", f"| {one} | meaning |", "|---|---|"]
+        lines += [f"| `{code}` | {meaning} |" for code, meaning in sorted(meanings.items())]
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
 
 
 def write(views: Path | str, database: Path | str, words: Path | str) -> None:

@@ -19,7 +19,7 @@ from trabecula.cubes import VertebraCrop, open_cubes, read_cubes, read_spacing_m
 from trabecula.distance import depth_mm
 from trabecula.errors import StudyFailure
 from trabecula.levels import CODE_OF_LEVEL, LEVEL_OF_CODE, ORDER, SACRUM
-from trabecula.volume import Volume, read_nifti, resample
+from trabecula.volume import Volume, nifti_in, read_nifti, resample
 
 __all__ = ["VertebraCrop", "crop_shard", "read_cubes", "read_spacing_mm", "read_study", "write_crops"]
 
@@ -302,7 +302,7 @@ def crop_shard(
 
 def read_study(ct: Path, labels: Path, study_id: str) -> tuple[Volume, Volume]:
     """Read a study's CT and label map from the folders of `convert` and `segment`."""
-    return read_nifti(ct / f"{study_id}.nii"), read_nifti(labels / f"{study_id}.nii.gz")
+    return read_nifti(nifti_in(ct, study_id)), read_nifti(labels / f"{study_id}.nii.gz")
 
 
 def write_crops(

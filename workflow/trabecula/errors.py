@@ -15,14 +15,17 @@ STAGES = ("index", "convert", "segment", "crop", "measure")
 REASONS: dict[str, str] = {
     # index: files and series
     "not_dicom": "not a DICOM file",
+    "empty": "a file without content",
+    "not_regular": "a device, pipe or socket, no file",
+    "link_outside": "a link that leads out of the archive or nowhere",
+    "archive": "a zip or tar archive; index.archives: true reads what is in it",
     "dicomdir": "table of contents of a DICOM medium, holds no image",
     "duplicate_file": "repeats an instance that the series holds already",
     "not_ct": "modality or storage class is not CT",
-    "missing_uid": "a study, series or instance UID is missing",
-    "missing_patient_id": "the patient id is missing, so the study can't be linked",
     "localizer": "localizer (scout) image",
     "secondary_capture": "secondary capture, dose page or screen shot",
-    "not_axial": "reformat that is not near axial",
+    "projection": "projection or rendering, no slices",
+    "not_axial": "slices that are not near axial",
     "too_few_slices": "too few slices for a volume",
     "too_short": "covers too little of the body's length",
     "too_thick": "slices lie too far apart",
@@ -30,6 +33,7 @@ REASONS: dict[str, str] = {
     "not_chosen": "acceptable, but another series of the study scored higher",
     "no_acceptable_series": "no series of the study was acceptable",
     "vanished": "the files are no longer in the archive",
+    "changed": "a file was changed after the index was made",
     # convert
     "unreadable": "a file can't be read",
     "too_large": "more voxels than a scan can have",
@@ -41,7 +45,7 @@ REASONS: dict[str, str] = {
     "mixed_orientation": "slices of several orientations",
     "mixed_matrix": "slices of several sizes",
     "duplicate_position": "several different slices at one position",
-    "missing_slices": "slices are missing inside the volume",
+    "missing_slices": "slices are missing inside the volume, more than can be interpolated",
     "irregular_spacing": "slice positions are irregular",
     "implausible_hu": "values are not Hounsfield units of a patient",
     # segment, crop, measure
@@ -57,6 +61,7 @@ REASONS: dict[str, str] = {
     "level_uncertain": "levels are uncertain in this field of view",
     "no_prediction": "no model prediction for this patient",
     "no_label": "no QCT label for this patient",
+    "ambiguous_patient": "two issuers gave this id to different patients of the archive",
     "no_scan": "labelled, but no measured scan",
     "bad_label": "the label's value, unit, level or date can't be used",
     "in_training": "was in the model's training, so it is no external patient",
@@ -65,6 +70,28 @@ REASONS: dict[str, str] = {
     "other_level": "label of a level that the patient's QCT value does not stand on",
     "duplicate_label": "the same label stands in the file before",
     "contradictory_label": "different values for one patient, date and level",
+}
+
+# What was done to a scan to make it a volume.
+REPAIRS: dict[str, str] = {
+    "gantry_tilt": "slices were moved within their planes, since the gantry was tilted",
+    "missing_slices": "missing slices were interpolated between their neighbours",
+    "irregular_spacing": "slices at uneven distances, or beside a straight line, were interpolated to even ones",
+    "duplicate_slices": "slices that repeat another one were left out",
+    "odd_slices": "slices that do not fit the others (localizer, matrix, direction, position) were left out",
+    "damaged_slices": "slices that could not be read in full were left out",
+}
+
+# What a reader of the figures should know of a scan.
+FLAGS: dict[str, str] = {
+    "thick_slices": "slices lie further apart than is good for trabecular bone",
+    "substitute_ids": "an id or UID was missing and is replaced by one made from folder and content",
+    "elsewhere_by_text": "the header names a head or an extremity, which nothing else confirms",
+    "split": "the series held several acquisitions or phases, of which this is one",
+    "monochrome1": "stored as MONOCHROME1; the values were not inverted",
+    "rescale_varies": "slope or intercept differ between slices",
+    "encoding_varies": "stored bits, sign or photometric interpretation differ between slices",
+    "implausible_hu": "values are not Hounsfield units of a patient",
 }
 
 

@@ -1,5 +1,8 @@
 """Where the slices of a scan lie, from positions and orientations alone (DICOM PS3.3 C.7.6.2.1.1)."""
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -8,8 +11,33 @@ from trabecula.errors import StudyFailure
 SAME_POSITION_MM = 0.01
 # Positions are often written with one decimal: that rounding, and the fit's share of it, is no unevenness.
 ROUNDING_MM = 0.07
-# Steps within this part of the median are mended by interpolation between neighbours.
+# Steps within this part of the usual one are mild unevenness: all slices stay, at their mean distance.
 MILD = 0.1
+
+# What interpolation along the normal mends: a key of `trabecula.errors.REPAIRS`.
+Unevenness = Literal["missing_slices", "irregular_spacing"]
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Even distances along the normal that stand for a stack's slices.
+
+    Attributes
+    ----------
+    step_mm : float
+        Distance between neighbours.
+    n : int
+        Number of slices.
+    largest_mm : float
+        Largest distance between neighbouring slices that there are.
+    repair : str or None
+        Why slices have to be interpolated; None where they lie on the ladder already.
+    """
+
+    step_mm: float
+    n: int
+    largest_mm: float
+    repair: Unevenness | None
 
 
 def normal_of(orientation: ArrayLike) -> NDArray[np.float64]:
@@ -33,20 +61,15 @@ def distances_mm(positions_mm: ArrayLike, orientation: ArrayLike) -> NDArray[np.
     return np.asarray(positions_mm, float) @ normal_of(orientation)
 
 
-def spacing_of(distances: NDArray[np.float64]) -> tuple[float, bool]:
-    """Distance between slices.
+def ladder_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> Ladder:
+    """Even distances for a stack of slices.
 
     Parameters
     ----------
     distances : (n,) array
         Distances along the normal in millimetres, ascending, at least two.
-
-    Returns
-    -------
-    float
-        Spacing in millimetres of the regular stack nearest to these slices.
-    bool
-        Whether the slices are that stack; if not, they deviate mildly and have to be resampled.
+    max_gap_mm : float
+        Uneven slices further apart than this can't be interpolated.
 
     Raises
     ------
@@ -58,13 +81,18 @@ def spacing_of(distances: NDArray[np.float64]) -> tuple[float, bool]:
         raise StudyFailure("duplicate_position", f"{int((steps < SAME_POSITION_MM).sum())} slices")
     numbers = np.arange(len(distances))
     slope, first = np.polyfit(numbers, distances, 1)
+    largest = float(steps.max())
     if np.abs(distances - first - slope * numbers).max() <= ROUNDING_MM:
-        return float(slope), True
+        return Ladder(float(slope), len(distances), largest, None)
+    length = float(distances[-1] - distances[0])
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # of two middle ones the smaller: a gap is no usual step
-    if np.abs(steps - usual).max() <= MILD * usual:
-        return float(steps.mean()), False
-    detail = f"steps of {steps.min():.2f} to {steps.max():.2f} mm, mostly {usual:.2f} mm"
     multiples = np.round(steps / usual)
-    if np.all(multiples >= 1) and np.abs(steps - multiples * usual).max() <= MILD * usual:
-        raise StudyFailure("missing_slices", detail)
-    raise StudyFailure("irregular_spacing", detail)
+    of_usual = bool(np.all(multiples >= 1) and np.abs(steps - multiples * usual).max() <= MILD * usual)
+    if largest > max_gap_mm + ROUNDING_MM and not (of_usual and multiples.max() == 1):
+        detail = f"steps of {steps.min():.2f} to {largest:.2f} mm, mostly {usual:.2f} mm"
+        raise StudyFailure("missing_slices" if of_usual else "irregular_spacing", detail)
+    if of_usual:
+        n = int(multiples.sum()) + 1
+        return Ladder(length / (n - 1), n, largest, "irregular_spacing" if n == len(distances) else "missing_slices")
+    n = int(length / usual + ROUNDING_MM) + 1
+    return Ladder(usual, n, largest, "irregular_spacing")

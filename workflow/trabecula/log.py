@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -34,6 +34,14 @@ def to_log(path: str) -> None:
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], *, what: str, unit: str, total: int | None = None) -> Iterator[T]:
-    """Iterate with a progress bar on the terminal; silent where there is no terminal."""
-    yield from tqdm(items, desc=what, unit=f" {unit}", total=total, file=_terminal, disable=not _terminal.isatty())
+def progress(
+    items: Iterable[T], *, what: str, unit: str, total: int | None = None, count: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
+    """Iterate with a progress bar on the terminal; silent where there is no terminal.
+
+    `count` tells how many units an item stands for.
+    """
+    with tqdm(desc=what, unit=f" {unit}", total=total, file=_terminal, disable=not _terminal.isatty()) as bar:
+        for item in items:
+            yield item
+            bar.update(count(item))

@@ -1,5 +1,6 @@
 """Keyed pseudonyms in place of identities (HMAC-SHA256, RFC 2104)."""
 
+import base64
 import hashlib
 import hmac
 import os
@@ -44,14 +45,23 @@ def pseudonym(kind: str, identity: str, key: bytes) -> str:
     kind : {"patient", "study", "series"}
         What the identity names; equal text of different kinds gives unrelated pseudonyms.
     identity : str
-        The original id or UID; surrounding blanks do not count (DICOM pads values to even length).
+        The original id (with its issuer) or UID; surrounding blanks do not count (DICOM pads values to even length).
     key : bytes
         The secret key.
 
     Returns
     -------
     str
-        The kind's two first letters and 20 hexadecimal digits (80 bits).
+        The kind's two first letters and 128 bits in base 32 (RFC 4648, lower case, unpadded).
     """
-    text = f"{kind}\0{identity.strip()}".encode()
-    return f"{kind[:2]}{hmac.new(key, text, hashlib.sha256).hexdigest()[:20]}"
+    return kind[:2] + base64.b32encode(_digest(kind, identity, key)).decode().rstrip("=").lower()
+
+
+def pseudonym_uid(kind: str, identity: str, key: bytes) -> str:
+    """The same pseudonym as a DICOM UID: 2.25 and 128 bits as a decimal number (DICOM PS3.5 B.2)."""
+    return f"2.25.{int.from_bytes(_digest(kind, identity, key), 'big')}"
+
+
+def _digest(kind: str, identity: str, key: bytes) -> bytes:
+    """128 bits: enough that no two of a million million identities collide."""
+    return hmac.new(key, f"{kind}\0{identity.strip()}".encode(), hashlib.sha256).digest()[:16]

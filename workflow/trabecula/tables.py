@@ -38,6 +38,8 @@ LEVEL = column("level", TEXT, "Vertebral level: C1..C7, T1..T13, L1..L6", requir
 STATUS = column("status", TEXT, "ok, or failed with a reason", required=True)
 REASON = column("reason", TEXT, "Reason code when failed (see the list of reasons), else NULL")
 DETAIL = column("detail", TEXT, "Figures that explain the reason; never an identity")
+REPAIRED = column("repairs", TEXTS, "What was mended when the scan was converted, repair codes", required=True)
+FLAGGED = column("flags", TEXTS, "What limits the scan's figures, flag codes", required=True)
 KEYS = (COHORT, PATIENT, STUDY)
 
 _ACQUISITION = (
@@ -56,13 +58,19 @@ SERIES = schema(
     PATIENT,
     STUDY,
     column("series_id", TEXT, "Keyed pseudonym of the series", required=True),
+    column("series_uid", TEXT, "The same pseudonym as a UID, for DICOM objects made from results", required=True),
     column("stack", INT, "Sub-stack within the series: orientation, matrix, kernel and acquisition", required=True),
     column("accepted", BOOL, "This is the series that the study is measured on", required=True),
-    column("reason", TEXT, "Why the series was not chosen; NULL when accepted"),
-    column("score", FLOAT, "Score among the acceptable series of a study, higher is better"),
+    column("reason", TEXT, "Why the series was not chosen, the first of the gates; NULL when accepted"),
+    column("gates", TEXTS, "Every gate that the stack fails, reason codes; empty when acceptable", required=True),
+    FLAGGED,
+    column("score", FLOAT, "Score, higher is better; NULL where it is no stack of CT slices"),
     column("n_slices", INT, "Slices in the stack", required=True),
+    column("n_damaged", INT, "Slices of the series that are left out since their pixels are cut off", required=True),
+    column("n_odd", INT, "Single slices of the series that are left out since they do not fit", required=True),
     column("spacing_mm", FLOAT, "Median distance between slices, from their positions", unit="mm"),
     column("extent_mm", FLOAT, "Distance from the first to the last slice", unit="mm"),
+    column("field_of_view_mm", FLOAT, "Smaller side of the slices", unit="mm"),
     *_ACQUISITION,
     column("modality", TEXT, "Modality (0008,0060)"),
     name="series",
@@ -78,6 +86,8 @@ STUDIES = schema(
     column("device_key", TEXT, "Maker, model, kVp, kernel; calibrations are fitted per key"),
     *_ACQUISITION,
     column("spacing_mm", FLOAT, "Median distance between slices, from their positions", unit="mm"),
+    REPAIRED,
+    FLAGGED,
     column("status", TEXT, "measured, failed or rejected", required=True),
     column("stage", TEXT, "Stage in which the study dropped out; NULL when measured"),
     REASON,
@@ -220,9 +230,13 @@ CONVERT = schema(
     DETAIL,
     column("shape", pa.list_(INT), "Voxels along each axis of the NIfTI"),
     column("spacing_mm", pa.list_(FLOAT), "Distance between voxels along each axis", unit="mm"),
-    column("resampled", BOOL, "Tilt or uneven spacing was mended by resampling"),
-    column("hu_p01", FLOAT, "1st percentile of the voxels", unit="HU"),
-    column("hu_p99", FLOAT, "99th percentile of the voxels", unit="HU"),
+    column("n_slices", INT, "Slices that were read"),
+    REPAIRED,
+    FLAGGED,
+    column("largest_gap_mm", FLOAT, "Largest distance between neighbouring slices that were read", unit="mm"),
+    column("tilt_degrees", FLOAT, "Lean of the stack away from its slices' normal", unit="degrees"),
+    column("hu_p01", FLOAT, "1st percentile of a sample of the voxels", unit="HU"),
+    column("hu_p99", FLOAT, "99th percentile of a sample of the voxels", unit="HU"),
     name="convert",
 )
 

@@ -8,6 +8,7 @@ from trabecula.aggregate.check import require
 
 # Stages whose tables say per study whether it went on.
 TABLED = ("convert", "segment", "crop")
+_MENDED = ("repairs", "flags")
 
 
 def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebrae: pd.DataFrame) -> pd.DataFrame:
@@ -18,15 +19,15 @@ def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebr
     studies : Series of str
         Studies that the index accepted.
     outcomes : mapping of DataFrame
-        Per stage of `TABLED`: study_id, status (ok, failed), reason, detail.
+        Per stage of `TABLED`: study_id, status (ok, failed), reason, detail; convert's also repairs and flags.
     vertebrae : DataFrame
         Columns as in the table `vertebrae`.
 
     Returns
     -------
     DataFrame
-        Per study: study_id, status (measured, failed), stage, reason, detail. Measured is a study with a complete
-        vertebral body that has trabecular HU.
+        Per study: study_id, status (measured, failed), stage, reason, detail, and what convert mended and flagged.
+        Measured is a study with a complete vertebral body that has trabecular HU.
 
     Raises
     ------
@@ -47,12 +48,14 @@ def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebr
     without = sorted(left - set(measured))
     dropped.append(_rows(without, stage="measure", reason="no_complete_vertebra"))
     fates = pd.concat([_rows(measured).assign(status="measured"), *(part.assign(status="failed") for part in dropped)])
-    return fates[["study_id", "status", "stage", "reason", "detail"]].astype(object).reset_index(drop=True)
+    fates = fates[["study_id", "status", "stage", "reason", "detail"]]
+    mended = outcomes["convert"][["study_id", *_MENDED]]
+    return fates.merge(mended, on="study_id", how="left").astype(object).reset_index(drop=True)
 
 
 def none() -> pd.DataFrame:
     """Fates of no studies."""
-    return _rows([]).assign(status=None)
+    return _rows([]).assign(status=None, **dict.fromkeys(_MENDED))
 
 
 def _rows(studies: list[str], *, stage: str | None = None, reason: str | None = None) -> pd.DataFrame:
@@ -71,6 +74,11 @@ def study_rows(studies: pd.DataFrame, fates: pd.DataFrame) -> pd.DataFrame:
     require(set(studies.loc[accepted, "study_id"]) == set(fates["study_id"]), "a study was in no shard's tables")
     fate = studies[["study_id"]].merge(fates, on="study_id", how="left").set_axis(studies.index)
     final = {name: fate[name].where(accepted, studies[name]) for name in ("status", "stage", "reason")}
+    # What the index flagged stands before what convert found.
+    pairs = zip(studies["flags"], fate["flags"], accepted, strict=True)
+    flags = [[*flags, *(found if known else ())] for flags, found, known in pairs]
+    repairs = [list(found) if known else [] for found, known in zip(fate["repairs"], accepted, strict=True)]
+    final |= {"flags": pd.Series(flags, studies.index), "repairs": pd.Series(repairs, studies.index)}
     return studies.assign(**final).sort_values(["patient_id", "days_from_first_study", "study_id"], kind="stable")
 
 

@@ -131,7 +131,7 @@ def read_batch(
         predictions=_write(predictions, tables.PREDICTIONS, folder / f"{name}.predictions.parquet"),
         fates=fates.of_studies(
             studies,
-            {stage: _read_outcomes(getattr(shard, stage) for shard in shards) for stage in fates.TABLED},
+            {stage: _read_outcomes(stage, shards) for stage in fates.TABLED},
             vertebrae,
         ),
         results=study_results(vertebrae, predictions, bundle, splits, levels=levels, substitutes=substitutes),
@@ -180,11 +180,11 @@ def _read(path: Path, of: pa.Schema) -> pd.DataFrame:
     return tables.read(path, of).to_pandas()
 
 
-def _read_outcomes(paths: Iterable[Path]) -> pd.DataFrame:
+def _read_outcomes(stage: str, shards: Sequence[Shard]) -> pd.DataFrame:
     """What became of the studies of one stage, a row per study."""
-    columns = ["study_id", "status", "reason", "detail"]
-    found = _concat(tables.read_columns(path, columns).to_pandas() for path in paths)
-    return found.drop_duplicates().reset_index(drop=True)
+    columns = ["study_id", "status", "reason", "detail", *(("repairs", "flags") if stage == "convert" else ())]
+    found = _concat(tables.read_columns(getattr(shard, stage), columns).to_pandas() for shard in shards)
+    return found.drop_duplicates(columns[:4]).reset_index(drop=True)
 
 
 def _concat(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

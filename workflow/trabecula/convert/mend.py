@@ -1,73 +1,74 @@
-"""Bring tilted or mildly uneven slices onto an even, upright grid."""
+"""Bring slices onto their grid: moved within their planes, and mixed from their neighbours."""
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from trabecula.convert.voxels import AIR_HU
-from trabecula.volume import Volume
 
 
-def even_slices(stack: NDArray[np.int16], distances: NDArray[np.float64], spacing_mm: float) -> NDArray[np.int16]:
-    """Slices at even distances, each mixed from its two neighbours.
-
-    Parameters
-    ----------
-    stack : (n, rows, columns) array
-        Slices in order.
-    distances : (n,) array
-        Where they lie along their normal, in millimetres.
-    spacing_mm : float
-        Distance between the slices that are wanted; the first one stays where it is.
-    """
-    wanted = (distances[0] + spacing_mm * np.arange(len(stack))).clip(distances[0], distances[-1])
-    below = np.searchsorted(distances, wanted, side="right").clip(1, len(stack) - 1) - 1
-    weight = (wanted - distances[below]) / (distances[below + 1] - distances[below])
-    mended = np.empty_like(stack)
-    for k, (i, w) in enumerate(zip(below, weight, strict=True)):
-        mended[k] = np.rint((1 - w) * stack[i] + w * stack[i + 1])
-    return mended
-
-
-def drift_mm(affine: NDArray[np.float64], n_slices: int) -> float:
-    """How far the last slice lies off the axis through the first one, in millimetres."""
-    return float(np.linalg.norm(affine[:3, 2] - upright(affine)[:3, 2])) * (n_slices - 1)
-
-
-def upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine with its third axis put exactly along the normal of the first two."""
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    normal /= np.linalg.norm(normal)
-    straight = affine.copy()
-    straight[:3, 2] = (affine[:3, 2] @ normal) * normal
-    return straight
-
-
-def without_shear(ct: Volume) -> Volume:
-    """Resample a sheared volume (tilted gantry) onto the upright grid of the same slices.
-
-    Every slice stays in its plane and only moves within it (linear interpolation); the grid grows so that nothing is
-    cut off, filled with air.
+def mended(
+    slices: Iterable[NDArray[np.int16]],
+    moves: NDArray[np.float64] | None,
+    between: NDArray[np.float64] | None,
+    shape: tuple[int, int],
+) -> Iterator[NDArray[np.int16]]:
+    """Slices of the volume, one after another; two of the scan's are held at a time.
 
     Parameters
     ----------
-    ct : Volume
-        int16 Hounsfield units with a third axis that is not perpendicular to the first two.
+    slices : iterable of (rows, columns) arrays
+        Hounsfield units of the scan's slices, padding already air. Each may be overwritten when two more are read.
+    moves, between
+        See `trabecula.convert.arrange.Arrangement`.
+    shape : (int, int)
+        Columns and rows of the volume.
     """
-    grid = upright(ct.affine)
-    columns, rows, slices = ct.array.shape
-    drift = np.linalg.solve(grid[:3, :3], (ct.affine - grid)[:3, 2])[:2] * (slices - 1)  # voxels, at the last slice
-    low, high = np.floor(np.minimum(0, drift)), np.ceil(np.maximum(0, drift))
-    grid[:3, 3] += grid[:3, :2] @ low
-    size = [int(columns + high[0] - low[0]), int(rows + high[1] - low[1]), slices]
-    # Both grids in voxel indices: SimpleITK, which drops a shear without a word, need not know of it.
-    to_given = np.linalg.solve(ct.affine, grid)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(ct.array.transpose(2, 1, 0)))
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetSize(size)
-    filter_.SetTransform(sitk.AffineTransform(to_given[:3, :3].ravel().tolist(), to_given[:3, 3].tolist()))
-    filter_.SetInterpolator(sitk.sitkLinear)
-    filter_.SetDefaultPixelValue(AIR_HU)
-    filter_.SetOutputPixelType(sitk.sitkFloat32)  # an int16 result would be cut off, not rounded
-    moved = filter_.Execute(image)  # named: a view does not keep its image alive
-    return Volume(np.rint(sitk.GetArrayViewFromImage(moved)).astype(np.int16).transpose(2, 1, 0), grid)
+    if moves is None and between is None:
+        yield from slices
+        return
+    moved = _moved(slices, moves, shape)
+    yield from (_rounded(plane) for plane in (moved if between is None else _mixed(moved, between)))
+
+
+def _moved(
+    slices: Iterable[NDArray[np.int16]], moves: NDArray[np.float64] | None, shape: tuple[int, int]
+) -> Iterator[NDArray[np.float32]]:
+    for k, plane in enumerate(slices):
+        exact = plane.astype(np.float32)
+        if moves is not None:
+            columns, rows = shape
+            exact = _shifted(_shifted(exact, moves[k, 1], rows).T, moves[k, 0], columns).T
+        yield exact
+
+
+def _shifted(plane: NDArray[np.float32], move: float, n: int) -> NDArray[np.float32]:
+    """A slice moved along its first axis by linear interpolation, on so many rows; air where it has nothing."""
+    at = np.arange(n) - move  # where the row lies in the slice
+    last = len(plane) - 1
+    below = np.floor(at).astype(int)
+    weight = np.float32(at[0] - below[0])  # the same for all rows
+    mixed = plane[below.clip(0, last)] * (1 - weight)
+    mixed += plane[(below + 1).clip(0, last)] * weight
+    mixed[(at < -0.5) | (at > last + 0.5)] = AIR_HU
+    return mixed
+
+
+def _mixed(slices: Iterator[NDArray[np.float32]], between: NDArray[np.float64]) -> Iterator[NDArray[np.float32]]:
+    """Slices at even distances, each mixed from the two beside it."""
+    number = 0
+    lower = upper = next(slices)
+    for place in between:
+        while number < np.ceil(place):
+            lower, upper = upper, next(slices)
+            number += 1
+        weight = np.float32(place - number + 1) if number else np.float32(1)
+        if weight == 1:
+            yield upper
+        else:
+            yield lower + (upper - lower) * weight
+
+
+def _rounded(plane: NDArray[np.float32]) -> NDArray[np.int16]:
+    return np.rint(plane).astype(np.int16)

@@ -1,25 +1,49 @@
-"""Slices as their headers describe them, and the grid that they make. LPS+ millimetres, as in DICOM."""
+"""Slices as their headers describe them. LPS+ millimetres, as in DICOM."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless
 
-from trabecula.dicom import LOSSY, numbers, value
+from trabecula.dicom import numbers
 from trabecula.errors import StudyFailure
-from trabecula.geometry import distances_mm, normal_of
+from trabecula.files import open_file
+from trabecula.geometry import normal_of
+from trabecula.headers import Header
 
 # Far beyond the largest real scans; a header that claims more is damaged or hostile.
 MAX_VOXELS = 2**31
-# Slices may lie so far beside the straight line from the first to the last.
-SIDEWAYS_MM = 0.5
-_DIRECTION_TOLERANCE = 2e-3
-_PIXEL_TOLERANCE_MM = 1e-3
+# Retired lossless JPEG processes (DICOM PS3.6 A): the same streams as process 14, which decoders know.
+_RETIRED_LOSSLESS = {f"1.2.840.10008.1.2.4.{number}" for number in (58, 65, 66)}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How a slice's pixels lie in its file, uncompressed and little-endian.
+
+    Attributes
+    ----------
+    offset : int
+        Where they begin, in bytes.
+    bits, bits_stored, high_bit : int
+        Bits allocated and used, and the highest one that is used.
+    signed : bool
+        Whether they are two's complement.
+    """
+
+    offset: int
+    bits: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @property
+    def dtype(self) -> str:
+        """Type of the array that they make."""
+        return f"<{'i' if self.signed else 'u'}{self.bits // 8}"
 
 
 @dataclass(frozen=True)
@@ -28,12 +52,10 @@ class Plane:
 
     Attributes
     ----------
-    path : str
-        Its file.
+    header : Header
+        What the index knows of its file.
     frame : int
         Its number within a multi-frame file, from 0.
-    shape : (int, int)
-        Rows and columns.
     position_mm : list of 3 floats
         Centre of the first voxel, LPS+.
     orientation : list of 6 floats
@@ -42,19 +64,26 @@ class Plane:
         Distance between rows and between columns.
     slope, intercept : float
         Stored value to HU.
+    stored : Stored or None
+        Where its pixels lie; None where pydicom has to decode them.
     """
 
-    path: str
+    header: Header
     frame: int
-    shape: tuple[int, int]
     position_mm: list[float]
     orientation: list[float]
     pixel_mm: list[float]
     slope: float
     intercept: float
+    stored: Stored | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.header.rows or 0, self.header.columns or 0
 
 
-def read_dataset(path: str, *, stop_before_pixels: bool = False) -> Dataset:
+def read_dataset(header: Header, *, stop_before_pixels: bool = False) -> Dataset:
     """Read a DICOM file, with or without preamble.
 
     Raises
@@ -64,117 +93,104 @@ def read_dataset(path: str, *, stop_before_pixels: bool = False) -> Dataset:
     OSError
         If disk or network fail: worth a retry, and no property of the study.
     """
-    try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=stop_before_pixels, force=True)
-    except FileNotFoundError:
-        raise StudyFailure("vanished") from None
-    except EOFError:
-        raise StudyFailure("truncated") from None
-    except PermissionError:
-        raise StudyFailure("unreadable", "no permission") from None
-    except OSError as error:  # its own text would put the path, maybe a patient's name, into the log
-        raise OSError(error.errno, error.strerror) from None
-    except Exception as error:  # damaged files raise anything, from struct.error to RecursionError
-        raise StudyFailure("unreadable", type(error).__name__) from None
+    with open_file(header.path, header.member) as file:
+        try:
+            dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, force=True)
+        except EOFError:
+            raise StudyFailure("truncated") from None
+        except OSError:
+            raise
+        except Exception as error:  # damaged files raise anything, from struct.error to RecursionError
+            raise StudyFailure("unreadable", type(error).__name__) from None
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" not in dataset.file_meta:  # old files without the preamble
         implicit = dataset.original_encoding[0]
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    if dataset.file_meta.TransferSyntaxUID in _RETIRED_LOSSLESS:
+        dataset.file_meta.TransferSyntaxUID = JPEGLossless
     return dataset
 
 
-def read_planes(path: str) -> list[Plane]:
-    """Slices of a file, from its header.
+def planes_of(headers: Iterable[Header]) -> list[Plane]:
+    """Slices of some files.
 
     Raises
     ------
     StudyFailure
-        vanished, unreadable, lossy, no_rescale, no_geometry or too_large.
+        lossy, no_rescale, no_geometry or too_large; for multi-frame files also what `read_dataset` raises.
     """
-    dataset = read_dataset(path, stop_before_pixels=True)
-    if dataset.file_meta.TransferSyntaxUID in LOSSY or value(dataset, "LossyImageCompression") == "01":
+    return [plane for header in headers for plane in _planes_of(header)]
+
+
+def _planes_of(header: Header) -> list[Plane]:
+    rows, columns, frames = header.rows or 0, header.columns or 0, header.frames or 1
+    if header.is_lossy:
         raise StudyFailure("lossy")
-    rows, columns = (int((numbers(dataset, keyword, 1) or [0])[0]) for keyword in ("Rows", "Columns"))
-    frames = int((numbers(dataset, "NumberOfFrames", 1) or [1])[0])
-    if rows < 1 or columns < 1 or frames < 1:
+    if rows < 1 or columns < 1:
         raise StudyFailure("no_geometry", "rows or columns are missing")
     if rows * columns * frames > MAX_VOXELS:
         raise StudyFailure("too_large")
-    return [_plane(dataset, path, frame, (rows, columns)) for frame in range(frames)]
+    if frames > 1:
+        dataset = read_dataset(header, stop_before_pixels=True)
+        return [_frame(dataset, header, frame) for frame in range(frames)]
+    slope, intercept = header.slope, header.intercept
+    if slope is None or intercept is None or slope == 0:
+        raise StudyFailure("no_rescale")
+    return [_plane(header, 0, header.positions_mm, header.orientation, header.pixel_spacing_mm, slope, intercept)]
 
 
-def _plane(dataset: Dataset, path: str, frame: int, shape: tuple[int, int]) -> Plane:
+def _frame(dataset: Dataset, header: Header, frame: int) -> Plane:
+    """A frame, by its own functional groups or the shared ones."""
     position = numbers(dataset, "ImagePositionPatient", 3, frame)
     orientation = numbers(dataset, "ImageOrientationPatient", 6, frame)
     pixel_mm = numbers(dataset, "PixelSpacing", 2, frame)
-    if position is None or orientation is None or pixel_mm is None or min(pixel_mm) <= 0:
-        raise StudyFailure("no_geometry")
     slope = numbers(dataset, "RescaleSlope", 1, frame)
     intercept = numbers(dataset, "RescaleIntercept", 1, frame)
     if slope is None or intercept is None or slope[0] == 0:
         raise StudyFailure("no_rescale")
-    return Plane(path, frame, shape, position, orientation, pixel_mm, slope[0], intercept[0])
+    return _plane(header, frame, position, orientation, pixel_mm, slope[0], intercept[0])
+
+
+def _plane(
+    header: Header,
+    frame: int,
+    position: list[float] | None,
+    orientation: list[float] | None,
+    pixel_mm: list[float] | None,
+    slope: float,
+    intercept: float,
+) -> Plane:
+    if position is None or orientation is None or pixel_mm is None or min(pixel_mm) <= 0:
+        raise StudyFailure("no_geometry")
+    normal_of(orientation)
+    return Plane(header, frame, position, orientation, pixel_mm, slope, intercept, _stored(header, frame))
+
+
+def _stored(header: Header, frame: int) -> Stored | None:
+    """Where a slice's pixels lie, if they can be read without any decoding."""
+    bits, used, high, signed = header.bits, header.bits_stored, header.high_bit, header.signed
+    if header.pixel_offset is None or used is None or high is None or bits not in (8, 16) or signed not in (0, 1):
+        return None
+    if header.samples not in (None, 1) or not 0 < used <= bits or high != used - 1:
+        return None
+    size = (header.rows or 0) * (header.columns or 0) * bits // 8
+    return Stored(header.pixel_offset + frame * size, bits, used, high, bool(signed))
 
 
 def in_order(planes: Iterable[Plane]) -> list[Plane]:
     """Planes in the order in which they follow each other along the first one's normal."""
     listed = list(planes)
     normal = normal_of(listed[0].orientation)
-    return sorted(listed, key=lambda plane: (float(normal @ plane.position_mm), plane.path, plane.frame))
+
+    def place(plane: Plane) -> tuple[float, str, str, int]:
+        along = sum(n * p for n, p in zip(normal.tolist(), plane.position_mm, strict=True))
+        return along, plane.header.path, plane.header.member or "", plane.frame
+
+    return sorted(listed, key=place)
 
 
-def check_alike(planes: Sequence[Plane]) -> None:
-    """Raise unless slices share orientation, matrix and pixel spacing and are two or more.
-
-    Raises
-    ------
-    StudyFailure
-        mixed_orientation, mixed_matrix, too_few_slices or too_large.
-    """
-    first = planes[0]
-    directions = np.array([plane.orientation for plane in planes])
-    if np.abs(directions - directions[0]).max() > _DIRECTION_TOLERANCE:
-        raise StudyFailure("mixed_orientation")
-    pixels = np.array([plane.pixel_mm for plane in planes])
-    if any(plane.shape != first.shape for plane in planes) or np.abs(pixels - pixels[0]).max() > _PIXEL_TOLERANCE_MM:
-        raise StudyFailure("mixed_matrix")
-    if len(planes) < 2:
-        raise StudyFailure("too_few_slices", f"{len(planes)} slice")
-    if math.prod(first.shape) * len(planes) > MAX_VOXELS:
+def check_size(shape: Sequence[int]) -> None:
+    """Raise StudyFailure (too_large) where a volume would have more voxels than a scan can."""
+    if math.prod(shape) > MAX_VOXELS:
         raise StudyFailure("too_large")
-
-
-def affine_of(planes: Sequence[Plane], spacing_mm: float) -> NDArray[np.float64]:
-    """Place of the grid that a stack of slices makes.
-
-    Parameters
-    ----------
-    planes : sequence of Plane
-        Slices in order.
-    spacing_mm : float
-        Distance between them along the normal.
-
-    Returns
-    -------
-    (4, 4) array
-        Voxel indices (column, row, slice) to RAS+ millimetres; sheared where the gantry was tilted.
-
-    Raises
-    ------
-    StudyFailure
-        irregular_spacing, if slices lie beside the straight line from the first to the last.
-    """
-    orientation = planes[0].orientation
-    positions = np.array([plane.position_mm for plane in planes])
-    along = distances_mm(positions - positions[0], orientation)
-    step = (positions[-1] - positions[0]) / along[-1]
-    sideways = np.linalg.norm(positions - positions[0] - along[:, None] * step, axis=1).max()
-    if sideways > SIDEWAYS_MM:
-        raise StudyFailure("irregular_spacing", f"slices lie up to {sideways:.1f} mm beside a straight line")
-    row, column = np.reshape(orientation, (2, 3))
-    between_rows, between_columns = planes[0].pixel_mm
-    affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([row * between_columns, column * between_rows, step * spacing_mm])
-    affine[:3, 3] = positions[0]
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

@@ -1,15 +1,19 @@
 """Stored values to Hounsfield units, slice by slice."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import JPEG2000
 
-from trabecula.convert.planes import Plane, read_dataset
+from trabecula.convert.planes import Plane, Stored, read_dataset
 from trabecula.dicom import UNCOMPRESSED, numbers
 from trabecula.errors import StudyFailure
+from trabecula.files import read_whole
+from trabecula.headers import Header
 
 AIR_HU = -1024
 MAX_HU = 32767
@@ -19,39 +23,120 @@ MAX_TISSUE_HU = 4000
 LOWEST_PERCENTILE_HU = -30
 SOFT_TISSUE_HU = (-200, 300)
 MIN_SOFT_TISSUE = 0.02
+_OF_ONE_SLICE = ("truncated", "undecodable", "unreadable")
+_SAMPLED = 128  # rows and columns of a slice that are enough for percentiles
 
 
-def read_slices(planes: Sequence[Plane]) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Decode slices, each file once.
+class SliceFailure(Exception):
+    """One slice's pixels can't be had; the volume may do without it.
+
+    Parameters
+    ----------
+    number : int
+        Number of the plane in the sequence that was read.
+    failure : StudyFailure
+        What is wrong with it.
+    """
+
+    def __init__(self, number: int, failure: StudyFailure) -> None:
+        super().__init__(str(failure))
+        self.number = number
+        self.failure = failure
+
+
+def read_slices(planes: Iterable[Plane]) -> Iterator[NDArray[np.int16]]:
+    """Read slices one after another.
 
     Yields
     ------
-    int
-        Number of the plane in the sequence.
     (rows, columns) array
-        Its Hounsfield units.
+        Hounsfield units of the next plane, good until two more are read.
 
     Raises
     ------
+    SliceFailure
+        If a slice can't be had: truncated, undecodable or unreadable.
     StudyFailure
-        vanished, unreadable, truncated, lossy or undecodable.
+        vanished, changed or lossy.
+    OSError
+        If disk or network fail: worth a retry, and no property of the study.
     """
-    by_path: dict[str, list[int]] = {}
-    for k, plane in enumerate(planes):
-        by_path.setdefault(plane.path, []).append(k)
-    for path, members in by_path.items():
-        dataset = read_dataset(path)
-        frames = decode(dataset)
-        padding = numbers(dataset, "PixelPaddingValue", 1)
-        for k in members:
-            plane = planes[k]
-            if plane.frame >= len(frames) or frames.shape[1:] != plane.shape:
-                raise StudyFailure("undecodable", "the pixel data do not have the size that the header says")
-            yield k, hounsfield(frames[plane.frame], plane.slope, plane.intercept, padding[0] if padding else None)
+    reader = _Reader()
+    for number, plane in enumerate(planes):
+        try:
+            yield reader.read(plane)
+        except StudyFailure as failure:
+            if failure.reason not in _OF_ONE_SLICE:
+                raise
+            raise SliceFailure(number, failure) from None
 
 
-def decode(dataset: Dataset) -> NDArray[np.integer]:
-    """Stored values of a data set, (frames, rows, columns).
+class _Reader:
+    """Keeps what neighbouring slices share: two buffers by turns, and the file that was decoded last."""
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * 2
+        self._file: tuple[str, str | None] | None = None
+        self._dataset = Dataset()
+
+    def read(self, plane: Plane) -> NDArray[np.int16]:
+        stored = plane.stored
+        if stored is None:
+            pixels, padding = self._decoded(plane), _padding(plane.header)
+            return hounsfield(pixels, plane.slope, plane.intercept, padding)
+        size = plane.shape[0] * plane.shape[1] * stored.bits // 8
+        self._buffers.reverse()
+        if len(self._buffers[0]) != size:
+            self._buffers[0] = np.empty(size, np.uint8)
+        buffer = self._buffers[0]
+        _fill(buffer, plane.header, stored.offset)
+        pixels = buffer.view(stored.dtype).reshape(plane.shape)
+        return in_place(pixels, stored, plane.slope, plane.intercept, _padding(plane.header))
+
+    def _decoded(self, plane: Plane) -> NDArray[np.integer]:
+        header = plane.header
+        if self._file != (header.path, header.member):
+            self._dataset = read_dataset(header)
+            self._file = header.path, header.member
+        return decode(self._dataset, plane)
+
+
+def _fill(buffer: NDArray[np.uint8], header: Header, offset: int) -> None:
+    """Fill a buffer from a file's place."""
+    if header.member is not None:
+        content = read_whole(header.path, header.member).getbuffer()[offset : offset + len(buffer)]
+        got = len(content)
+        buffer[:got] = content
+    else:
+        try:
+            handle = os.open(header.path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise StudyFailure("vanished") from None
+        except PermissionError:
+            raise StudyFailure("unreadable", "no permission") from None
+        except OSError as error:  # its own text would put the path, maybe a patient's name, into the log
+            raise OSError(error.errno, error.strerror) from None
+        try:
+            state = os.fstat(handle)
+            if (state.st_size, state.st_mtime_ns) != (header.size, header.mtime_ns):
+                raise StudyFailure("changed")
+            got = os.preadv(handle, [buffer.data], offset)
+        finally:
+            os.close(handle)
+    if got < len(buffer):
+        raise StudyFailure("truncated")
+
+
+def _padding(header: Header) -> tuple[int, int] | None:
+    """Lowest and highest stored value that mark pixels outside the field of view, as 16 bits without a sign."""
+    if header.padding is None:
+        return None
+    limit = header.padding if header.padding_limit is None else header.padding_limit
+    return min(header.padding, limit), max(header.padding, limit)
+
+
+def decode(dataset: Dataset, plane: Plane) -> NDArray[np.integer]:
+    """Stored values of a plane, (rows, columns), of a file that has to be decoded.
 
     Raises
     ------
@@ -64,15 +149,18 @@ def decode(dataset: Dataset) -> NDArray[np.integer]:
     if syntax == JPEG2000 and not _is_reversible(dataset.PixelData):
         raise StudyFailure("lossy", "irreversible wavelet")
     try:
-        pixels = dataset.pixel_array
+        pixels = pixel_array(dataset, index=plane.frame, raw=True)
     except Exception as error:  # several decoder libraries, each with errors of its own
         short = "less than expected" in str(error) or "actual length" in str(error)
         raise StudyFailure("truncated" if short else "undecodable", type(error).__name__) from None
-    if numbers(dataset, "SamplesPerPixel", 1) not in ([1.0], None) or pixels.dtype.kind not in "iu":
-        raise StudyFailure("undecodable", "not one integer per pixel")
+    if pixels.dtype.kind not in "iu" or pixels.shape != plane.shape:
+        raise StudyFailure("undecodable", "the pixel data do not have the size that the header says")
     if syntax in UNCOMPRESSED:
-        pixels = _without_unused_bits(pixels, dataset)
-    return pixels if pixels.ndim == 3 else pixels[None]
+        used, high = (numbers(dataset, keyword, 1) or [0] for keyword in ("BitsStored", "HighBit"))
+        if high[0] == used[0] - 1:
+            pixels = pixels.copy()
+            _strip(pixels, int(used[0]))
+    return pixels
 
 
 def _is_reversible(pixel_data: bytes) -> bool:
@@ -81,54 +169,107 @@ def _is_reversible(pixel_data: bytes) -> bool:
     return marker >= 0 and pixel_data[marker + 13 : marker + 14] == b"\x01"
 
 
-def _without_unused_bits(pixels: NDArray[np.integer], dataset: Dataset) -> NDArray[np.integer]:
-    """Extend the sign of the stored bits; bits above them may hold an overlay in old files."""
-    stored, high = numbers(dataset, "BitsStored", 1), numbers(dataset, "HighBit", 1)
-    if stored is None or high is None or high[0] != stored[0] - 1:
-        return pixels
-    unused = pixels.dtype.itemsize * 8 - int(stored[0])
-    return (pixels << unused) >> unused if 0 < unused < pixels.dtype.itemsize * 8 else pixels
+def _strip(pixels: NDArray[np.integer], used: int) -> None:
+    """Extend the sign of the stored bits, in place; bits above them may hold an overlay in old files."""
+    unused = pixels.dtype.itemsize * 8 - used
+    if 0 < unused < pixels.dtype.itemsize * 8:
+        if pixels.dtype.kind == "u":
+            pixels &= (1 << used) - 1
+        else:
+            pixels <<= unused
+            pixels >>= unused
+
+
+def in_place(
+    pixels: NDArray[np.integer], stored: Stored, slope: float, intercept: float, padding: tuple[int, int] | None
+) -> NDArray[np.int16]:
+    """Hounsfield units of pixels as they lie in the file; the array is used up."""
+    outside = None
+    if padding is not None and stored.bits == 16 and padding[1] >> stored.bits_stored:
+        # A mark that needs more bits than are stored would turn into some tissue below.
+        outside = _between(pixels, padding)
+    _strip(pixels, stored.bits_stored)
+    hu = hounsfield(pixels, slope, intercept, None if outside is not None else padding)
+    if outside is not None:
+        hu[outside] = AIR_HU
+    return hu
+
+
+def _between(pixels: NDArray[np.integer], padding: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels with a padding mark; written with a sign or without, 16 bits are the same."""
+    low, high = padding
+    bits = pixels.view(np.uint16) if pixels.dtype.itemsize == 2 else pixels
+    return (bits >= low) & (bits <= high)
 
 
 def hounsfield(
-    stored: NDArray[np.integer], slope: float, intercept: float, padding: float | None = None
+    stored: NDArray[np.integer], slope: float, intercept: float, padding: tuple[int, int] | None = None
 ) -> NDArray[np.int16]:
     """Hounsfield units of stored values, rounded; air (-1024) outside the field of view.
 
     Parameters
     ----------
     stored : array of integers
-        Stored values.
+        Stored values; used up where they have 16 bits.
     slope, intercept : float
         Rescale slope and intercept of this slice.
-    padding : float, optional
-        Stored value that marks pixels outside the field of view. What lies below -1024 HU is such a pixel anyway,
-        with or without this mark; the mark counts only where it would be read as dense matter.
+    padding : (int, int), optional
+        Range of stored values, as 16 bits without a sign, that mark pixels outside the field of view. What lies below
+        -1024 HU is such a pixel anyway, with or without a mark; the mark counts only where it would be read as dense
+        matter.
     """
-    if slope == 1 and intercept == round(intercept) and abs(intercept) < 2**20:
-        hu = stored.astype(np.int32) + int(intercept)
+    outside = None
+    if padding is not None:
+        mark = np.array(padding[0], np.uint16).astype(stored.dtype, casting="unsafe")
+        if float(mark) * slope + intercept > MAX_TISSUE_HU:
+            outside = _between(stored, padding)
+    if slope == 1 and intercept == round(intercept) and abs(intercept) < 2**15 and stored.dtype.itemsize == 2:
+        hu = _shifted(stored, int(intercept))
     else:
-        hu = np.rint(stored * slope + intercept)
-    if padding is not None and padding * slope + intercept > MAX_TISSUE_HU:
-        hu[stored == padding] = AIR_HU
-    return hu.clip(AIR_HU, MAX_HU).astype(np.int16)
+        hu = np.rint(stored * slope + intercept).clip(AIR_HU, MAX_HU).astype(np.int16)
+    if outside is not None:
+        hu[outside] = AIR_HU
+    return hu
 
 
-def check_plausible(stack: NDArray[np.int16]) -> tuple[float, float]:
-    """1st and 99th percentile of a volume's HU, after a look whether a patient can have them.
+def _shifted(stored: NDArray[np.integer], intercept: int) -> NDArray[np.int16]:
+    """16-bit values plus a whole number, between air and the highest value, in place."""
+    if not (stored.flags.writeable and stored.dtype.isnative):
+        stored = stored.astype(stored.dtype.newbyteorder("="))
+    limits = np.iinfo(stored.dtype)
+    low, high = AIR_HU - intercept, MAX_HU - intercept
+    if low > limits.min:
+        np.maximum(stored, low, out=stored)
+    if high < limits.max:
+        np.minimum(stored, high, out=stored)
+    bits = stored.view(np.uint16)
+    bits += np.uint16(intercept & 0xFFFF)  # within the limits above, the overflow of 16 bits comes out right
+    return bits.view(np.int16)
 
-    Raises
-    ------
-    StudyFailure
-        implausible_hu, with the figures.
-    """
-    counts = np.zeros(2**16, np.int64)
-    for plane in stack:
-        counts += np.bincount(plane.ravel().astype(np.intp) + 2**15, minlength=2**16)
-    share = counts.cumsum() / stack.size
-    low, high = (float(np.searchsorted(share, part) - 2**15) for part in (0.01, 0.99))
-    first, last = (limit + 2**15 for limit in SOFT_TISSUE_HU)
-    tissue = float(counts[first:last].sum() / stack.size)
-    if low > LOWEST_PERCENTILE_HU or tissue < MIN_SOFT_TISSUE:
-        raise StudyFailure("implausible_hu", f"1st to 99th percentile {low:.0f} to {high:.0f} HU, {tissue:.0%} tissue")
-    return low, high
+
+class Sample:
+    """Counts of a volume's HU, from some rows and columns of each slice."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(2**16, np.int64)
+
+    def add(self, plane: NDArray[np.int16]) -> None:
+        """Count a slice."""
+        step = max(1, min(plane.shape) // _SAMPLED)
+        values = plane[::step, ::step].astype(np.intp).ravel() + 2**15
+        self._counts += np.bincount(values, minlength=2**16)
+
+    def percentiles(self) -> tuple[float, float]:
+        """1st and 99th percentile, in HU."""
+        share = self._counts.cumsum() / self._counts.sum()
+        low, high = (float(np.searchsorted(share, part) - 2**15) for part in (0.01, 0.99))
+        return low, high
+
+    def implausible(self) -> str | None:
+        """Why a patient can't have these values, in figures; None where one can."""
+        low, high = self.percentiles()
+        first, last = (limit + 2**15 for limit in SOFT_TISSUE_HU)
+        tissue = float(self._counts[first:last].sum() / self._counts.sum())
+        if low > LOWEST_PERCENTILE_HU or tissue < MIN_SOFT_TISSUE:
+            return f"1st to 99th percentile {low:.0f} to {high:.0f} HU, {tissue:.0%} tissue"
+        return None

@@ -1,18 +1,26 @@
 """Find what is in an archive, choose one series per study, replace identities, put studies into shards.
 
-`headers` reads single files, `scan` all of them, `stacks` groups them, `choose` accepts and ranks, `rows` makes the
-tables. Beside this folder, `shards` keeps the append-only lists and `linkage` the private table with identities.
+`scan` reads the headers of all files, `choose` accepts and ranks stacks, `rows` makes the tables. Beside this folder,
+`headers` reads single files, `stacks` groups them, `shards` keeps the append-only lists and `linkage` the private table
+with identities.
 """
 
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from trabecula import labels as qct
 from trabecula import linkage, pseudonym, shards, tables
-from trabecula.index import rows, scan, stacks
+from trabecula.index import choose, rows, scan
+from trabecula.log import progress
 
 log = logging.getLogger(__name__)
+
+_ROWS = 5_000  # of a table that wait to be packed
 
 
 @dataclass(frozen=True)
@@ -45,9 +53,10 @@ def index_cohort(
     scheduler: str | None,
     workers: int,
     shard_size: int,
-    min_slices: int,
-    min_extent_mm: float,
-    max_spacing_mm: float,
+    archives: bool,
+    max_gap_mm: float,
+    gates: Mapping[str, float],
+    score: Mapping[str, float],
 ) -> None:
     """Bring a cohort's index up to date with its archive.
 
@@ -65,38 +74,80 @@ def index_cohort(
         Number of those.
     shard_size : int
         Studies per new shard.
-    min_slices, min_extent_mm, max_spacing_mm
-        Gates, see `trabecula.index.choose.reason_against`.
+    archives : bool
+        Whether to look into zip and tar files.
+    max_gap_mm : float
+        Largest distance between uneven slices that convert interpolates.
+    gates, score : mapping
+        Arguments of `trabecula.index.choose.Gates` and `Weights`.
     """
     hidden = places.private / cohort
     key = pseudonym.SYNTHETIC_KEY if synthetic else pseudonym.read_or_make_key(places.private / "key")
-    memory = scan.read_memory(hidden / "files.parquet")
-    files = scan.scan(places.archive, memory, workers=workers, scheduler=scheduler)
-    scan.write_memory(files, hidden / "files.parquet")
-    found = rows.judge(
-        stacks.from_table(files),
-        cohort=cohort,
-        key=key,
-        gates={"min_slices": min_slices, "min_extent_mm": min_extent_mm, "max_spacing_mm": max_spacing_mm},
-    )
-    ledger = shards.read_ledger(places.public / "index" / "ledger.tsv")
-    ledger = shards.assign(ledger, found.chosen, shard_size=shard_size)
+    scan.scan(places.archive, hidden / "files", workers=workers, scheduler=scheduler, archives=archives)
+    limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
+    rules = rows.Rules(cohort, key, limits, choose.Weights(**score), places.archive)
+    found = _Tables()
+    linked = linkage.Writer(hidden / "linkage.parquet")
+    with linked:
+        patients = scan.by_patient(hidden / "files")
+        for files in progress(patients, what="series", unit="files", total=scan.count(hidden / "files"), count=len):
+            found.add(rows.judge(files, rules), linked)
+    ledger_path = places.public / "index" / "ledger.tsv"
+    ledger = shards.assign(shards.read_ledger(ledger_path), found.chosen, shard_size=shard_size)
+    shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
+    linked.finish({study.study_id: ledger[study.study_id].shard for study in found.chosen})
     labelled = None if places.labels is None else qct.read_labels(places.labels)
-    _write(found, ledger, rows.label_rows(found, labelled, key=key), places, hidden)
-    log.info("%d studies, %d of them to be measured", len(found.studies), len(found.chosen))
+    label_rows = rows.label_rows(cohort, labelled, found.patients, key=key)
+    _write(found, ledger, label_rows, cohort, places.public)
+    log.info("%d studies, %d of them to be measured", len(found.present), len(found.chosen))
+
+
+class _Tables:
+    """The index's tables while they grow: packed, since an archive may hold a million series."""
+
+    def __init__(self) -> None:
+        self.packed: dict[str, list[pa.Table]] = {"series": [], "studies": []}
+        self.loose: dict[str, list[rows.Row]] = {"series": [], "studies": []}
+        self.chosen: list[shards.Chosen] = []
+        self.lost: Counter[tuple[str | None, ...]] = Counter()
+        self.patients: dict[str, rows.Patient] = {}
+        self.present: set[str] = set()
+
+    def add(self, found: rows.Found, linked: linkage.Writer) -> None:
+        """Take in what became of a patient's files."""
+        self.loose["series"] += found.series
+        self.loose["studies"] += found.studies
+        self.present |= {row["study_id"] for row in found.studies}
+        self.chosen += found.chosen
+        self.lost.update(found.lost)
+        self.patients |= found.patients
+        linked.add(found.linkage)
+        if len(self.loose["series"]) >= _ROWS:
+            self._pack()
+
+    def _pack(self) -> None:
+        for name, waiting in self.loose.items():
+            self.packed[name].append(tables.cast(waiting, tables.PUBLIC[name]))
+            waiting.clear()
+
+    def whole(self, name: str) -> pa.Table:
+        """All rows of a table, sorted by study."""
+        self._pack()
+        return pa.concat_tables(self.packed[name]).sort_by("study_id")
 
 
 def _write(
-    found: rows.Judged, ledger: dict[str, shards.Entry], labels: list[dict], places: Places, hidden: Path
+    found: _Tables, ledger: Mapping[str, shards.Entry], labels: list[rows.Row], cohort: str, public: Path
 ) -> None:
-    """Write the index; the ledger first, since what it promises holds for ever."""
-    folder = places.public / "index"
-    shards.write_ledger(ledger, folder / "ledger.tsv")
-    linkage.write_linkage(rows.linkage_rows(found, ledger, places.archive), hidden / "linkage.parquet")
-    studies = [*rows.study_rows(found, ledger), *rows.vanished_rows(found, ledger)]
-    tables.write(found.series, tables.SERIES, folder / "series.parquet")
-    tables.write(studies, tables.STUDIES, folder / "studies.parquet")
+    folder = public / "index"
+    studies = found.whole("studies")
+    in_shards = [entry.shard if (entry := ledger.get(study)) else None for study in studies["study_id"].to_pylist()]
+    shard = studies.schema.get_field_index("shard")
+    studies = studies.set_column(shard, studies.field(shard), pa.array(in_shards, pa.string()))
+    vanished = tables.cast(rows.vanished_rows(cohort, found.present, ledger), tables.STUDIES)
+    tables.write(found.whole("series"), tables.SERIES, folder / "series.parquet")
+    tables.write(pa.concat_tables([studies, vanished]), tables.STUDIES, folder / "studies.parquet")
     tables.write(labels, tables.LABELS, folder / "labels.parquet")
-    tables.write(found.failures, tables.FAILURES, folder / "failures.parquet")
+    tables.write(rows.failure_rows(cohort, found.lost), tables.FAILURES, folder / "failures.parquet")
     texts = shards.manifests(ledger, found.chosen)
-    shards.write_manifests(texts, places.public / "shards", folder / "shards.txt")
+    shards.write_manifests(texts, public / "shards", folder / "shards.txt")

@@ -1,33 +1,28 @@
 """Which stacks can be measured, and which one of a study is.
 
-A stack is refused for the first reason that holds (`reason_against`). Of a study's acceptable stacks the one with the
-highest score is measured:
+Every gate that a stack fails is kept, and the first is its reason. Of a study's acceptable stacks the one with the
+highest score is measured. Each part of the score lies between 0 and 1 and counts by its weight:
 
-    3.0  thin slices: full at 1 mm or less, falling to 0 at 5.5 mm, from positions
-    3.0  soft kernel; half of it where the kernel is unknown, nothing for a sharp one
-    2.0  extent: full from 400 mm on, in proportion below
-    1.0  original axial image; a derived one scores nothing here and is no less acceptable
-    1.0  tube voltage of 120 kV, falling to 0 at 40 kV away; half where it is unknown
-    0.5  no contrast medium, by the header
+    spacing        thin slices, from positions: full at 1 mm or less, falling to 0 at 5.5 mm
+    kernel         soft by its maker's naming; half where it is unknown, nothing for a sharp one
+    extent         full from 400 mm on, in proportion below
+    original       original axial image; a derived one is no less acceptable
+    field_of_view  full from 300 mm on, falling to 0 at 150 mm
+    voltage        120 kV, falling to 0 at 40 kV away; half where it is unknown
+    native         no contrast medium, by the header
 
 Ties go to the smaller pixels, then to more slices, then to the smaller UID.
 """
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
 
 from trabecula.errors import StudyFailure
-from trabecula.geometry import SAME_POSITION_MM, normal_of, spacing_of
-from trabecula.index.stacks import Stack
-
-CT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
-}
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
-PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "CT_SOM5 PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
-MIN_AXIAL = 0.85  # part of the slice normal that points along the body, as an absolute cosine
+from trabecula.geometry import ROUNDING_MM, SAME_POSITION_MM, ladder_of, normal_of
+from trabecula.stacks import Stack, reason_against_image
 
 _ELSEWHERE = re.compile(
     r"\b(head|brain|skull|cranium|neuro|sinus|orbits?|orbita|temporal|mastoid|dental|jaw|extremity|extremities|"
@@ -36,15 +31,59 @@ _ELSEWHERE = re.compile(
 _TRUNK = re.compile(
     r"(chest|thora|lung|abd|pelv|spine|lumb|dorsal|trunk|torso|body|whole|liver|kidney|c/?a/?p\b|hip|sacr)"
 )
+SMALL_FIELD_MM = 320  # heads and limbs are scanned with less
+TILTED = 0.05  # sine of about 3 degrees: gantries are tilted for heads
 # Siemens: two digits in the kernel's name, 10 very soft to 80 very sharp. Canon and Toshiba: FC and two digits.
 _SIEMENS = re.compile(r"^[BDHTUIJQ][A-Z]?(\d\d)")
 _CANON = re.compile(r"^FC(\d\d)")
-_SOFT = {"STANDARD", "SOFT", "STND", "A", "B", "SA", "SB"}  # GE, then Philips
-_SHARP = {"BONE", "BONEPLUS", "LUNG", "EDGE", "ULTRA", "CHST", "D", "E", "L", "YA", "YB", "YC", "YD", "YE"}
+_SOFT = {"STANDARD", "SOFT", "STND", "A", "B", "SA", "SB", "SMOOTH"}  # GE, then Philips
+_SHARP = {"BONE", "BONEPLUS", "LUNG", "EDGE", "ULTRA", "CHST", "SHARP", "D", "E", "F", "L", "YA", "YB", "YC", "YD"}
+_SHARP |= {"YE", "YL", "EB", "EC"}
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Limits of what can be measured.
+
+    Attributes
+    ----------
+    min_slices : int
+        Fewer slices are no volume, but where they are thick.
+    min_extent_mm : float
+        A shorter stack shows too little of the spine.
+    thick_mm : float
+        Slices further apart than this are flagged, and may be fewer.
+    max_spacing_mm : float
+        Slices further apart than this show too little of each vertebra.
+    min_axial : float
+        Part of the slices' normal that points along the body, as an absolute cosine.
+    max_gap_mm : float
+        Uneven slices further apart than this can't be interpolated.
+    """
+
+    min_slices: int
+    min_extent_mm: float
+    thick_mm: float
+    max_spacing_mm: float
+    min_axial: float
+    max_gap_mm: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part of the score counts; see the module's docstring."""
+
+    spacing: float
+    kernel: float
+    extent: float
+    original: float
+    field_of_view: float
+    voltage: float
+    native: float
 
 
 def softness(kernel: str | None) -> float:
-    """How soft a reconstruction kernel is by its maker's naming: 1 soft, 0 sharp, 0.5 unknown."""
+    """How soft a reconstruction kernel is by its maker's naming: 1 soft, 0 sharp, 0.5 unknown or between."""
     name = (kernel or "").split("\\")[0].upper().strip()
     numbered = _CANON.match(name)
     if numbered:
@@ -55,100 +94,108 @@ def softness(kernel: str | None) -> float:
     return 1.0 if name in _SOFT else 0.0 if name in _SHARP else 0.5
 
 
-def score(stack: Stack) -> float:
-    """Score of an acceptable stack, 0 to 10.5; the module's docstring tells how it comes about."""
+def score(stack: Stack, weights: Weights) -> float:
+    """Score of a stack; the module's docstring tells how it comes about."""
     header = stack.first
-    spacing, extent = stack.spacing_mm or 5.5, stack.extent_mm or 0.0
     original = (header.image_type or "").upper().startswith("ORIGINAL\\PRIMARY\\AXIAL")
     voltage = 0.5 if header.kvp is None else max(0.0, 1 - abs(header.kvp - 120) / 40)
     return round(
-        3.0 * min(1.0, max(0.0, (5.5 - spacing) / 4.5))
-        + 3.0 * softness(header.kernel)
-        + 2.0 * min(1.0, extent / 400)
-        + 1.0 * original
-        + 1.0 * voltage
-        + 0.5 * (header.contrast is None),
+        weights.spacing * min(1.0, max(0.0, (5.5 - (stack.spacing_mm or 5.5)) / 4.5))
+        + weights.kernel * softness(header.kernel)
+        + weights.extent * min(1.0, (stack.extent_mm or 0.0) / 400)
+        + weights.original * original
+        + weights.field_of_view * min(1.0, max(0.0, ((field_of_view_mm(stack) or 150) - 150) / 150))
+        + weights.voltage * voltage
+        + weights.native * (header.contrast is None),
         4,
     )
 
 
-def reason_against(stack: Stack, *, min_slices: int, min_extent_mm: float, max_spacing_mm: float) -> str | None:
-    """Why a stack can't be measured, as a key of `trabecula.errors.REASONS`; None where it can.
+def field_of_view_mm(stack: Stack) -> float | None:
+    """Smaller side of the slices, in millimetres; None where unknown."""
+    header = stack.first
+    if not (header.pixel_spacing_mm and header.rows and header.columns):
+        return None
+    between_rows, between_columns = header.pixel_spacing_mm
+    return min(between_rows * header.rows, between_columns * header.columns)
 
-    Parameters
-    ----------
-    stack : Stack
-        The stack.
-    min_slices : int
-        Fewer slices are no volume.
-    min_extent_mm : float
-        A shorter stack shows too little of the spine.
-    max_spacing_mm : float
-        Slices further apart show too little of each vertebra.
-    """
-    against = _not_a_slice(stack) or _no_hounsfield(stack) or _elsewhere(stack)
+
+def reasons_against(stack: Stack, gates: Gates) -> list[str]:
+    """Why a stack can't be measured, keys of `trabecula.errors.REASONS`, the first one first; empty where it can."""
+    against = reason_against_image(stack)
     if against:
-        return against
+        return [against]
+    spacing = stack.spacing_mm
     normal = normal_of(stack.first.orientation or ())
-    if abs(normal[2]) < MIN_AXIAL:
-        return "not_axial"
-    if stack.n_slices < min_slices or stack.spacing_mm is None:
-        return "too_few_slices"
-    if (stack.extent_mm or 0.0) < min_extent_mm:
-        return "too_short"
-    if stack.spacing_mm > max_spacing_mm:
-        return "too_thick"
-    return _uneven(stack)
+    thick = spacing is not None and spacing > gates.thick_mm
+    found = {
+        "head_or_extremity": evidence_of_elsewhere(stack) > 1,
+        "not_axial": abs(normal[2]) < gates.min_axial,
+        "too_few_slices": spacing is None or (stack.n_slices < gates.min_slices and not thick),
+        "too_short": (stack.extent_mm or 0.0) < gates.min_extent_mm,
+        "too_thick": spacing is not None and spacing > gates.max_spacing_mm + ROUNDING_MM,
+    }
+    uneven = None if spacing is None else _uneven(stack, gates)
+    return [reason for reason, holds in found.items() if holds] + ([uneven] if uneven else [])
 
 
-def _not_a_slice(stack: Stack) -> str | None:
+def flags_of(stack: Stack, gates: Gates) -> list[str]:
+    """What a reader should know of a stack, keys of `trabecula.errors.FLAGS`."""
+    found = {
+        "thick_slices": (stack.spacing_mm or 0.0) > gates.thick_mm + ROUNDING_MM,
+        "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
+    }
+    return [flag for flag, holds in found.items() if holds] + stack.flags
+
+
+def evidence_of_elsewhere(stack: Stack) -> int:
+    """How many facts speak for a head or an extremity; one alone is too weak, since texts are typed or preset.
+
+    The texts are the body part and the description, of which any word for the trunk outweighs both. Beside them count
+    a small field of view, unless the slices were cropped, and a tilted gantry.
+    """
+    if not _names_elsewhere(stack):
+        return 0
     header = stack.first
-    kinds = {part.strip().upper() for part in (header.image_type or "").split("\\")}
-    if (header.sop_class or "").startswith(SECONDARY_CAPTURE) or kinds & PAGE_TYPES:
-        return "secondary_capture"
-    if header.modality != "CT" or header.sop_class not in CT_CLASSES:
-        return "not_ct"
-    if "LOCALIZER" in kinds:
-        return "localizer"
-    if not (header.photometric or "MONOCHROME2").startswith("MONOCHROME"):
-        return "secondary_capture"
-    return None
+    field_mm, square = field_of_view_mm(stack), header.rows == header.columns
+    small = square and field_mm is not None and field_mm < SMALL_FIELD_MM
+    texts = sum(bool(_ELSEWHERE.search(text)) for text in _texts(stack))
+    return texts + small + _is_tilted(stack)
 
 
-def _no_hounsfield(stack: Stack) -> str | None:
-    header = stack.first
-    if stack.distances_mm is None or header.pixel_spacing_mm is None or not (header.rows and header.columns):
-        return "no_geometry"
-    if header.is_lossy:
-        return "lossy"
-    if any(part.slope is None or part.intercept is None for part in stack.headers):
-        return "no_rescale"
-    return None
+def _texts(stack: Stack) -> list[str]:
+    given = (stack.first.body_part, stack.first.description)
+    return [(text or "").lower().replace("_", " ") for text in given]
 
 
-def _elsewhere(stack: Stack) -> str | None:
-    """Weak evidence, since these texts are typed or preset: any word for the trunk outweighs it."""
-    text = f"{stack.first.body_part or ''} {stack.first.description or ''}".lower().replace("_", " ")
-    return "head_or_extremity" if _ELSEWHERE.search(text) and not _TRUNK.search(text) else None
+def _names_elsewhere(stack: Stack) -> bool:
+    text = " ".join(_texts(stack))
+    return bool(_ELSEWHERE.search(text)) and not _TRUNK.search(text)
 
 
-def _uneven(stack: Stack) -> str | None:
-    """Reason of `trabecula.geometry.spacing_of`; slices at one position are left to convert, which sees the pixels."""
+def _is_tilted(stack: Stack) -> bool:
+    """Whether the slices lean, by their directions: those of a trunk lie straight across the table."""
+    orientation = stack.first.orientation
+    return orientation is not None and 0.5 < abs(normal_of(orientation)[2]) < np.sqrt(1 - TILTED**2)
+
+
+def _uneven(stack: Stack, gates: Gates) -> str | None:
+    """Reason of `trabecula.geometry.ladder_of`; slices at one position are left to convert, which sees the pixels."""
     distances = stack.distances_mm
     assert distances is not None
     different = distances[[True, *(distances[1:] - distances[:-1] >= SAME_POSITION_MM)]]
     try:
-        spacing_of(different)
+        ladder_of(different, max_gap_mm=gates.max_gap_mm)
     except StudyFailure as failure:
         return failure.reason
     return None
 
 
-def best(stacks: Iterable[Stack]) -> Stack | None:
+def best(stacks: Iterable[Stack], weights: Weights) -> Stack | None:
     """The stack of a study that is measured; None where there is none to choose from."""
 
     def rank(stack: Stack) -> tuple[float, float, int, str, int]:
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]
-        return -score(stack), pixel_mm, -stack.n_slices, stack.series_uid, stack.number
+        return -score(stack, weights), pixel_mm, -stack.n_slices, stack.identity.series_uid, stack.number
 
     return min(stacks, key=rank, default=None)

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 
-from trabecula.index.stacks import Header
+from trabecula.headers import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_YEARS = 90.0

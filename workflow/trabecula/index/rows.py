@@ -1,10 +1,9 @@
 """Judge an archive's series and make the index's tables of them, with pseudonyms in place of identities."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
-from functools import partial
 from hashlib import sha256
 from hmac import new as hmac
 from pathlib import Path
@@ -12,12 +11,41 @@ from typing import Any
 
 import pandas as pd
 
+from trabecula.files import location
+from trabecula.headers import Header
 from trabecula.index import choose, facts
-from trabecula.index.stacks import Header, Stack, defect_of, stacks_of, without_copies
-from trabecula.pseudonym import pseudonym
+from trabecula.linkage import slice_of
+from trabecula.pseudonym import pseudonym, pseudonym_uid
 from trabecula.shards import Chosen, Entry
+from trabecula.stacks import Stack, defect_of, identity_of, stacks_of, without_copies
 
 Row = dict[str, Any]
+Patient = tuple[str, date | None]  # the hospital's id, and the date of the first study
+
+
+@dataclass(frozen=True)
+class Rules:
+    """By what a cohort's series are judged and named.
+
+    Attributes
+    ----------
+    cohort : str
+        Name of the cohort.
+    key : bytes
+        Key of the pseudonyms.
+    gates : Gates
+        Limits of what can be measured.
+    weights : Weights
+        Weights of the score.
+    archive : Path
+        The archive's top folder.
+    """
+
+    cohort: str
+    key: bytes
+    gates: choose.Gates
+    weights: choose.Weights
+    archive: Path
 
 
 @dataclass(frozen=True)
@@ -30,121 +58,115 @@ class Candidate:
         Its slices and original identity.
     patient_id, study_id, series_id : str
         Pseudonyms.
+    gates : list of str
+        Every reason against it.
     reason : str or None
         Why it is not measured; None for the one stack of a study that is.
     score : float or None
-        Score among the acceptable stacks; None where it was not acceptable.
+        Score; None where it is no stack of CT slices.
     """
 
     stack: Stack
     patient_id: str
     study_id: str
     series_id: str
+    gates: list[str]
     reason: str | None
     score: float | None
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What became of an archive's files.
+@dataclass
+class Found:
+    """What became of a patient's files: rows of the index's tables.
 
     Attributes
     ----------
-    cohort : str
-        Name of the cohort.
-    studies : dict
-        Candidates of each study, by the study's pseudonym.
+    series, studies, linkage : list of dict
+        Rows; the studies' and linkage's shard is still unknown.
     chosen : list of Chosen
         Studies that can be measured, for the shards.
-    failures : list of dict
-        Rows of the table `failures`: files that belong to no series.
+    lost : Counter
+        Files that belong to no series, by reason and pseudonyms of patient, study and series.
+    patients : dict
+        Pseudonym of the patients to the hospital's id and the date of the first study.
     """
 
-    cohort: str
-    studies: dict[str, list[Candidate]]
-    chosen: list[Chosen]
-    failures: list[Row]
-
-    @property
-    def series(self) -> list[Row]:
-        """Rows of the table `series`."""
-        return [_series_row(self.cohort, candidate) for part in self.studies.values() for candidate in part]
+    series: list[Row] = field(default_factory=list)
+    studies: list[Row] = field(default_factory=list)
+    linkage: list[Row] = field(default_factory=list)
+    chosen: list[Chosen] = field(default_factory=list)
+    lost: Counter[tuple[str | None, ...]] = field(default_factory=Counter)
+    patients: dict[str, Patient] = field(default_factory=dict)
 
 
-def judge(headers: Iterable[Header], *, cohort: str, key: bytes, gates: Mapping[str, Any]) -> Judged:
-    """Group files to stacks, accept or refuse each, and choose one per study.
-
-    Parameters
-    ----------
-    headers : iterable of Header
-        All files of the archive.
-    cohort : str
-        Name of the cohort.
-    key : bytes
-        Key of the pseudonyms.
-    gates : mapping
-        Keyword arguments of `trabecula.index.choose.reason_against`.
-    """
-    files = list(headers)
-    defects = [(header, reason) for header in files if (reason := defect_of(header))]
-    kept, copies = without_copies(header for header in files if not defect_of(header))
+def judge(files: Iterable[Header], rules: Rules) -> Found:
+    """Group a patient's files to stacks, accept or refuse each, and choose one per study."""
+    files = list(files)
+    found = Found()
+    whole = [header for header in files if not defect_of(header)]
+    damaged = [header for header in files if header.reason == "truncated"]
+    kept, copies = without_copies(whole)
+    lost = [(header, reason) for header in files if (reason := defect_of(header))]
+    lost += [(header, "duplicate_file") for header in copies]
     by_study: dict[tuple[str, str], list[Stack]] = defaultdict(list)
-    for stack in stacks_of(kept):
-        by_study[stack.patient, stack.study_uid].append(stack)
-    judged = [_judge_study(stacks, partial(_named, key=key), gates) for stacks in by_study.values()]
-    studies = {part[0].study_id: part for part in sorted(judged, key=lambda part: part[0].study_id)}
-    chosen = [_chosen(candidate, key) for part in studies.values() for candidate in part if candidate.reason is None]
-    lost = [*defects, *((header, "duplicate_file") for header in copies)]
-    return Judged(cohort, studies, chosen, _failure_rows(lost, cohort, key))
+    for stack in stacks_of(kept, max_gap_mm=rules.gates.max_gap_mm, damaged=damaged):
+        by_study[stack.identity.patient, stack.identity.study_uid].append(stack)
+    studies = [_judge_study(stacks, rules) for stacks in by_study.values()]
+    first = first_dates(studies)
+    for part in studies:
+        found.series += [_series_row(rules, candidate) for candidate in part]
+        found.studies.append(_study_row(rules, part, first))
+        found.linkage += [_linkage_row(rules, candidate) for candidate in part]
+        found.chosen += [_chosen(candidate, rules.key) for candidate in part if candidate.reason is None]
+        header = part[0].stack.first
+        if header.patient:
+            found.patients[part[0].patient_id] = (header.patient.strip(), first.get(part[0].patient_id))
+    found.lost.update((reason, *_ids(header, rules.key)) for header, reason in lost)
+    return found
 
 
-def _named(stack: Stack, reason: str | None, score: float | None, *, key: bytes) -> Candidate:
+def _judge_study(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:
+    against = [choose.reasons_against(stack, rules.gates) for stack in stacks]
+    best = choose.best((stack for stack, found in zip(stacks, against, strict=True) if not found), rules.weights)
+    return [_candidate(stack, found, stack is best, rules) for stack, found in zip(stacks, against, strict=True)]
+
+
+def _candidate(stack: Stack, against: list[str], is_best: bool, rules: Rules) -> Candidate:
     # One UID can occur under two patients (anonymised archives): the patient is part of every identity below.
-    study = f"{stack.patient.strip()}\\{stack.study_uid}"
+    study = f"{stack.identity.patient.strip()}\\{stack.identity.study_uid}"
     return Candidate(
         stack,
-        pseudonym("patient", stack.patient, key),
-        pseudonym("study", study, key),
-        pseudonym("series", f"{study}\\{stack.series_uid}", key),
-        reason,
-        score,
+        pseudonym("patient", stack.identity.patient, rules.key),
+        pseudonym("study", study, rules.key),
+        pseudonym("series", f"{study}\\{stack.identity.series_uid}", rules.key),
+        against,
+        against[0] if against else None if is_best else "not_chosen",
+        choose.score(stack, rules.weights) if stack.first.modality == "CT" and stack.spacing_mm else None,
     )
 
 
-def _judge_study(stacks: list[Stack], named: partial[Candidate], gates: Mapping[str, Any]) -> list[Candidate]:
-    against = {id(stack): choose.reason_against(stack, **gates) for stack in stacks}
-    acceptable = [stack for stack in stacks if against[id(stack)] is None]
-    best = choose.best(acceptable)
-    return [
-        named(stack, against[id(stack)], None)
-        if against[id(stack)]
-        else named(stack, None if stack is best else "not_chosen", choose.score(stack))
-        for stack in stacks
-    ]
-
-
 def _chosen(candidate: Candidate, key: bytes) -> Chosen:
-    files = [(header.path, header.size, header.mtime_ns) for header in candidate.stack.headers]
+    files = [(header.path, header.member, header.size, header.mtime_ns) for header in candidate.stack.headers]
     fingerprint = hmac(key, repr(files).encode(), sha256).hexdigest()[:16]  # keyed: names may tell an identity
     return Chosen(candidate.study_id, candidate.patient_id, candidate.series_id, fingerprint)
 
 
-def _failure_rows(lost: Iterable[tuple[Header, str]], cohort: str, key: bytes) -> list[Row]:
-    """One row per reason and series, with the number of files that it stands for."""
-    counts = Counter((reason, *_ids(header, reason, key)) for header, reason in lost)
+def failure_rows(cohort: str, lost: Mapping[tuple[str | None, ...], int]) -> list[Row]:
+    """Rows of the table `failures`: one per reason and series, with the number of files that it stands for."""
     names = ("reason", "patient_id", "study_id", "series_id")
-    rows = [dict(zip(names, place, strict=True), n_files=n) for place, n in counts.items()]
+    rows = [dict(zip(names, place, strict=True), n_files=n) for place, n in lost.items()]
     rows.sort(key=lambda row: [row[name] or "" for name in names])
     return [{"cohort": cohort, "stage": "index", "detail": None, **row} for row in rows]
 
 
-def _ids(header: Header, reason: str, key: bytes) -> tuple[str | None, str | None, str | None]:
+def _ids(header: Header, key: bytes) -> tuple[str | None, str | None, str | None]:
     """Pseudonyms of a file that belongs to no series; None where its identity is not known in full."""
-    if reason == "missing_uid" or not (header.study_uid and header.series_uid):
+    if not (header.study_uid and header.series_uid):
         return None, None, None
-    (stack, *_) = stacks_of([header])
-    named = _named(stack, None, None, key=key)
-    return named.patient_id, named.study_id, named.series_id
+    identity = identity_of(header)
+    study = f"{identity.patient.strip()}\\{identity.study_uid}"
+    series = f"{study}\\{identity.series_uid}"
+    return pseudonym("patient", identity.patient, key), pseudonym("study", study, key), pseudonym("series", series, key)
 
 
 def _acquisition(header: Header) -> Row:
@@ -158,48 +180,50 @@ def _acquisition(header: Header) -> Row:
     }
 
 
-def _series_row(cohort: str, candidate: Candidate) -> Row:
+def _series_row(rules: Rules, candidate: Candidate) -> Row:
     stack = candidate.stack
+    identity = f"{candidate.stack.identity.patient.strip()}\\{stack.identity.study_uid}\\{stack.identity.series_uid}"
     return {
-        "cohort": cohort,
+        "cohort": rules.cohort,
         "patient_id": candidate.patient_id,
         "study_id": candidate.study_id,
         "series_id": candidate.series_id,
+        "series_uid": pseudonym_uid("series", identity, rules.key),
         "stack": stack.number,
         "accepted": candidate.reason is None,
         "reason": candidate.reason,
+        "gates": candidate.gates,
+        "flags": choose.flags_of(stack, rules.gates) if stack.first.modality == "CT" else [],
         "score": candidate.score,
         "n_slices": stack.n_slices,
+        "n_damaged": stack.n_damaged,
+        "n_odd": stack.n_odd,
         "spacing_mm": stack.spacing_mm,
         "extent_mm": stack.extent_mm,
+        "field_of_view_mm": choose.field_of_view_mm(stack),
         "modality": stack.first.modality,
         **_acquisition(stack.first),
     }
 
 
-def study_rows(found: Judged, ledger: Mapping[str, Entry]) -> list[Row]:
-    """Rows of the table `studies`, accepted or rejected."""
-    first = first_dates(found)
-    return [_study_row(found.cohort, part, ledger, first) for part in found.studies.values()]
-
-
-def _study_row(cohort: str, part: list[Candidate], ledger: Mapping[str, Entry], first: Mapping[str, date]) -> Row:
+def _study_row(rules: Rules, part: list[Candidate], first: Mapping[str, date]) -> Row:
     best = next((candidate for candidate in part if candidate.reason is None), None)
     shown, chosen = best or part[0], best is not None
     header, studied = shown.stack.first, study_date(part)
-    entry = ledger.get(shown.study_id)
     return {
-        "cohort": cohort,
+        "cohort": rules.cohort,
         "patient_id": shown.patient_id,
         "study_id": shown.study_id,
         "series_id": shown.series_id if chosen else None,
-        "shard": entry.shard if entry else None,
+        "shard": None,
         "age_years": facts.age_years(header),
         "sex": facts.sex(header),
         "days_from_first_study": (studied - first[shown.patient_id]).days if studied else None,
         "device_key": facts.device_key(header) if chosen else None,
         **(_acquisition(header) if chosen else dict.fromkeys(_acquisition(header))),
         "spacing_mm": shown.stack.spacing_mm if chosen else None,
+        "repairs": [],
+        "flags": choose.flags_of(shown.stack, rules.gates) if chosen else [],
         "status": "accepted" if chosen else "rejected",
         "stage": None if chosen else "index",
         "reason": None if chosen else study_reason([candidate.reason for candidate in part]),
@@ -214,23 +238,25 @@ def study_reason(reasons: Iterable[str | None]) -> str:
     return distinct.pop() if len(distinct) == 1 else "no_acceptable_series"
 
 
-def vanished_rows(found: Judged, ledger: Mapping[str, Entry]) -> list[Row]:
+def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -> list[Row]:
     """Rows of the table `studies` for those of the ledger of which the archive no longer holds any file."""
     scan = ("series_id", "age_years", "sex", "days_from_first_study", "device_key", "spacing_mm")
-    unknown = dict.fromkeys((*scan, *_acquisition(Header("", 0, 0))))
+    unknown = dict.fromkeys((*scan, *_acquisition(Header("", None, 0, 0))))
     return [
         {
             **unknown,
-            "cohort": found.cohort,
+            "cohort": cohort,
             "patient_id": entry.patient_id,
             "study_id": entry.study_id,
             "shard": entry.shard,
+            "repairs": [],
+            "flags": [],
             "status": "rejected",
             "stage": "index",
             "reason": "vanished",
         }
         for entry in ledger.values()
-        if entry.study_id not in found.studies
+        if entry.study_id not in present
     ]
 
 
@@ -240,62 +266,81 @@ def study_date(part: Iterable[Candidate]) -> date | None:
     return min((day for text in texts if (day := facts.date_of(text))), default=None)
 
 
-def first_dates(found: Judged) -> dict[str, date]:
+def first_dates(studies: Iterable[Sequence[Candidate]]) -> dict[str, date]:
     """Date of each patient's first study, by the patient's pseudonym; patients without any date are left out."""
     first: dict[str, date] = {}
-    for part in found.studies.values():
+    for part in studies:
         if day := study_date(part):
             patient = part[0].patient_id
             first[patient] = min(day, first.get(patient, day))
     return first
 
 
-def linkage_rows(found: Judged, ledger: Mapping[str, Entry], archive: Path) -> list[Row]:
-    """Rows of the private linkage table, one per stack."""
-    return [
-        {
-            "cohort": found.cohort,
-            "patient": candidate.stack.patient,
-            "study_uid": candidate.stack.study_uid,
-            "series_uid": candidate.stack.series_uid,
-            "patient_id": candidate.patient_id,
-            "study_id": candidate.study_id,
-            "series_id": candidate.series_id,
-            "stack": candidate.stack.number,
-            "shard": ledger[candidate.study_id].shard if candidate.reason is None else None,
-            "study_date": candidate.stack.first.study_date,
-            "files": [str(archive / header.path) for header in candidate.stack.headers],
-        }
-        for part in found.studies.values()
-        for candidate in part
-    ]
+def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
+    stack, chosen = candidate.stack, candidate.reason is None
+    return {
+        "cohort": rules.cohort,
+        "patient": stack.identity.patient,
+        "study_uid": stack.identity.study_uid,
+        "series_uid": stack.identity.series_uid,
+        "patient_id": candidate.patient_id,
+        "study_id": candidate.study_id,
+        "series_id": candidate.series_id,
+        "stack": stack.number,
+        "chosen": chosen,
+        "study_date": stack.first.study_date,
+        "files": [location(rules.archive / header.path, header.member) for header in stack.headers],
+        "n_damaged": stack.n_damaged,
+        "n_odd": stack.n_odd,
+        "slices": [slice_of(header, rules.archive) for header in stack.headers] if chosen else None,
+    }
 
 
-def label_rows(found: Judged, labels: pd.DataFrame | None, *, key: bytes) -> list[Row]:
+def label_rows(cohort: str, labels: pd.DataFrame | None, patients: Mapping[str, Patient], *, key: bytes) -> list[Row]:
     """Rows of the table `labels`: patients by pseudonym, dates as days from the patient's first study.
 
-    A usable label of a patient of whom the archive holds no study is unused, reason no_scan.
+    A usable label of a patient of whom the archive holds no study is unused, reason no_scan; one whose id two issuers
+    have given, reason ambiguous_patient.
+
+    Parameters
+    ----------
+    cohort : str
+        Name of the cohort.
+    labels : DataFrame or None
+        Result of `trabecula.labels.read_labels`.
+    patients : mapping
+        Pseudonym of each scanned patient to the hospital's id and the date of the first study.
+    key : bytes
+        Key of the pseudonyms.
     """
     if labels is None:
         return []
-    scanned = {part[0].patient_id for part in found.studies.values()}
-    first = first_dates(found)
+    by_id: dict[str, list[str]] = defaultdict(list)
+    for pseudo, (original, _) in patients.items():
+        by_id[original].append(pseudo)
     rows: list[Any] = labels.to_dict("records")
-    return [_label_row(found.cohort, label, scanned, first, key) for label in rows]
+    return [_label_row(cohort, label, by_id[label["patient"].strip()], patients, key) for label in rows]
 
 
-def _label_row(cohort: str, label: Mapping[str, Any], scanned: set[str], first: Mapping[str, date], key: bytes) -> Row:
-    patient = pseudonym("patient", label["patient"], key)
-    known = not pd.isna(label["study_date"]) and patient in first
-    lost = label["status"] == "used" and patient not in scanned
+def _label_row(
+    cohort: str,
+    label: Mapping[str, Any],
+    scanned: list[str],
+    patients: Mapping[str, Patient],
+    key: bytes,
+) -> Row:
+    patient = scanned[0] if len(scanned) == 1 else pseudonym("patient", label["patient"], key)
+    first = patients[patient][1] if patient in patients else None
+    known = not pd.isna(label["study_date"]) and first is not None
+    lost = {0: "no_scan", 1: None}.get(len(scanned), "ambiguous_patient") if label["status"] == "used" else None
     return {
         "cohort": cohort,
         "patient_id": patient,
         "level": label["level"],
         "vbmd_mg_cm3": None if pd.isna(label["vbmd_mg_cm3"]) else float(label["vbmd_mg_cm3"]),
-        "days_from_first_study": (label["study_date"].date() - first[patient]).days if known else None,
+        "days_from_first_study": (label["study_date"].date() - first).days if known and first else None,
         "days_from_scan": None,
         "unit_given": label["unit_given"],
         "status": "unused" if lost else label["status"],
-        "reason": "no_scan" if lost else label["reason"],
+        "reason": lost or label["reason"],
     }

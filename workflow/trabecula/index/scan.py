@@ -2,79 +2,72 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
 from distributed.deploy.subprocess import SubprocessCluster
 
-from trabecula.digest import digest
+from trabecula import headers
 from trabecula.errors import ConfigError
-from trabecula.index import headers
+from trabecula.headers import FILES
 from trabecula.linkage import write_private
 from trabecula.log import progress
 from trabecula.workers import HERE, connect
 
 log = logging.getLogger(__name__)
 
-BATCH = 100  # files per task
-IN_PROCESS = 20  # batches: fewer are read sooner than workers are started
-_TEXT, _INT, _FLOAT, _FLOATS = pa.string(), pa.int32(), pa.float64(), pa.list_(pa.float64())
+BATCH = 250  # files per task
+IN_PROCESS = 8  # batches: fewer are read sooner than workers are started
+PART = 20_000  # rows after which what was read is kept for good
+_QUEUED = 8  # tasks that wait per worker: the list of files stays here, however long it is
 
-# What is remembered of every file; private, since it holds identities.
-FILES = pa.schema(
-    [
-        ("path", _TEXT),
-        ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        ("reason", _TEXT),
-        ("transfer_syntax", _TEXT),
-        ("positions_mm", _FLOATS),
-        *((name, _TEXT) for name in headers.TEXTS),
-        *((name, _FLOAT) for name in headers.NUMBERS),
-        *((name, _INT) for name in headers.COUNTS),
-        *((name, _FLOATS) for name in headers.VECTORS),
-    ],
-    metadata={"table": "files", "code": digest("index.headers")},
-)
+# What a walk finds; a reason where a file need not be opened to know that it is none.
+LISTING = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("reason", pa.string())])
+_ROWS = 50_000
 
 
-def walk(archive: Path) -> Iterator[tuple[str, int, int]]:
-    """Every file below a folder, links to folders followed once.
+def walk(archive: Path) -> Iterator[tuple[str, int, int, str | None]]:
+    """Every file below a folder. Links to folders are not followed: what they lead to is found by its own path.
 
     Yields
     ------
-    (str, int, int)
-        Path relative to the archive, size in bytes, modification time in nanoseconds; 0 and 0 for a broken link.
+    (str, int, int, str or None)
+        Path relative to the archive, size in bytes, modification time in nanoseconds, and a reason for what is no
+        readable file (size and time are then 0).
 
     Raises
     ------
     ConfigError
         If a folder can't be opened.
     """
-    todo, seen = [""], set()
+    root = os.path.realpath(archive)
+    todo = [""]
     while todo:
         folder = todo.pop()
-        state, entries = _open(archive / folder)
-        if (state.st_dev, state.st_ino) in seen:
-            continue
-        seen.add((state.st_dev, state.st_ino))
-        for entry in entries:
+        for entry in _entries(f"{root}/{folder}" if folder else root):
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if entry.is_dir(follow_symlinks=False):
                 todo.append(path)
+            elif entry.is_file(follow_symlinks=False):
+                yield path, *_size_and_mtime(entry), None
+            elif entry.is_symlink():
+                yield from _linked(entry, path, root)
             else:
-                yield path, *_size_and_mtime(entry)
+                yield path, 0, 0, "not_regular"
 
 
-def _open(folder: Path) -> tuple[os.stat_result, list[os.DirEntry[str]]]:
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return os.stat(folder), list(entries)
+            return list(entries)
     except OSError as error:  # its own text would put the folder's name, maybe a patient's, into the log
         raise ConfigError(f"A folder of the archive can't be opened: {error.strerror}; make it readable.") from None
 
@@ -87,71 +80,192 @@ def _size_and_mtime(entry: os.DirEntry[str]) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def read_memory(path: Path) -> pa.Table:
-    """What an earlier scan remembers; nothing where there was none, or where headers were read by other code."""
-    if path.exists():
-        known = pq.read_schema(path)
-        if known.equals(FILES) and known.metadata == FILES.metadata:
-            return pq.read_table(path).cast(FILES)
-    return FILES.empty_table()
+def _linked(entry: os.DirEntry[str], path: str, root: str) -> Iterator[tuple[str, int, int, str | None]]:
+    target = os.path.realpath(entry.path)
+    if target != root and not target.startswith(f"{root}/"):
+        yield path, 0, 0, "link_outside"
+    elif os.path.isfile(target):
+        yield path, *_size_and_mtime(entry), None
+    elif not os.path.isdir(target):
+        yield path, 0, 0, "not_regular" if os.path.exists(target) else "link_outside"
 
 
-def scan(archive: Path, memory: pa.Table, *, workers: int, scheduler: str | None) -> pa.Table:
-    """Read the headers of an archive's files, but for those that an earlier scan remembers.
+def listing(archive: Path) -> pa.Table:
+    """What a walk finds, as a table (schema `LISTING`) that takes little room."""
+    batches, rows = [], []
+    for row in walk(archive):
+        # A name that is no text in the system's coding can't be kept as one: such files are named with question marks.
+        rows.append((row[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), *row[1:]))
+        if len(rows) == _ROWS:
+            batches.append(_batch(rows))
+            rows = []
+    return pa.Table.from_batches([*batches, _batch(rows)], LISTING)
+
+
+def _batch(rows: list[tuple]) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(LISTING)
+    return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, LISTING, strict=True)], schema=LISTING)
+
+
+def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, archives: bool) -> None:
+    """Bring the memory of an archive up to date: read the headers of new and changed files, forget what is gone.
+
+    What was read is kept every `PART` rows, so that a scan that was killed goes on where it stood.
 
     Parameters
     ----------
     archive : Path
         The archive's top folder.
-    memory : pa.Table
-        Result of an earlier scan (schema `FILES`); a file counts as known by path, size and modification time.
+    memory : Path
+        Folder of Parquet files (schema `trabecula.headers.FILES`); private, since it holds identities. A file counts
+        as known by path, size and modification time.
     workers : int
         Processes that read side by side.
     scheduler : str or None
         Address of a Dask scheduler to use in place of processes of our own.
-
-    Returns
-    -------
-    pa.Table
-        One row per file (schema `FILES`), sorted by path.
+    archives : bool
+        Whether to look into zip and tar files.
     """
-    found = sorted(walk(archive))
-    columns = [memory[name].to_pylist() for name in ("path", "size", "mtime_ns")]
-    known = {file: i for i, file in enumerate(zip(*columns, strict=True))}
-    kept = sorted(known[file] for file in found if file in known)
-    new = [file for file in found if file not in known]
+    memory.mkdir(parents=True, exist_ok=True)
+    _forget_other_code(memory)
+    found = listing(archive)
+    new = _compare(memory, found, archives=archives)
     log.info("%d files, %d of them new or changed", len(found), len(new))
-    batches = [new[i : i + BATCH] for i in range(0, len(new), BATCH)]
-    read = [memory.take(pa.array(kept, pa.int64()))]
-    with _mapper(len(batches), workers, scheduler) as mapper:
-        paths = [[str(archive / path) for path, _, _ in batch] for batch in batches]
-        done = progress(mapper(headers.read_headers, paths), what="index", unit="x 100 files", total=len(batches))
-        for number, records in done:
-            read.append(_table(batches[number], records))
-    return pa.concat_tables(read).sort_by("path").replace_schema_metadata(FILES.metadata)
+    begun, done, rows = time.monotonic(), 0, []
+    with _mapper(-(-len(new) // BATCH), workers, scheduler) as mapper:
+        root = os.path.realpath(archive)
+        tasks = mapper(_read, ((root, batch, archives) for batch in _batches(new)))
+        for table in progress(tasks, what="index", unit="files", total=len(new), count=len):
+            rows.append(table)
+            done += len(table)
+            if sum(map(len, rows)) >= PART:
+                _keep(rows, memory)
+                rate = done / (time.monotonic() - begun)
+                left = max(0, len(new) - done) / rate / 60
+                log.info("%d of %d files, %.0f files/s, about %.0f min left", done, len(new), rate, left)
+                rows = []
+    _keep(rows, memory)
+    _join_small(memory)
 
 
-def _table(files: Iterable[tuple[str, int, int]], records: Iterable[dict[str, Any]]) -> pa.Table:
-    rows = [
-        dict(record, path=path, size=size, mtime_ns=mtime_ns)
-        for (path, size, mtime_ns), record in zip(files, records, strict=True)
-    ]
-    return pa.Table.from_pylist(rows, schema=FILES)
+def _batches(files: pa.Table) -> Iterator[list[tuple[str, int, int, str | None]]]:
+    for batch in files.to_batches(max_chunksize=BATCH):
+        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
 
-def write_memory(files: pa.Table, path: Path) -> None:
-    """Keep a scan's result for the next one, readable by the owner only."""
-    write_private(files, path)
+def _read(task: tuple[str, list[tuple[str, int, int, str | None]], bool]) -> pa.Table:
+    root, files, archives = task
+    return headers.read_headers(root, files, archives=archives)
 
 
-Mapper = Callable[[Callable, list], Iterator[tuple[int, Any]]]
+def parts(memory: Path) -> list[Path]:
+    """Files of the memory, in order."""
+    return sorted(memory.glob("*.parquet"))
+
+
+def _forget_other_code(memory: Path) -> None:
+    """Remove what was read by other code: it may have read otherwise."""
+    for path in parts(memory):
+        schema = pq.read_schema(path)
+        if not (schema.equals(FILES) and schema.metadata == FILES.metadata):
+            path.unlink()
+
+
+def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
+    """Files that the memory does not know, in order; what it knows and is not found any more is taken out of it."""
+    again = "reason = 'unreadable'" + (" OR reason = 'archive'" if archives else " OR member IS NOT NULL")
+    with _database(memory) as database:
+        database.register("found", found)
+        known = []
+        for path in parts(memory):
+            current = f"FROM read_parquet('{path}') SEMI JOIN found USING (path, size, mtime_ns)"
+            current += f" WHERE ({again}) IS NOT TRUE"
+            kept = database.execute(f"SELECT count(*) {current}").fetchall()[0][0]
+            if kept < pq.read_metadata(path).num_rows:
+                table = database.sql(f"SELECT * {current}").to_arrow_table()
+                write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
+            known.append(f"SELECT path FROM read_parquet('{path}')")
+        old = " UNION ALL ".join(known) or "SELECT NULL AS path WHERE false"
+        return database.sql(f"SELECT * FROM found ANTI JOIN ({old}) USING (path) ORDER BY path").to_arrow_table()
+
+
+@contextmanager
+def _database(memory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB that spills into the private folder, not to a place that others may read."""
+    spill = memory / "spill"
+    options: dict[str, Any] = {"temp_directory": str(spill), "memory_limit": "1GB", "threads": 1}
+    try:
+        with duckdb.connect(config=options) as database:
+            yield database
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def _keep(rows: list[pa.Table], memory: Path) -> None:
+    """Write a part; its number is the next one."""
+    if rows:
+        number = max((int(path.stem) for path in parts(memory)), default=-1) + 1
+        table = pa.concat_tables(rows).combine_chunks().replace_schema_metadata(FILES.metadata)
+        write_private(table, memory / f"{number:05d}.parquet")
+
+
+def _join_small(memory: Path) -> None:
+    """Join small parts, so that a scan every night does not leave a thousand of them."""
+    sizes = {path: pq.read_metadata(path).num_rows for path in parts(memory)}
+    small = [path for path, rows in sizes.items() if rows < PART // 2]
+    if len(small) > 1:
+        joined = [pq.read_table(path).cast(FILES) for path in small]
+        _keep(joined, memory)
+        for path in small:
+            path.unlink()
+
+
+def count(memory: Path) -> int:
+    """Files and members of containers that the memory holds."""
+    return sum(pq.read_metadata(path).num_rows for path in parts(memory))
+
+
+def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
+    """All files of an archive, patient by patient, without ever holding more than one patient.
+
+    Yields
+    ------
+    list of Header
+        Files with one issuer and patient id, sorted by study, series and path; files without a patient id study by
+        study, and those without either in heaps of no meaning.
+    """
+    if not parts(memory):
+        return
+    names = ", ".join(f"'{path}'" for path in parts(memory))
+    order = "issuer, patient, study_uid, series_uid, path, member"
+    with _database(memory) as database:
+        rows = database.sql(f"SELECT * FROM read_parquet([{names}]) ORDER BY {order}")
+        patient: list[headers.Header] = []
+        for batch in rows.to_arrow_reader(_ROWS):
+            for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                header = headers.Header(*row)
+                if patient and (
+                    _owner(header) != _owner(patient[0]) or (len(patient) >= _ROWS and not header.study_uid)
+                ):
+                    yield patient
+                    patient = []
+                patient.append(header)
+        if patient:
+            yield patient
+
+
+def _owner(header: headers.Header) -> tuple[str | None, ...]:
+    return (header.issuer, header.patient, None if header.patient else header.study_uid)
+
+
+Mapper = Callable[[Callable, Iterator], Iterator[Any]]
 
 
 @contextmanager
 def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]:
-    """A map that yields numbered results as they come: over Dask, or in this process where there is little to do."""
-    if tasks <= IN_PROCESS and scheduler is None:
-        yield lambda function, items: ((i, function(item)) for i, item in enumerate(items))
+    """A map that yields results as they come: over Dask, or in this process where there is little to do."""
+    if scheduler is None and (workers == 1 or tasks <= IN_PROCESS):
+        yield map
         return
     with _client(workers, scheduler) as client:
         yield lambda function, items: _as_they_come(client, function, items)
@@ -178,8 +292,13 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
         yield client
 
 
-def _as_they_come(client: Client, function: Callable, items: list) -> Iterator[tuple[int, Any]]:
-    futures = client.map(function, items, pure=False)
-    number = {future.key: i for i, future in enumerate(futures)}
-    for future in as_completed(futures):
-        yield number[future.key], future.result()
+def _as_they_come(client: Client, function: Callable, items: Iterator) -> Iterator[Any]:
+    """Results in the order in which they come, with only so many tasks under way that no worker waits."""
+    under_way = as_completed()
+    limit = _QUEUED * max(1, len(client.scheduler_info()["workers"]))
+    for item in items:
+        under_way.add(client.submit(function, item, pure=False))
+        if under_way.count() >= limit:
+            yield next(under_way).result()
+    for future in under_way:
+        yield future.result()

@@ -12,7 +12,7 @@ from trabecula import segmenter
 from trabecula.errors import StudyFailure
 from trabecula.segment import builtin, masks, totalsegmentator
 from trabecula.segment.numbering import Level
-from trabecula.volume import Volume, read_nifti, write_nifti
+from trabecula.volume import Volume, nifti_in, read_nifti, write_nifti
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def segment_shard(
 ) -> Iterator[dict[str, Any]]:
     """Segment every converted study of a shard.
 
-    Reads ``{study_id}.nii`` and writes ``{study_id}.nii.gz``.
+    Reads ``{study_id}.nii`` or ``.nii.gz`` and writes ``{study_id}.nii.gz``.
 
     Yields
     ------
@@ -104,7 +104,7 @@ def segment_shard(
     for study in studies:
         keys = {name: study[name] for name in ("cohort", "patient_id", "study_id")}
         try:
-            ct = read_nifti(ct_folder / f"{keys['study_id']}.nii")
+            ct = read_nifti(nifti_in(ct_folder, keys["study_id"]))
             labels, levels = backend.segment(ct, keys)
         except StudyFailure as failure:
             log.warning("study %s: %s", keys["study_id"], failure)

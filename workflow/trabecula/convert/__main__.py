@@ -1,0 +1,36 @@
+"""``python -m trabecula.convert FOLDER OUT``: one folder by hand."""
+
+import argparse
+from pathlib import Path
+
+from trabecula.convert.by_hand import convert_folder
+
+
+def main() -> None:
+    """Convert a folder and say what became of it."""
+    parser = argparse.ArgumentParser(prog="python -m trabecula.convert", description=convert_folder.__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Write every stack of CT slices below a folder as NIfTI, with convert.json beside them."
+    parser.add_argument("folder", type=Path, help="DICOM files, in folders or not")
+    parser.add_argument("out", type=Path, help="where the volumes and convert.json go")
+    parser.add_argument("--format", choices=["nii.gz", "nii"], default="nii.gz", help="compressed or not")
+    given = parser.parse_args()
+    if not given.folder.is_dir():
+        parser.error("FOLDER is no folder that can be read")
+    entries = convert_folder(given.folder, given.out, form=given.format)
+    for entry in entries:
+        about = " ".join(entry["repairs"] + entry["flags"])
+        if entry["file"]:
+            shape = " x ".join(map(str, entry["shape"]))
+            print(f"{entry['file']}: {shape} voxels of {_mm(entry['spacing_mm'])} mm  {about}".rstrip())
+        else:
+            print(f"refused, {entry['n_files']} files: {entry['reason']}  {entry['detail'] or ''}".rstrip())
+    print(f"What became of each: {given.out / 'convert.json'}")
+
+
+def _mm(spacing: list[float]) -> str:
+    return " x ".join(f"{length:.3g}" for length in spacing)
+
+
+if __name__ == "__main__":
+    main()

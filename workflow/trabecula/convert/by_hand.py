@@ -1,0 +1,88 @@
+"""Convert one folder by hand: for debugging, and for comparing with other converters."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from trabecula.convert import convert_stack, failed, ok
+from trabecula.errors import StudyFailure
+from trabecula.headers import FILES, Header, read_headers
+from trabecula.linkage import Linked
+from trabecula.log import progress
+from trabecula.stacks import Stack, defect_of, reason_against_image, stacks_of, without_copies
+
+MAX_GAP_MM = 10.0  # as in the configuration's default
+THICK_MM = 3.0
+
+
+def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dict[str, Any]]:
+    """Write every stack of slices below a folder that is a volume, whatever it shows.
+
+    Anatomy, extent and values are no reason to refuse a stack; values that no patient can have are flagged.
+
+    Parameters
+    ----------
+    folder : Path
+        DICOM files, in folders or not.
+    out : Path
+        Where the volumes and ``convert.json`` go; made where it is absent.
+    form : {"nii.gz", "nii"}
+        Compressed or not.
+
+    Returns
+    -------
+    list of dict
+        What ``convert.json`` holds: for each stack its file, status, reason, repairs, flags and geometry; and for each
+        reason why files belong to no stack, their number. No identity is among it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    headers = read_folder(folder)
+    sound, copies = without_copies(header for header in headers if not defect_of(header))
+    damaged = [header for header in headers if header.reason == "truncated"]
+    stacks = stacks_of(sound, max_gap_mm=MAX_GAP_MM, damaged=damaged)
+    shown = progress(stacks, what="convert", unit="stacks", total=len(stacks))
+    entries = [_converted(stack, out, f"{number:03d}.{form}") for number, stack in enumerate(shown)]
+    alone = damaged if not stacks else []
+    lost = Counter(defect_of(header) for header in headers if header.reason not in (None, "truncated"))
+    lost.update(["duplicate_file"] * len(copies) + ["truncated"] * len(alone))
+    for reason, n_files in sorted(lost.items(), key=str):
+        entries.append({"file": None, **failed(StudyFailure(str(reason))), "n_files": n_files})
+    (out / "convert.json").write_text(json.dumps(entries, indent=2) + "\n")
+    return entries
+
+
+def read_folder(folder: Path) -> list[Header]:
+    """Headers of all files below a folder, sorted, with full paths."""
+    files = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        state = path.stat()
+        files.append((os.path.relpath(path, folder), state.st_size, state.st_mtime_ns, None))
+    table = read_headers(str(folder), files, archives=True)
+    rows = zip(*(table[name].to_pylist() for name in FILES.names), strict=True)
+    return [header._replace(path=str(folder / header.path)) for header in (Header(*row) for row in rows)]
+
+
+def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
+    header = stack.first
+    about = {
+        "modality": header.modality,
+        "image_type": header.image_type,
+        "kernel": header.kernel,
+        "acquisition": header.acquisition,
+        "n_files": len(stack.headers),
+        "n_damaged": stack.n_damaged,
+        "n_odd": stack.n_odd,
+    }
+    try:
+        against = reason_against_image(stack)
+        if against:
+            raise StudyFailure(against)
+        linked = Linked(list(stack.headers), stack.n_damaged, stack.n_odd)
+        done = convert_stack(linked, out / name, max_gap_mm=MAX_GAP_MM, any_values=True)
+    except StudyFailure as failure:
+        return {"file": None, **failed(failure), **about}
+    outcome = ok(done)
+    outcome["flags"] += stack.flags + ["thick_slices"] * (done.spacing_mm[2] > THICK_MM)
+    return {"file": name, **outcome, **about}

@@ -1,0 +1,139 @@
+"""Open the archive's files: plain ones, and those inside zip and tar files. Nothing is ever unpacked by its name."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from trabecula.errors import StudyFailure
+
+# Far beyond a file of the largest scan; what claims more is damaged or hostile.
+MAX_MEMBER_BYTES = 2**32
+_MAX_TAR_BYTES = 2**37
+_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+
+
+class Container(Protocol):
+    """A zip or tar file."""
+
+    def members(self) -> list[tuple[str, int]]:
+        """Names and sizes in bytes of its regular files."""
+        ...
+
+    def open(self, member: str) -> BinaryIO:
+        """One of its files, for reading."""
+        ...
+
+
+class _Zip:
+    def __init__(self, path: str) -> None:
+        self._zip = zipfile.ZipFile(path)
+
+    def members(self) -> list[tuple[str, int]]:
+        return [(info.filename, info.file_size) for info in self._zip.infolist() if not info.is_dir()]
+
+    def open(self, member: str) -> BinaryIO:
+        return cast(BinaryIO, self._zip.open(member))
+
+
+class _Tar:
+    def __init__(self, path: str) -> None:
+        self._tar = tarfile.open(fileobj=_plain_tar(path), mode="r:")  # noqa: SIM115 (kept open, see `container`)
+        self._infos = {info.name: info for info in self._tar if info.isreg()}
+
+    def members(self) -> list[tuple[str, int]]:
+        return [(name, info.size) for name, info in self._infos.items()]
+
+    def open(self, member: str) -> BinaryIO:
+        return cast(BinaryIO, self._tar.extractfile(self._infos[member]))
+
+
+def _plain_tar(path: str) -> BinaryIO:
+    """The tar file, decompressed into a nameless scratch file where need be: compressed ones can't be jumped in."""
+    file = open(path, "rb")  # noqa: SIM115 (tarfile reads on from it)
+    opened = _COMPRESSED.get(file.read(2))
+    file.seek(0)
+    if opened is None:
+        return file
+    with file, opened(file, "rb") as source:
+        plain = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (gone when it is closed)
+        while chunk := source.read(1 << 20):
+            if plain.tell() > _MAX_TAR_BYTES:
+                raise StudyFailure("too_large")
+            plain.write(chunk)
+    plain.seek(0)
+    return plain
+
+
+def is_container(start: bytes, path: str) -> bool:
+    """Whether a file is a zip or tar file, by its first 512 bytes or, where compressed, its name."""
+    compressed = start[:2] in _COMPRESSED and path.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
+    return start[:4] == b"PK\x03\x04" or start[257:262] == b"ustar" or compressed
+
+
+@lru_cache(maxsize=2)
+def _container(path: str, size: int, mtime_ns: int) -> Container:
+    return _Zip(path) if zipfile.is_zipfile(path) else _Tar(path)
+
+
+def container(path: str) -> Container:
+    """A zip or tar file, opened; the last ones stay open, since a scan's files follow each other.
+
+    Raises
+    ------
+    StudyFailure
+        unreadable or too_large.
+    """
+    try:
+        state = os.stat(path)
+        return _container(path, state.st_size, state.st_mtime_ns)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError) as error:
+        raise StudyFailure("unreadable", type(error).__name__) from None
+
+
+@contextmanager
+def open_file(path: str, member: str | None = None) -> Iterator[BinaryIO]:
+    """A file, or a member of a zip or tar file, for reading.
+
+    Raises
+    ------
+    StudyFailure
+        vanished or unreadable.
+    OSError
+        If disk or network fail: worth a retry, and no property of the study.
+    """
+    try:
+        with open(path, "rb") if member is None else container(path).open(member) as file:
+            yield file
+    except (FileNotFoundError, KeyError):
+        raise StudyFailure("vanished") from None
+    except PermissionError:
+        raise StudyFailure("unreadable", "no permission") from None
+    except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError) as error:  # damaged or encrypted
+        raise StudyFailure("unreadable", type(error).__name__) from None
+    except OSError as error:  # its own text would put the path, maybe a patient's name, into the log
+        raise OSError(error.errno, error.strerror) from None
+
+
+def read_whole(path: str, member: str | None = None) -> io.BytesIO:
+    """A file's content; see `open_file` for what is raised."""
+    content = io.BytesIO()
+    with open_file(path, member) as file:
+        shutil.copyfileobj(file, content)
+    content.seek(0)
+    return content
+
+
+def location(path: str | Path, member: str | None) -> str:
+    """Path of a file, and of what lies inside it."""
+    return str(path) if member is None else f"{path}!/{member}"

@@ -1,0 +1,417 @@
+"""Read what index and convert need from DICOM headers.
+
+`fields` is the allow-list, `parse` the quick parser; pydicom reads what that one doubts, and checks it.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from hashlib import sha256
+from struct import unpack
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+
+from trabecula.dicom import LOSSY, PER_FRAME, SHARED, UNCOMPRESSED, numbers, quiet, value
+from trabecula.digest import digest
+from trabecula.errors import StudyFailure
+from trabecula.files import container, is_container, open_file
+from trabecula.headers.fields import COLUMNS, FIELDS, NAMES, PLACE, Field
+from trabecula.headers.parse import Doubt, Raw, Read, parse
+
+# What is remembered of every file; private, since it holds identities.
+FILES = pa.schema(
+    [("path", pa.string()), ("member", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), *COLUMNS],
+    metadata={"table": "files", "code": digest("headers")},
+)
+
+
+class Header(NamedTuple):
+    """What is known of one file; the fields are those of `FILES`, whose values `trabecula.headers.fields` explains."""
+
+    path: str
+    member: str | None
+    size: int
+    mtime_ns: int
+    patient: str | None = None
+    issuer: str | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
+    instance_uid: str | None = None
+    sop_class: str | None = None
+    modality: str | None = None
+    image_type: str | None = None
+    study_date: str | None = None
+    acquisition_time: str | None = None
+    birth_date: str | None = None
+    age: str | None = None
+    sex: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    kernel: str | None = None
+    body_part: str | None = None
+    description: str | None = None
+    contrast: str | None = None
+    photometric: str | None = None
+    lossy: str | None = None
+    kvp: float | None = None
+    thickness_mm: float | None = None
+    slope: float | None = None
+    intercept: float | None = None
+    rows: int | None = None
+    columns: int | None = None
+    frames: int | None = None
+    bits: int | None = None
+    bits_stored: int | None = None
+    high_bit: int | None = None
+    signed: int | None = None
+    samples: int | None = None
+    acquisition: int | None = None
+    padding: int | None = None
+    padding_limit: int | None = None
+    pixel_spacing_mm: list[float] | None = None
+    orientation: list[float] | None = None
+    positions_mm: list[float] | None = None
+    transfer_syntax: str | None = None
+    pixel_offset: int | None = None
+    pixel_bytes: int | None = None
+    substitute: bool | None = None
+    reason: str | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether the pixels were compressed with a loss, by the header."""
+        return self.lossy == "01" or self.transfer_syntax in LOSSY
+
+
+assert Header._fields == tuple(FILES.names)
+
+Record = list[Any]  # values in the order of `NAMES`
+
+# First bytes of a data set without the 128-byte preamble: group 0002 or 0008, little-endian.
+_BARE_STARTS = (b"\x02\x00", b"\x08\x00")
+_MAX_FRAMES = 100_000
+_UNIQUE = {"instance_uid", "positions_mm"}  # differ in every file: not worth remembering
+_REMEMBERED = 10_000
+# Attributes that the choice of a series needs: where the quick parser finds none, pydicom looks again.
+_NEEDED = [PLACE[name] for name in ("modality", "image_type", "kvp", "kernel", "slope", "intercept", "thickness_mm")]
+_MANDATORY = [PLACE[name] for name in ("study_uid", "series_uid", "instance_uid", "sop_class", "modality")]
+_OF_CT = [
+    *(PLACE[name] for name in ("rows", "columns", "bits", "bits_stored", "high_bit", "signed", "samples")),
+    *(PLACE[name] for name in ("photometric", "pixel_spacing_mm", "orientation", "positions_mm")),
+]
+_SERIES = [PLACE[name] for name in ("patient", "study_uid", "series_uid")]
+_TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in FIELDS)]
+_REASON, _FRAMES, _MODALITY, _ROWS = (PLACE[name] for name in ("reason", "frames", "modality", "rows"))
+_SIZES = [PLACE[name] for name in ("rows", "columns", "bits", "samples", "frames")]
+
+# A file to be read: path from the archive's top, size in bytes, modification time in nanoseconds, and the reason why it
+# need not be opened.
+Listed = tuple[str, int, int, str | None]
+
+
+def read_headers(archive: str, files: Iterable[Listed], *, archives: bool) -> pa.Table:
+    """Read the headers of some files.
+
+    Parameters
+    ----------
+    archive : str
+        The archive's top folder.
+    files : iterable of (str, int, int, str or None)
+        Path below it, size in bytes and modification time in nanoseconds of each file; a reason where it is known
+        already that nothing can be read there.
+    archives : bool
+        Whether to look into zip and tar files.
+
+    Returns
+    -------
+    pa.Table
+        Schema `FILES`. One row per file, in the same order, and one per member of a zip or tar file. `reason` is None
+        where a header could be read.
+    """
+    with quiet():
+        rows = [row for file in files for row in _rows_of(archive, file, archives)]
+        _check_absent(archive, rows)
+    for row in rows:
+        _substitute(row)
+    columns = list(zip(*rows, strict=True)) or [()] * len(FILES)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, FILES, strict=True)], schema=FILES)
+
+
+def _rows_of(archive: str, file: Listed, archives: bool) -> Iterator[Record]:
+    path, size, mtime_ns, known = file
+    full = f"{archive}/{path}"
+    record = _failed(known) if known else _read_plain(full, size)
+    if record[_REASON] != "archive" or not archives:
+        yield [path, None, size, mtime_ns, *record]
+        return
+    try:
+        held = container(full)
+        members = held.members()
+    except (StudyFailure, OSError):
+        members = []
+    for member, length in members:
+        try:
+            with open_file(full, member) as opened:
+                record = _read(_reader(opened), opened, length)
+        except (StudyFailure, OSError, EOFError):
+            record = _failed("unreadable")
+        yield [path, member, size, mtime_ns, *record]
+    if not members:
+        yield [path, None, size, mtime_ns, *_failed("unreadable")]
+
+
+def _read_plain(path: str, size: int) -> Record:
+    """Record of a file by itself; the one place that has to be quick."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return _failed("unreadable")
+    try:
+        try:
+            return _decoded(*parse(lambda offset, length: os.pread(handle, length, offset)), size)
+        except Doubt:
+            with closing(os.fdopen(os.dup(handle), "rb")) as file:
+                return _by_pydicom(file, size, path)
+    except OSError:
+        return _failed("unreadable")
+    finally:
+        os.close(handle)
+
+
+def _reader(file: BinaryIO) -> Read:
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return file.read(length)
+
+    return read
+
+
+def _read(read: Read, file: BinaryIO, size: int) -> Record:
+    try:
+        return _decoded(*parse(read), size)
+    except Doubt:
+        return _by_pydicom(file, size, "")
+
+
+def _failed(reason: str) -> Record:
+    record: Record = [None] * len(NAMES)
+    record[_REASON] = reason
+    return record
+
+
+# --- decoding what the quick parser found ----------------------------------------------------------------
+
+
+def _decoded(raw: Raw, syntax: str, offset: int | None, length: int | None, size: int) -> Record:
+    """Record of raw values; raises Doubt where one can't be decoded as plainly as it should."""
+    record: Record = [None] * len(FIELDS)
+    for place, found in raw.items():
+        known = _KNOWN[place]
+        if known is None:
+            record[place] = _DECODERS[place](found, FIELDS[place])
+            continue
+        try:
+            record[place] = known[found]
+        except KeyError:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            known[found] = record[place] = _DECODERS[place](found, FIELDS[place])
+    if (record[_FRAMES] or 1) > 1 or any(record[place] is None for place in _MANDATORY):
+        raise Doubt
+    if record[_MODALITY] == "CT" and any(record[place] is None for place in _OF_CT):
+        raise Doubt
+    if offset is None and syntax in UNCOMPRESSED and record[_ROWS] is not None:
+        raise Doubt
+    short = offset is not None and _is_truncated(record, syntax, size - offset)
+    return [*record, syntax, offset, length, False, "truncated" if short else None]
+
+
+def _as_text(raw: bytes, field: Field) -> str | None:
+    if not raw.isascii() or b"\x1b" in raw:  # other alphabets, in which even a backslash may be part of a letter
+        raise Doubt
+    text = raw.decode().rstrip("\0 ")
+    if "\\" in text and field.representations == {b"LO"}:
+        text = "\\".join(part.rstrip("\0 ") for part in text.split("\\"))
+    return text.replace("\0", "").strip() or None
+
+
+def _as_decimals(raw: bytes, field: Field) -> list[float] | None:
+    try:
+        listed = [float(part) for part in raw.rstrip(b"\0 ").split(b"\\")]
+    except ValueError:
+        raise Doubt from None
+    return listed if len(listed) == field.length and all(map(math.isfinite, listed)) else None
+
+
+def _as_number(raw: bytes, field: Field) -> float | None:
+    if not raw.strip(b"\0 "):
+        return None
+    listed = _as_decimals(raw, field)
+    return listed[0] if listed else None
+
+
+def _as_count(raw: bytes, field: Field) -> int | None:
+    if not raw:
+        return None
+    if b"IS" not in field.representations:
+        if len(raw) != 2:
+            raise Doubt
+        return unpack("<H", raw)[0]
+    number = _as_number(raw, field)
+    if number is not None and number != int(number):
+        raise Doubt
+    return int(number) if number is not None and 0 <= number < 2**31 else None
+
+
+_BY_KIND: dict[str, Any] = {"text": _as_text, "number": _as_number, "count": _as_count}
+_DECODERS = [_BY_KIND.get(field.kind, _as_decimals) for field in FIELDS]
+# Values that files have in common are decoded once.
+_KNOWN: list[dict[bytes, Any] | None] = [None if field.name in _UNIQUE else {} for field in FIELDS]
+
+
+# --- pydicom: for everything unusual, and as a check ------------------------------------------------------
+
+
+def _by_pydicom(file: BinaryIO, size: int, path: str) -> Record:
+    file.seek(0)
+    start = file.read(512)
+    if not start:
+        return _failed("empty")
+    if start[128:132] != b"DICM" and start[:2] not in _BARE_STARTS:
+        return _failed("archive" if is_container(start, path) else "not_dicom")
+    file.seek(0)
+    try:
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        return _record_of(dataset, file, size)
+    except InvalidDicomError:
+        return _failed("not_dicom")
+    except OSError:
+        raise
+    except Exception:  # damaged headers raise anything, from struct.error to RecursionError
+        return _failed("unreadable")
+
+
+def _record_of(dataset: Dataset, file: BinaryIO, size: int) -> Record:
+    """Record of a data set that was read up to its pixel data."""
+    meta = getattr(dataset, "file_meta", Dataset())
+    if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return _failed("dicomdir")
+    if not any(keyword in dataset for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
+        return _failed("unreadable")
+    record: Record = [_value_of(dataset, field) for field in FIELDS]
+    implicit, little = dataset.original_encoding
+    syntax = str(meta.get("TransferSyntaxUID") or "") or None
+    offset = length = None
+    left = size - file.tell()
+    if little and (syntax or ImplicitVRLittleEndian) in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+        offset, length = _pixels_at(file, implicit=bool(implicit))
+    if offset is not None:
+        left = size - offset
+    short = _is_truncated(record, syntax or ImplicitVRLittleEndian, left)
+    return [*record, syntax, offset, length, False, "truncated" if short else None]
+
+
+def _value_of(dataset: Dataset, field: Field) -> Any:
+    if field.kind == "text":
+        return _text(dataset, field.keyword)
+    if field.name == "positions_mm":
+        return _positions(dataset)
+    found = numbers(dataset, field.keyword, field.length)
+    if found is None or field.kind == "vector":
+        return found
+    if field.kind == "number":
+        return found[0]
+    number = int(found[0])
+    if b"IS" not in field.representations:  # padding may be written with a sign or without: 16 bits either way
+        return number & 0xFFFF
+    return number if 0 <= number < 2**31 else None
+
+
+def _text(dataset: Dataset, keyword: str) -> str | None:
+    found = value(dataset, keyword)
+    parts = found if isinstance(found, MultiValue) else [found]
+    text = "\\".join(str(part) for part in parts if part is not None)
+    return text.replace("\0", "").strip() or None
+
+
+def _positions(dataset: Dataset) -> list[float] | None:
+    """Positions of all frames one after another; None where one is missing."""
+    frames = int((numbers(dataset, "NumberOfFrames", 1) or [1])[0])
+    if not 1 <= frames <= _MAX_FRAMES:
+        return None
+    positions = [numbers(dataset, "ImagePositionPatient", 3, frame) for frame in range(frames)]
+    return None if None in positions else [number for position in positions for number in position or ()]
+
+
+def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | None]:
+    """Offset and length of the value of the pixel data's element, at which the file stands."""
+    at = file.tell()
+    head = file.read(12)
+    if head[:4] != b"\xe0\x7f\x10\x00" or len(head) < 12:
+        return None, None
+    return (at + 8, unpack("<I", head[4:8])[0]) if implicit else (at + 12, unpack("<I", head[8:12])[0])
+
+
+def _is_truncated(record: Record, syntax: str, bytes_left: int) -> bool:
+    """Whether uncompressed pixels would need more bytes than there are."""
+    rows, columns, bits, samples, frames = (record[place] for place in _SIZES)
+    if rows is None or columns is None or bits is None or syntax not in UNCOMPRESSED:
+        return False
+    return bytes_left < rows * columns * bits * (samples or 1) * (frames or 1) // 8
+
+
+_BEFORE = 4  # path, member, size and time stand before the values
+_UIDS = [_BEFORE + PLACE[name] for name in ("study_uid", "series_uid", "instance_uid")]
+
+
+def _check_absent(archive: str, rows: list[Record]) -> None:
+    """Where an attribute that the choice needs is absent, let pydicom read a file of the series; all, if it differs."""
+    checked: dict[tuple, bool] = {}
+    for row in rows:
+        record = row[_BEFORE:]
+        if record[_REASON] or row[1] is not None or record[_ROWS] is None:
+            continue
+        if all(record[place] is not None for place in _NEEDED):
+            continue
+        series = tuple(record[place] for place in _SERIES)
+        if not checked.get(series, False):
+            try:
+                with open(f"{archive}/{row[0]}", "rb") as file:
+                    again = _by_pydicom(file, row[2], row[0])
+            except OSError:
+                again = _failed("unreadable")
+            checked[series] = checked.get(series, True) and again == record
+            row[_BEFORE:] = again
+
+
+# --- identity where there is none ---------------------------------------------------------------------------
+
+
+def _substitute(row: Record) -> None:
+    """Fill in missing UIDs from folder and content, so that the same file always gets the same."""
+    study, series, instance = (row[place] for place in _UIDS)
+    if study and series and instance:
+        return
+    known = dict(zip(NAMES, row[_BEFORE:], strict=True))
+    if known["reason"] not in (None, "truncated") or (known["modality"] is None and known["rows"] is None):
+        return
+    path, member = row[0], row[1] or ""
+    folder = f"{os.path.dirname(path)}\0{os.path.dirname(member)}"
+    study = study or _uid("study", folder, known["patient"], known["study_date"])
+    about = (known[name] for name in ("modality", "description", "kernel"))
+    series = series or _uid("series", study, folder, *about)
+    for place, uid in zip(_UIDS, (study, series, instance or _uid("instance", path, member)), strict=True):
+        row[place] = uid
+    row[_BEFORE + PLACE["substitute"]] = True
+
+
+def _uid(*content: Any) -> str:
+    """A UID from content (DICOM PS3.5 B.2: 2.25 and 128 bits as a decimal number)."""
+    return f"2.25.{int.from_bytes(sha256(repr(content).encode()).digest()[:16], 'big')}"

@@ -1,0 +1,280 @@
+"""Put files together to series, and series to stacks of slices that belong together."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trabecula.errors import StudyFailure
+from trabecula.geometry import SAME_POSITION_MM, distances_mm, ladder_of
+from trabecula.headers import Header
+
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
+PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "CT_SOM5 PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
+PROJECTION_TYPES = {"PROJECTION IMAGE", "MIP", "MINIP", "MIN_IP", "VOLREND", "VRT", "SSD", "RAYSUM"}
+
+# Cosines and millimetres within which slices have one direction and one pixel spacing.
+_DIRECTION_TOLERANCE = 3e-3
+_PIXEL_TOLERANCE_MM = 1e-3
+# What may tell phases or stations of one series apart, in the order in which it is tried.
+_PARTS_BY = ("acquisition", "image_type", "acquisition_time", "kvp")
+_FEW = 0.1  # so small a part beside another is a stray
+
+
+class Identity(NamedTuple):
+    """Original identity of a series."""
+
+    patient: str
+    study_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices of one series that may make a volume.
+
+    Attributes
+    ----------
+    identity : Identity
+        Original identity.
+    number : int
+        Number of the stack within its series.
+    headers : tuple of Header
+        Its files, sorted by path; at least one.
+    n_damaged, n_odd : int
+        Files of the series that would belong here but are damaged, and files that do not fit in.
+    split : bool
+        The series held several acquisitions or phases, which were taken apart.
+    """
+
+    identity: Identity
+    number: int
+    headers: tuple[Header, ...]
+    n_damaged: int = 0
+    n_odd: int = 0
+    split: bool = False
+
+    @property
+    def first(self) -> Header:
+        """The file that speaks for the stack."""
+        return self.headers[0]
+
+    @property
+    def n_slices(self) -> int:
+        """Slices, frames of multi-frame files counted."""
+        return sum(header.frames or 1 for header in self.headers)
+
+    @cached_property
+    def distances_mm(self) -> NDArray[np.float64] | None:
+        """(n,) distances of the slices along their normal, ascending; None without positions or orientation."""
+        return _distances(self.headers)
+
+    @cached_property
+    def spacing_mm(self) -> float | None:
+        """Median distance between slices, from their positions."""
+        if self.distances_mm is None:
+            return None
+        steps = np.diff(self.distances_mm)
+        steps = steps[steps >= SAME_POSITION_MM]
+        return float(np.median(steps)) if len(steps) else None
+
+    @property
+    def extent_mm(self) -> float | None:
+        """Distance from the first to the last slice."""
+        return None if self.distances_mm is None else float(self.distances_mm[-1] - self.distances_mm[0])
+
+    @property
+    def flags(self) -> list[str]:
+        """What a reader should know of how the stack came about, keys of `trabecula.errors.FLAGS`."""
+        substitute = any(header.substitute or header.patient is None for header in self.headers)
+        return ["substitute_ids"] * substitute + ["split"] * self.split
+
+
+def _distances(headers: Sequence[Header]) -> NDArray[np.float64] | None:
+    orientation = headers[0].orientation
+    points: list[float] = []
+    for header in headers:
+        if header.positions_mm is None or orientation is None:
+            return None
+        points += header.positions_mm
+    try:
+        return np.sort(distances_mm(np.reshape(points, (-1, 3)), orientation or ()))
+    except StudyFailure:
+        return None
+
+
+def defect_of(header: Header) -> str | None:
+    """Why a file belongs to no stack; None where it belongs to one."""
+    if header.reason:
+        return header.reason
+    return None if header.study_uid and header.series_uid and header.instance_uid else "missing_uid"
+
+
+def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
+    """Files of an archive, and those that repeat an instance of the same series at the same place."""
+    kept: dict[Hashable, Header] = {}
+    copies = []
+    for header in sorted(headers, key=lambda header: (header.path, header.member or "")):
+        place = tuple(header.positions_mm or ())
+        key = (header.issuer, header.patient, header.study_uid, header.series_uid, header.instance_uid, place)
+        if key in kept:
+            copies.append(header)
+        else:
+            kept[key] = header
+    return list(kept.values()), copies
+
+
+def identity_of(header: Header) -> Identity:
+    """Identity of a file's series; a patient without an id is taken for one of their own per study."""
+    study = header.study_uid or ""
+    patient = header.patient or f"unknown, study {study}"
+    # Two issuers give one number to two patients (DICOM PS3.3 C.7.1.1, IssuerOfPatientID).
+    return Identity(f"{patient}\\{header.issuer}" if header.issuer else patient, study, header.series_uid or "")
+
+
+def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable[Header] = ()) -> list[Stack]:
+    """Stacks of all series, sorted by identity and number.
+
+    A stack's slices share orientation, matrix, pixel spacing, kernel, kind and storage class. Where they are then no
+    even stack, because a series holds several phases or stations, they are taken apart by acquisition, image type,
+    time or voltage, if that gives even stacks.
+
+    Parameters
+    ----------
+    headers : iterable of Header
+        Files, each once.
+    max_gap_mm : float
+        Largest distance between slices that interpolation may bridge.
+    damaged : iterable of Header
+        Files with a readable header whose pixels are not there in full.
+    """
+    lost = Counter((identity_of(header), _kind_of_slice(header)) for header in damaged)
+    found = []
+    for identity, members in sorted(_groups(headers, identity_of).items()):
+        alike = [part for _, part in sorted(_groups(members, _likeness(members)).items(), key=lambda item: item[0])]
+        parts = [
+            (part, len(of_one) > 1)
+            for group in alike
+            for of_one in [_taken_apart(group, max_gap_mm)]
+            for part in of_one
+        ]
+        sizes = [len(part) for part, _ in parts]
+        for number, (part, split) in enumerate(parts):
+            odd = sum(size for size in sizes if size <= max(1, _FEW * len(part)) and size < len(part))
+            n_damaged = lost[identity, _kind_of_slice(part[0])]
+            found.append(Stack(identity, number, tuple(part), n_damaged, odd, split))
+    return found
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+def _groups(headers: Iterable[Header], key: Callable[[Header], T]) -> dict[T, list[Header]]:
+    groups = defaultdict(list)
+    for header in headers:
+        groups[key(header)].append(header)
+    return groups
+
+
+def kind_of(header: Header) -> str:
+    """What a file shows: image, localizer, projection or page."""
+    kinds = {part.strip().upper() for part in (header.image_type or "").split("\\")}
+    if kinds & PAGE_TYPES or (header.sop_class or "").startswith(SECONDARY_CAPTURE):
+        return "page"
+    if not (header.photometric or "MONOCHROME2").startswith("MONOCHROME"):
+        return "page"
+    if "LOCALIZER" in kinds:
+        return "localizer"
+    return "projection" if kinds & PROJECTION_TYPES else "image"
+
+
+def _kind_of_slice(header: Header) -> tuple[Any, ...]:
+    """What slices of a stack have in common to the letter."""
+    multi_frame = header.instance_uid if (header.frames or 1) > 1 else ""
+    size = (header.rows or 0, header.columns or 0)
+    texts = (header.kernel or "", header.modality or "", header.sop_class or "", multi_frame or "")
+    return (kind_of(header), *size, *texts, header.is_lossy, header.positions_mm is None)
+
+
+def _likeness(headers: Sequence[Header]) -> Callable[[Header], tuple[Any, ...]]:
+    """Sortable key that the slices of a stack share."""
+    directions = _clusters((tuple(header.orientation or ()) for header in headers), _DIRECTION_TOLERANCE)
+    pixels = _clusters((tuple(header.pixel_spacing_mm or ()) for header in headers), _PIXEL_TOLERANCE_MM)
+
+    def key(header: Header) -> tuple[Any, ...]:
+        place = directions[tuple(header.orientation or ())], pixels[tuple(header.pixel_spacing_mm or ())]
+        return (*_kind_of_slice(header), *place)
+
+    return key
+
+
+def _clusters(vectors: Iterable[tuple[float, ...]], tolerance: float) -> dict[tuple[float, ...], tuple[float, ...]]:
+    """The commonest vector that each one is close to."""
+    counts = Counter(vectors)
+    leaders: list[tuple[float, ...]] = []
+    found = {}
+    for vector in sorted(counts, key=lambda v: (-counts[v], v)):
+        near = (leader for leader in leaders if len(leader) == len(vector) and _close(leader, vector, tolerance))
+        found[vector] = next(near, vector)
+        if found[vector] == vector:
+            leaders.append(vector)
+    return found
+
+
+def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool:
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
+
+
+def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]:
+    """One part where slices make an even stack together, else the parts that do."""
+    whole = _evenness(headers, max_gap_mm)
+    if whole == "even":
+        return [headers]
+    wanted = ("even",) if whole == "mendable" else ("even", "mendable")
+    for name in _PARTS_BY:
+        parts = [part for _, part in sorted(_groups(headers, lambda h, n=name: repr(getattr(h, n))).items())]
+        sound = [part for part in parts if len(part) > 2 and _evenness(part, max_gap_mm) in wanted]
+        strays = sum(map(len, parts)) - sum(map(len, sound))
+        if len(sound) > 1 and strays <= _FEW * len(headers):
+            return parts
+    return [headers]
+
+
+def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
+    """Whether slices are even, or uneven so that interpolation mends them; None where they are neither."""
+    distances = _distances(headers)
+    if distances is None or len(distances) < 2:
+        return None
+    try:
+        ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
+    except StudyFailure:
+        return None
+    return "mendable" if ladder.repair else "even"
+
+
+def reason_against_image(stack: Stack) -> str | None:
+    """Why a stack holds no CT slices with Hounsfield units, by its headers; None where it does."""
+    header = stack.first
+    kind = kind_of(header)
+    if kind == "page":
+        return "secondary_capture"
+    if header.modality != "CT" or (header.sop_class and header.sop_class not in CT_CLASSES):
+        return "not_ct"
+    if kind != "image":
+        return kind
+    if stack.distances_mm is None or header.pixel_spacing_mm is None or not (header.rows and header.columns):
+        return "no_geometry"
+    if header.is_lossy:
+        return "lossy"
+    if any(part.slope is None or part.intercept is None for part in stack.headers):
+        return "no_rescale"
+    return None
