@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -49,11 +50,11 @@ def headers_of(paths: list[str]) -> list[Header]:
     return [header._replace(path=f"/{header.path}") for header in (Header(*row) for row in rows)]
 
 
-def convert(paths: list[str], **options) -> tuple[Volume, Converted]:
+def convert(paths: list[str]) -> tuple[Volume, Converted]:
     """A stack as a volume, through a file, and what was said of it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ct.nii"
-        done = convert_stack(Linked(headers_of(paths)), path, **{"max_gap_mm": 10} | options)
+        done = convert_stack(Linked(headers_of(paths)), path, max_gap_mm=10)
         return read_nifti(path), done
 
 
@@ -175,33 +176,68 @@ def test_every_slice_has_its_own_rescale(tmp_path):
     assert np.abs(done[..., 3] - ((plain[..., 3] + 1024) * 0.5 - 1024)).max() <= 0.5
 
 
-def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
-    """Shuffled frames, a rescale per frame, geometry in functional groups."""
-    slices = axial_stack(6)
-    plain, _ = convert(save_all(axial_stack(6), tmp_path / "plain"))
-    order = [3, 0, 5, 1, 4, 2]
+def _enhanced(slices: list[Dataset], **own: list[Any]) -> Dataset:
+    """An Enhanced CT of these slices, geometry in functional groups; `own` has a value per frame."""
     shared, frames = Dataset(), []
     shared.PlaneOrientationSequence = Sequence([_item(ImageOrientationPatient=list(AXIAL))])
     shared.PixelMeasuresSequence = Sequence([_item(PixelSpacing=[2.0, 1.5])])
-    for k in order:
+    for k, plane in enumerate(slices):
         frame = Dataset()
-        frame.PlanePositionSequence = Sequence([_item(ImagePositionPatient=slices[k].ImagePositionPatient)])
-        frame.PixelValueTransformationSequence = Sequence([_item(RescaleSlope=1, RescaleIntercept=-1024 + k)])
+        frame.PlanePositionSequence = Sequence([_item(ImagePositionPatient=plane.ImagePositionPatient)])
+        intercept = own.get("RescaleIntercept", [-1024] * len(slices))[k]
+        frame.PixelValueTransformationSequence = Sequence([_item(RescaleSlope=1, RescaleIntercept=intercept)])
+        content = {name: values[k] for name, values in own.items() if name != "RescaleIntercept"}
+        frame.FrameContentSequence = Sequence([_item(**content)])
         frames.append(frame)
-    file = ct_dataset(
+    return ct_dataset(
         SOPClassUID=EnhancedCTImageStorage,
-        NumberOfFrames=6,
+        NumberOfFrames=len(slices),
         Rows=20,
         Columns=24,
         RescaleSlope=None,
         RescaleIntercept=None,
         SharedFunctionalGroupsSequence=Sequence([shared]),
         PerFrameFunctionalGroupsSequence=Sequence(frames),
-        PixelData=b"".join(slices[k].PixelData for k in order),
+        PixelData=b"".join(plane.PixelData for plane in slices),
     )
+
+
+def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
+    """Shuffled frames, a rescale per frame, geometry in functional groups."""
+    slices = axial_stack(6)
+    plain, _ = convert(save_all(axial_stack(6), tmp_path / "plain"))
+    order = [3, 0, 5, 1, 4, 2]
+    file = _enhanced([slices[k] for k in order], RescaleIntercept=[-1024 + k for k in order])
     done, _ = convert([str(save(file, tmp_path / "enhanced"))])
     np.testing.assert_allclose(done.affine, plain.affine, atol=1e-9)
     np.testing.assert_array_equal(done.array - np.arange(6), plain.array)
+
+
+@pytest.mark.parametrize("told_by", ["TemporalPositionIndex", "FrameAcquisitionNumber"])
+def test_phases_in_one_enhanced_file_are_two_volumes(tmp_path, told_by):
+    early, late = axial_stack(6), axial_stack(6, hu=lambda p: linear_hu(p) + 50)
+    mixed = [plane for pair in zip(early, late, strict=True) for plane in pair]
+    save(_enhanced(mixed, **{told_by: [1, 2] * 6}), tmp_path / "in/enhanced")
+    entries = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert [(entry["status"], entry["flags"], entry["n_files"]) for entry in entries] == [("ok", ["split"], 1)] * 2
+    one, other = (read_nifti(tmp_path / "out" / entry["file"]) for entry in entries)
+    assert error_hu(one) <= 0.51
+    np.testing.assert_array_equal(other.array - one.array, 50)
+
+
+def test_frames_that_are_cut_off_are_missing_slices(tmp_path):
+    path = save(_enhanced(axial_stack(6)), tmp_path / "in/enhanced")
+    path.write_bytes(path.read_bytes()[: -20 * 24 * 2 - 5])
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert entry["repairs"] == ["damaged_slices"] and entry["n_slices"] == 4
+    assert error_hu(read_nifti(tmp_path / "out" / entry["file"])) <= 0.51
+
+
+def test_a_series_of_damaged_files_alone_is_not_passed_over(tmp_path):
+    for path in save_all(axial_stack(), tmp_path / "in"):
+        Path(path).write_bytes(Path(path).read_bytes()[:-50])
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert (entry["reason"], entry["n_files"]) == ("truncated", 6)
 
 
 def _item(**attributes) -> Dataset:

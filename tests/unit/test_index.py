@@ -134,7 +134,7 @@ def test_what_is_no_file_is_not_opened(tmp_path):
 
 def _by_pydicom(path: Path) -> list:
     with path.open("rb") as file, quiet():
-        return headers._by_pydicom(file, path.stat().st_size, str(path))
+        return headers._by_pydicom(file, path.stat().st_size, str(path))[0]
 
 
 def _quickly(path: Path) -> list | None:
@@ -537,7 +537,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
 
 def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     save(axial_stack(1)[0], tmp_path / "archive/x")
-    monkeypatch.setattr(headers, "_read_plain", lambda path, size: headers._failed("unreadable"))
+    monkeypatch.setattr(headers, "_read_plain", lambda path, size: [headers._failed("unreadable")])
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == ["unreadable"]
     monkeypatch.undo()
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == [None]

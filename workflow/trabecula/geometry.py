@@ -40,6 +40,11 @@ class Ladder:
     repair: Unevenness | None
 
 
+def is_thick(spacing_mm: float, limit_mm: float) -> bool:
+    """Whether slices lie further apart than a limit, by more than positions are rounded."""
+    return spacing_mm > limit_mm + ROUNDING_MM
+
+
 def normal_of(orientation: ArrayLike) -> NDArray[np.float64]:
     """(3,) unit normal of a slice from its (6,) row and column directions.
 

@@ -26,7 +26,7 @@ PROJECTION_TYPES = {"PROJECTION IMAGE", "MIP", "MINIP", "MIN_IP", "VOLREND", "VR
 _DIRECTION_TOLERANCE = 3e-3
 _PIXEL_TOLERANCE_MM = 1e-3
 # What may tell phases or stations of one series apart, in the order in which it is tried.
-_PARTS_BY = ("acquisition", "image_type", "acquisition_time", "kvp")
+_PARTS_BY = ("phase", "acquisition", "image_type", "acquisition_time", "kvp", "instance_uid")
 _FEW = 0.1  # so small a part beside another is a stray
 
 
@@ -49,7 +49,7 @@ class Stack:
     number : int
         Number of the stack within its series.
     headers : tuple of Header
-        Its files, sorted by path; at least one.
+        Its slices, sorted by path and frame; at least one.
     n_damaged, n_odd : int
         Files of the series that would belong here but are damaged, and files that do not fit in.
     split : bool
@@ -70,8 +70,13 @@ class Stack:
 
     @property
     def n_slices(self) -> int:
-        """Slices, frames of multi-frame files counted."""
-        return sum(header.frames or 1 for header in self.headers)
+        """Slices: one per file, or per frame of a multi-frame one."""
+        return len(self.headers)
+
+    @property
+    def files(self) -> list[tuple[str, str | None]]:
+        """Path and member of its files, each once."""
+        return list(dict.fromkeys((header.path, header.member) for header in self.headers))
 
     @cached_property
     def distances_mm(self) -> NDArray[np.float64] | None:
@@ -116,16 +121,32 @@ def defect_of(header: Header) -> str | None:
     """Why a file belongs to no stack; None where it belongs to one."""
     if header.reason:
         return header.reason
-    return None if header.study_uid and header.series_uid and header.instance_uid else "missing_uid"
+    return "missing_uid" if _lacks_uid(header) else None
+
+
+def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
+    """Files that make stacks, and files of the same series whose pixels are not there in full.
+
+    A series of damaged files alone makes a stack all the same, so that it is not passed over in silence.
+    """
+    listed = [header for header in headers if header.reason in (None, "truncated") and not _lacks_uid(header)]
+    whole = {identity_of(header) for header in listed if not header.reason}
+    damaged = [header for header in listed if header.reason and identity_of(header) in whole]
+    return [header for header in listed if not header.reason or identity_of(header) not in whole], damaged
+
+
+def _lacks_uid(header: Header) -> bool:
+    return not (header.study_uid and header.series_uid and header.instance_uid)
 
 
 def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
     """Files of an archive, and those that repeat an instance of the same series at the same place."""
     kept: dict[Hashable, Header] = {}
     copies = []
-    for header in sorted(headers, key=lambda header: (header.path, header.member or "")):
+    for header in sorted(headers, key=lambda header: (header.path, header.member or "", header.frame or 0)):
         place = tuple(header.positions_mm or ())
-        key = (header.issuer, header.patient, header.study_uid, header.series_uid, header.instance_uid, place)
+        uids = (header.study_uid, header.series_uid, header.instance_uid, header.frame)
+        key = (header.issuer, header.patient, *uids, place)
         if key in kept:
             copies.append(header)
         else:
@@ -157,22 +178,35 @@ def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable
     damaged : iterable of Header
         Files with a readable header whose pixels are not there in full.
     """
-    lost = Counter((identity_of(header), _kind_of_slice(header)) for header in damaged)
+    members_of = _groups(headers, identity_of)
+    there = {_instance(header) for part in members_of.values() for header in part}
+    lost = _groups((header for header in damaged if _instance(header) not in there), identity_of)
     found = []
-    for identity, members in sorted(_groups(headers, identity_of).items()):
+    for identity, members in sorted(members_of.items()):
         alike = [part for _, part in sorted(_groups(members, _likeness(members)).items(), key=lambda item: item[0])]
-        parts = [
-            (part, len(of_one) > 1)
-            for group in alike
-            for of_one in [_taken_apart(group, max_gap_mm)]
-            for part in of_one
-        ]
+        apart = [_taken_apart(group, max_gap_mm) for group in alike]
+        parts = [(part, len(group) > 1) for group in apart for part in group]
         sizes = [len(part) for part, _ in parts]
+        n_damaged = _shared_out(lost.get(identity, []), [part for part, _ in parts])
         for number, (part, split) in enumerate(parts):
             odd = sum(size for size in sizes if size <= max(1, _FEW * len(part)) and size < len(part))
-            n_damaged = lost[identity, _kind_of_slice(part[0])]
-            found.append(Stack(identity, number, tuple(part), n_damaged, odd, split))
+            found.append(Stack(identity, number, tuple(part), n_damaged[number], odd, split))
     return found
+
+
+def _shared_out(damaged: Iterable[Header], parts: Sequence[Sequence[Header]]) -> list[int]:
+    """How many damaged files of a series belong to each part: by likeness, else to the largest."""
+    kinds = [_kind_of_slice(part[0]) for part in parts]
+    largest = max(range(len(parts)), key=lambda number: len(parts[number]))
+    counts = [0] * len(parts)
+    for header in damaged:
+        kind = _kind_of_slice(header)
+        counts[kinds.index(kind) if kind in kinds else largest] += 1
+    return counts
+
+
+def _instance(header: Header) -> tuple[Any, ...]:
+    return (identity_of(header), header.instance_uid, header.frame)
 
 
 T = TypeVar("T", bound=Hashable)
@@ -199,9 +233,8 @@ def kind_of(header: Header) -> str:
 
 def _kind_of_slice(header: Header) -> tuple[Any, ...]:
     """What slices of a stack have in common to the letter."""
-    multi_frame = header.instance_uid if (header.frames or 1) > 1 else ""
     size = (header.rows or 0, header.columns or 0)
-    texts = (header.kernel or "", header.modality or "", header.sop_class or "", multi_frame or "")
+    texts = (header.kernel or "", header.modality or "", header.sop_class or "")
     return (kind_of(header), *size, *texts, header.is_lossy, header.positions_mm is None)
 
 
@@ -265,6 +298,8 @@ def reason_against_image(stack: Stack) -> str | None:
     """Why a stack holds no CT slices with Hounsfield units, by its headers; None where it does."""
     header = stack.first
     kind = kind_of(header)
+    if header.reason:
+        return header.reason
     if kind == "page":
         return "secondary_capture"
     if header.modality != "CT" or (header.sop_class and header.sop_class not in CT_CLASSES):

@@ -188,5 +188,5 @@ def _between(distances: NDArray[np.float64], step_mm: float, n: int) -> NDArray[
     """(n,) number of the plane below each of the volume's slices, plus the weight of the plane above it."""
     wanted = (distances[0] + step_mm * np.arange(n)).clip(distances[0], distances[-1])
     found = np.interp(wanted, distances, np.arange(len(distances)))
-    whole = np.rint(found)
-    return np.where(np.abs(found - whole) * step_mm < ROUNDED_MM / 2, whole, found)
+    nearest = np.rint(found).astype(int)
+    return np.where(np.abs(distances[nearest] - wanted) < ROUNDED_MM / 2, nearest, found)

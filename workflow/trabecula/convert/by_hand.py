@@ -8,10 +8,11 @@ from typing import Any
 
 from trabecula.convert import convert_stack, failed, ok
 from trabecula.errors import StudyFailure
+from trabecula.geometry import is_thick
 from trabecula.headers import FILES, Header, read_headers
 from trabecula.linkage import Linked
 from trabecula.log import progress
-from trabecula.stacks import Stack, defect_of, reason_against_image, stacks_of, without_copies
+from trabecula.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
 
 MAX_GAP_MM = 10.0  # as in the configuration's default
 THICK_MM = 3.0
@@ -39,14 +40,13 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
     """
     out.mkdir(parents=True, exist_ok=True)
     headers = read_folder(folder)
-    sound, copies = without_copies(header for header in headers if not defect_of(header))
-    damaged = [header for header in headers if header.reason == "truncated"]
-    stacks = stacks_of(sound, max_gap_mm=MAX_GAP_MM, damaged=damaged)
+    sound, damaged = sound_and_damaged(headers)
+    kept, copies = without_copies(sound)
+    stacks = stacks_of(kept, max_gap_mm=MAX_GAP_MM, damaged=damaged)
     shown = progress(stacks, what="convert", unit="stacks", total=len(stacks))
     entries = [_converted(stack, out, f"{number:03d}.{form}") for number, stack in enumerate(shown)]
-    alone = damaged if not stacks else []
     lost = Counter(defect_of(header) for header in headers if header.reason not in (None, "truncated"))
-    lost.update(["duplicate_file"] * len(copies) + ["truncated"] * len(alone))
+    lost.update(["duplicate_file"] * len(copies))
     for reason, n_files in sorted(lost.items(), key=str):
         entries.append({"file": None, **failed(StudyFailure(str(reason))), "n_files": n_files})
     (out / "convert.json").write_text(json.dumps(entries, indent=2) + "\n")
@@ -71,7 +71,7 @@ def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
         "image_type": header.image_type,
         "kernel": header.kernel,
         "acquisition": header.acquisition,
-        "n_files": len(stack.headers),
+        "n_files": len(stack.files),
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,
     }
@@ -84,5 +84,5 @@ def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
     except StudyFailure as failure:
         return {"file": None, **failed(failure), **about}
     outcome = ok(done)
-    outcome["flags"] += stack.flags + ["thick_slices"] * (done.spacing_mm[2] > THICK_MM)
+    outcome["flags"] += stack.flags + ["thick_slices"] * is_thick(done.spacing_mm[2], THICK_MM)
     return {"file": name, **outcome, **about}

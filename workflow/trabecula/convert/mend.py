@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from trabecula.convert.voxels import AIR_HU
 
+_CLOSE = 1e-6  # rows: a whole row's move is no interpolation, whatever the last digit says
+
 
 def mended(
     slices: Iterable[NDArray[np.int16]],
@@ -45,13 +47,12 @@ def _moved(
 
 def _shifted(plane: NDArray[np.float32], move: float, n: int) -> NDArray[np.float32]:
     """A slice moved along its first axis by linear interpolation, on so many rows; air where it has nothing."""
-    at = np.arange(n) - move  # where the row lies in the slice
-    last = len(plane) - 1
-    below = np.floor(at).astype(int)
-    weight = np.float32(at[0] - below[0])  # the same for all rows
+    whole = int(np.floor(_CLOSE - move))
+    weight = np.float32(max(0.0, -move - whole))  # the same for all rows
+    below, last = np.arange(n) + whole, len(plane) - 1
     mixed = plane[below.clip(0, last)] * (1 - weight)
     mixed += plane[(below + 1).clip(0, last)] * weight
-    mixed[(at < -0.5) | (at > last + 0.5)] = AIR_HU
+    mixed[(below + weight < -0.5) | (below + weight > last + 0.5)] = AIR_HU
     return mixed
 
 
@@ -67,7 +68,7 @@ def _mixed(slices: Iterator[NDArray[np.float32]], between: NDArray[np.float64]) 
         if weight == 1:
             yield upper
         else:
-            yield lower + (upper - lower) * weight
+            yield (lower + (upper - lower) * weight).astype(np.float32, copy=False)
 
 
 def _rounded(plane: NDArray[np.float32]) -> NDArray[np.int16]:

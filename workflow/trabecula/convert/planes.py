@@ -8,7 +8,6 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless
 
-from trabecula.dicom import numbers
 from trabecula.errors import StudyFailure
 from trabecula.files import open_file
 from trabecula.geometry import normal_of
@@ -53,9 +52,7 @@ class Plane:
     Attributes
     ----------
     header : Header
-        What the index knows of its file.
-    frame : int
-        Its number within a multi-frame file, from 0.
+        What the index knows of it.
     position_mm : list of 3 floats
         Centre of the first voxel, LPS+.
     orientation : list of 6 floats
@@ -69,7 +66,6 @@ class Plane:
     """
 
     header: Header
-    frame: int
     position_mm: list[float]
     orientation: list[float]
     pixel_mm: list[float]
@@ -83,7 +79,7 @@ class Plane:
         return self.header.rows or 0, self.header.columns or 0
 
 
-def read_dataset(header: Header, *, stop_before_pixels: bool = False) -> Dataset:
+def read_dataset(header: Header) -> Dataset:
     """Read a DICOM file, with or without preamble.
 
     Raises
@@ -95,7 +91,7 @@ def read_dataset(header: Header, *, stop_before_pixels: bool = False) -> Dataset
     """
     with open_file(header.path, header.member) as file:
         try:
-            dataset = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, force=True)
+            dataset = pydicom.dcmread(file, force=True)
         except EOFError:
             raise StudyFailure("truncated") from None
         except OSError:
@@ -113,61 +109,34 @@ def read_dataset(header: Header, *, stop_before_pixels: bool = False) -> Dataset
 
 
 def planes_of(headers: Iterable[Header]) -> list[Plane]:
-    """Slices of some files.
+    """Slices as headers describe them.
 
     Raises
     ------
     StudyFailure
-        lossy, no_rescale, no_geometry or too_large; for multi-frame files also what `read_dataset` raises.
+        lossy, no_rescale, no_geometry or too_large.
     """
-    return [plane for header in headers for plane in _planes_of(header)]
+    return [_plane(header) for header in headers]
 
 
-def _planes_of(header: Header) -> list[Plane]:
-    rows, columns, frames = header.rows or 0, header.columns or 0, header.frames or 1
+def _plane(header: Header) -> Plane:
+    rows, columns, slope, intercept = header.rows or 0, header.columns or 0, header.slope, header.intercept
     if header.is_lossy:
         raise StudyFailure("lossy")
     if rows < 1 or columns < 1:
         raise StudyFailure("no_geometry", "rows or columns are missing")
-    if rows * columns * frames > MAX_VOXELS:
+    if rows * columns * (header.frames or 1) > MAX_VOXELS:
         raise StudyFailure("too_large")
-    if frames > 1:
-        dataset = read_dataset(header, stop_before_pixels=True)
-        return [_frame(dataset, header, frame) for frame in range(frames)]
-    slope, intercept = header.slope, header.intercept
     if slope is None or intercept is None or slope == 0:
         raise StudyFailure("no_rescale")
-    return [_plane(header, 0, header.positions_mm, header.orientation, header.pixel_spacing_mm, slope, intercept)]
-
-
-def _frame(dataset: Dataset, header: Header, frame: int) -> Plane:
-    """A frame, by its own functional groups or the shared ones."""
-    position = numbers(dataset, "ImagePositionPatient", 3, frame)
-    orientation = numbers(dataset, "ImageOrientationPatient", 6, frame)
-    pixel_mm = numbers(dataset, "PixelSpacing", 2, frame)
-    slope = numbers(dataset, "RescaleSlope", 1, frame)
-    intercept = numbers(dataset, "RescaleIntercept", 1, frame)
-    if slope is None or intercept is None or slope[0] == 0:
-        raise StudyFailure("no_rescale")
-    return _plane(header, frame, position, orientation, pixel_mm, slope[0], intercept[0])
-
-
-def _plane(
-    header: Header,
-    frame: int,
-    position: list[float] | None,
-    orientation: list[float] | None,
-    pixel_mm: list[float] | None,
-    slope: float,
-    intercept: float,
-) -> Plane:
+    position, orientation, pixel_mm = header.positions_mm, header.orientation, header.pixel_spacing_mm
     if position is None or orientation is None or pixel_mm is None or min(pixel_mm) <= 0:
         raise StudyFailure("no_geometry")
     normal_of(orientation)
-    return Plane(header, frame, position, orientation, pixel_mm, slope, intercept, _stored(header, frame))
+    return Plane(header, position, orientation, pixel_mm, slope, intercept, _stored(header))
 
 
-def _stored(header: Header, frame: int) -> Stored | None:
+def _stored(header: Header) -> Stored | None:
     """Where a slice's pixels lie, if they can be read without any decoding."""
     bits, used, high, signed = header.bits, header.bits_stored, header.high_bit, header.signed
     if header.pixel_offset is None or used is None or high is None or bits not in (8, 16) or signed not in (0, 1):
@@ -175,7 +144,7 @@ def _stored(header: Header, frame: int) -> Stored | None:
     if header.samples not in (None, 1) or not 0 < used <= bits or high != used - 1:
         return None
     size = (header.rows or 0) * (header.columns or 0) * bits // 8
-    return Stored(header.pixel_offset + frame * size, bits, used, high, bool(signed))
+    return Stored(header.pixel_offset + (header.frame or 0) * size, bits, used, high, bool(signed))
 
 
 def in_order(planes: Iterable[Plane]) -> list[Plane]:
@@ -185,7 +154,7 @@ def in_order(planes: Iterable[Plane]) -> list[Plane]:
 
     def place(plane: Plane) -> tuple[float, str, str, int]:
         along = sum(n * p for n, p in zip(normal.tolist(), plane.position_mm, strict=True))
-        return along, plane.header.path, plane.header.member or "", plane.frame
+        return along, plane.header.path, plane.header.member or "", plane.header.frame or 0
 
     return sorted(listed, key=place)
 

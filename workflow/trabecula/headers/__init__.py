@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from struct import unpack
 from typing import Any, BinaryIO, NamedTuple
@@ -73,11 +74,13 @@ class Header(NamedTuple):
     signed: int | None = None
     samples: int | None = None
     acquisition: int | None = None
+    phase: int | None = None
     padding: int | None = None
     padding_limit: int | None = None
     pixel_spacing_mm: list[float] | None = None
     orientation: list[float] | None = None
     positions_mm: list[float] | None = None
+    frame: int | None = 0
     transfer_syntax: str | None = None
     pixel_offset: int | None = None
     pixel_bytes: int | None = None
@@ -97,6 +100,13 @@ Record = list[Any]  # values in the order of `NAMES`
 # First bytes of a data set without the 128-byte preamble: group 0002 or 0008, little-endian.
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _MAX_FRAMES = 100_000
+# What frames have of their own, and the attributes that stand for those of a file in their functional groups.
+_FRAME_NAMES = {
+    *("positions_mm", "orientation", "pixel_spacing_mm", "slope", "intercept"),
+    *("image_type", "kernel", "acquisition", "phase"),
+}
+_BY_FRAME = [(PLACE[field.name], field) for field in FIELDS if field.name in _FRAME_NAMES]
+_IN_FRAMES = {"image_type": "FrameType", "acquisition": "FrameAcquisitionNumber", "phase": "TemporalPositionIndex"}
 _UNIQUE = {"instance_uid", "positions_mm"}  # differ in every file: not worth remembering
 _REMEMBERED = 10_000
 # Attributes that the choice of a series needs: where the quick parser finds none, pydicom looks again.
@@ -109,7 +119,7 @@ _OF_CT = [
 _SERIES = [PLACE[name] for name in ("patient", "study_uid", "series_uid")]
 _TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in FIELDS)]
 _REASON, _FRAMES, _MODALITY, _ROWS = (PLACE[name] for name in ("reason", "frames", "modality", "rows"))
-_SIZES = [PLACE[name] for name in ("rows", "columns", "bits", "samples", "frames")]
+_SIZES = [PLACE[name] for name in ("rows", "columns", "bits", "samples")]
 
 # A file to be read: path from the archive's top, size in bytes, modification time in nanoseconds, and the reason why it
 # need not be opened.
@@ -132,8 +142,8 @@ def read_headers(archive: str, files: Iterable[Listed], *, archives: bool) -> pa
     Returns
     -------
     pa.Table
-        Schema `FILES`. One row per file, in the same order, and one per member of a zip or tar file. `reason` is None
-        where a header could be read.
+        Schema `FILES`. One row per file, in the same order, or one per member of a zip or tar file, and one per frame
+        of a multi-frame CT. `reason` is None where a header could be read.
     """
     with quiet():
         rows = [row for file in files for row in _rows_of(archive, file, archives)]
@@ -147,9 +157,9 @@ def read_headers(archive: str, files: Iterable[Listed], *, archives: bool) -> pa
 def _rows_of(archive: str, file: Listed, archives: bool) -> Iterator[Record]:
     path, size, mtime_ns, known = file
     full = f"{archive}/{path}"
-    record = _failed(known) if known else _read_plain(full, size)
-    if record[_REASON] != "archive" or not archives:
-        yield [path, None, size, mtime_ns, *record]
+    records = [_failed(known)] if known else _read_plain(full, size)
+    if records[0][_REASON] != "archive" or not archives:
+        yield from ([path, None, size, mtime_ns, *record] for record in records)
         return
     try:
         held = container(full)
@@ -159,28 +169,28 @@ def _rows_of(archive: str, file: Listed, archives: bool) -> Iterator[Record]:
     for member, length in members:
         try:
             with open_file(full, member) as opened:
-                record = _read(_reader(opened), opened, length)
+                records = _read(_reader(opened), opened, length)
         except (StudyFailure, OSError, EOFError):
-            record = _failed("unreadable")
-        yield [path, member, size, mtime_ns, *record]
+            records = [_failed("unreadable")]
+        yield from ([path, member, size, mtime_ns, *record] for record in records)
     if not members:
         yield [path, None, size, mtime_ns, *_failed("unreadable")]
 
 
-def _read_plain(path: str, size: int) -> Record:
-    """Record of a file by itself; the one place that has to be quick."""
+def _read_plain(path: str, size: int) -> list[Record]:
+    """Records of a file by itself; the one place that has to be quick."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
-        return _failed("unreadable")
+        return [_failed("unreadable")]
     try:
         try:
-            return _decoded(*parse(lambda offset, length: os.pread(handle, length, offset)), size)
+            return [_decoded(*parse(lambda offset, length: os.pread(handle, length, offset)), size)]
         except Doubt:
             with closing(os.fdopen(os.dup(handle), "rb")) as file:
                 return _by_pydicom(file, size, path)
     except OSError:
-        return _failed("unreadable")
+        return [_failed("unreadable")]
     finally:
         os.close(handle)
 
@@ -193,9 +203,9 @@ def _reader(file: BinaryIO) -> Read:
     return read
 
 
-def _read(read: Read, file: BinaryIO, size: int) -> Record:
+def _read(read: Read, file: BinaryIO, size: int) -> list[Record]:
     try:
-        return _decoded(*parse(read), size)
+        return [_decoded(*parse(read), size)]
     except Doubt:
         return _by_pydicom(file, size, "")
 
@@ -230,7 +240,7 @@ def _decoded(raw: Raw, syntax: str, offset: int | None, length: int | None, size
     if offset is None and syntax in UNCOMPRESSED and record[_ROWS] is not None:
         raise Doubt
     short = offset is not None and _is_truncated(record, syntax, size - offset)
-    return [*record, syntax, offset, length, False, "truncated" if short else None]
+    return [*record, 0, syntax, offset, length, False, "truncated" if short else None]
 
 
 def _as_text(raw: bytes, field: Field) -> str | None:
@@ -279,32 +289,32 @@ _KNOWN: list[dict[bytes, Any] | None] = [None if field.name in _UNIQUE else {} f
 # --- pydicom: for everything unusual, and as a check ------------------------------------------------------
 
 
-def _by_pydicom(file: BinaryIO, size: int, path: str) -> Record:
+def _by_pydicom(file: BinaryIO, size: int, path: str) -> list[Record]:
     file.seek(0)
     start = file.read(512)
     if not start:
-        return _failed("empty")
+        return [_failed("empty")]
     if start[128:132] != b"DICM" and start[:2] not in _BARE_STARTS:
-        return _failed("archive" if is_container(start, path) else "not_dicom")
+        return [_failed("archive" if is_container(start, path) else "not_dicom")]
     file.seek(0)
     try:
         dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-        return _record_of(dataset, file, size)
+        return _records_of(dataset, file, size)
     except InvalidDicomError:
-        return _failed("not_dicom")
+        return [_failed("not_dicom")]
     except OSError:
         raise
     except Exception:  # damaged headers raise anything, from struct.error to RecursionError
-        return _failed("unreadable")
+        return [_failed("unreadable")]
 
 
-def _record_of(dataset: Dataset, file: BinaryIO, size: int) -> Record:
-    """Record of a data set that was read up to its pixel data."""
+def _records_of(dataset: Dataset, file: BinaryIO, size: int) -> list[Record]:
+    """Records of a data set that was read up to its pixel data."""
     meta = getattr(dataset, "file_meta", Dataset())
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        return _failed("dicomdir")
+        return [_failed("dicomdir")]
     if not any(keyword in dataset for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
-        return _failed("unreadable")
+        return [_failed("unreadable")]
     record: Record = [_value_of(dataset, field) for field in FIELDS]
     implicit, little = dataset.original_encoding
     syntax = str(meta.get("TransferSyntaxUID") or "") or None
@@ -314,16 +324,32 @@ def _record_of(dataset: Dataset, file: BinaryIO, size: int) -> Record:
         offset, length = _pixels_at(file, implicit=bool(implicit))
     if offset is not None:
         left = size - offset
-    short = _is_truncated(record, syntax or ImplicitVRLittleEndian, left)
-    return [*record, syntax, offset, length, False, "truncated" if short else None]
+    records = _frames_of(dataset, record)
+    for frame, one in enumerate(records):
+        short = _is_truncated(one, syntax or ImplicitVRLittleEndian, left, frames=frame + 1)
+        one += [frame, syntax, offset, length, False, "truncated" if short else None]
+    return records
 
 
-def _value_of(dataset: Dataset, field: Field) -> Any:
+def _frames_of(dataset: Dataset, record: Record) -> list[Record]:
+    """A record per frame of a multi-frame CT (DICOM PS3.3 A.38), with what differs from frame to frame."""
+    frames = record[_FRAMES] or 1
+    if frames == 1 or record[_MODALITY] != "CT" or frames > _MAX_FRAMES:
+        return [record]
+    fields = [(place, field, _IN_FRAMES.get(field.name, field.keyword)) for place, field in _BY_FRAME]
+    records = []
+    for frame in range(frames):
+        own = record.copy()
+        for place, field, keyword in fields:
+            own[place] = _value_of(dataset, replace(field, keyword=keyword), frame) or record[place]
+        records.append(own)
+    return records
+
+
+def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
     if field.kind == "text":
-        return _text(dataset, field.keyword)
-    if field.name == "positions_mm":
-        return _positions(dataset)
-    found = numbers(dataset, field.keyword, field.length)
+        return _text(dataset, field.keyword, frame)
+    found = numbers(dataset, field.keyword, field.length, frame)
     if found is None or field.kind == "vector":
         return found
     if field.kind == "number":
@@ -334,20 +360,11 @@ def _value_of(dataset: Dataset, field: Field) -> Any:
     return number if 0 <= number < 2**31 else None
 
 
-def _text(dataset: Dataset, keyword: str) -> str | None:
-    found = value(dataset, keyword)
+def _text(dataset: Dataset, keyword: str, frame: int) -> str | None:
+    found = value(dataset, keyword, frame)
     parts = found if isinstance(found, MultiValue) else [found]
     text = "\\".join(str(part) for part in parts if part is not None)
     return text.replace("\0", "").strip() or None
-
-
-def _positions(dataset: Dataset) -> list[float] | None:
-    """Positions of all frames one after another; None where one is missing."""
-    frames = int((numbers(dataset, "NumberOfFrames", 1) or [1])[0])
-    if not 1 <= frames <= _MAX_FRAMES:
-        return None
-    positions = [numbers(dataset, "ImagePositionPatient", 3, frame) for frame in range(frames)]
-    return None if None in positions else [number for position in positions for number in position or ()]
 
 
 def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | None]:
@@ -356,15 +373,16 @@ def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | Non
     head = file.read(12)
     if head[:4] != b"\xe0\x7f\x10\x00" or len(head) < 12:
         return None, None
-    return (at + 8, unpack("<I", head[4:8])[0]) if implicit else (at + 12, unpack("<I", head[8:12])[0])
+    start, length = (at + 8, head[4:8]) if implicit else (at + 12, head[8:12])
+    return (None, None) if length == b"\xff\xff\xff\xff" else (start, unpack("<I", length)[0])
 
 
-def _is_truncated(record: Record, syntax: str, bytes_left: int) -> bool:
-    """Whether uncompressed pixels would need more bytes than there are."""
-    rows, columns, bits, samples, frames = (record[place] for place in _SIZES)
+def _is_truncated(record: Record, syntax: str, bytes_left: int, *, frames: int = 1) -> bool:
+    """Whether uncompressed pixels of the first frames would need more bytes than there are."""
+    rows, columns, bits, samples = (record[place] for place in _SIZES)
     if rows is None or columns is None or bits is None or syntax not in UNCOMPRESSED:
         return False
-    return bytes_left < rows * columns * bits * (samples or 1) * (frames or 1) // 8
+    return bytes_left < rows * columns * bits * (samples or 1) * frames // 8
 
 
 _BEFORE = 4  # path, member, size and time stand before the values
@@ -376,7 +394,7 @@ def _check_absent(archive: str, rows: list[Record]) -> None:
     checked: dict[tuple, bool] = {}
     for row in rows:
         record = row[_BEFORE:]
-        if record[_REASON] or row[1] is not None or record[_ROWS] is None:
+        if record[_REASON] or row[1] is not None or record[_ROWS] is None or (record[_FRAMES] or 1) > 1:
             continue
         if all(record[place] is not None for place in _NEEDED):
             continue
@@ -384,7 +402,7 @@ def _check_absent(archive: str, rows: list[Record]) -> None:
         if not checked.get(series, False):
             try:
                 with open(f"{archive}/{row[0]}", "rb") as file:
-                    again = _by_pydicom(file, row[2], row[0])
+                    again, *_ = _by_pydicom(file, row[2], row[0])
             except OSError:
                 again = _failed("unreadable")
             checked[series] = checked.get(series, True) and again == record

@@ -79,6 +79,7 @@ FIELDS = (
     Field("signed", "PixelRepresentation", "count"),
     Field("samples", "SamplesPerPixel", "count"),
     Field("acquisition", "AcquisitionNumber", "count"),
+    Field("phase", "TemporalPositionIdentifier", "count"),
     Field("padding", "PixelPaddingValue", "count"),
     Field("padding_limit", "PixelPaddingRangeLimit", "count"),
     Field("pixel_spacing_mm", "PixelSpacing", "vector", 2),
@@ -88,6 +89,7 @@ FIELDS = (
 # What follows from the file as a whole.
 COLUMNS = (
     *((field.name, _TYPES[field.kind]) for field in FIELDS),
+    ("frame", pa.int32()),  # number within a multi-frame CT file, from 0; 0 also in all others
     ("transfer_syntax", pa.string()),
     ("pixel_offset", pa.int64()),
     ("pixel_bytes", pa.int64()),

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trabecula.errors import StudyFailure
-from trabecula.geometry import ROUNDING_MM, SAME_POSITION_MM, ladder_of, normal_of
+from trabecula.geometry import SAME_POSITION_MM, is_thick, ladder_of, normal_of
 from trabecula.stacks import Stack, reason_against_image
 
 _ELSEWHERE = re.compile(
@@ -127,13 +127,13 @@ def reasons_against(stack: Stack, gates: Gates) -> list[str]:
         return [against]
     spacing = stack.spacing_mm
     normal = normal_of(stack.first.orientation or ())
-    thick = spacing is not None and spacing > gates.thick_mm
+    thick = spacing is not None and is_thick(spacing, gates.thick_mm)
     found = {
         "head_or_extremity": evidence_of_elsewhere(stack) > 1,
         "not_axial": abs(normal[2]) < gates.min_axial,
         "too_few_slices": spacing is None or (stack.n_slices < gates.min_slices and not thick),
         "too_short": (stack.extent_mm or 0.0) < gates.min_extent_mm,
-        "too_thick": spacing is not None and spacing > gates.max_spacing_mm + ROUNDING_MM,
+        "too_thick": spacing is not None and is_thick(spacing, gates.max_spacing_mm),
     }
     uneven = None if spacing is None else _uneven(stack, gates)
     return [reason for reason, holds in found.items() if holds] + ([uneven] if uneven else [])
@@ -142,7 +142,7 @@ def reasons_against(stack: Stack, gates: Gates) -> list[str]:
 def flags_of(stack: Stack, gates: Gates) -> list[str]:
     """What a reader should know of a stack, keys of `trabecula.errors.FLAGS`."""
     found = {
-        "thick_slices": (stack.spacing_mm or 0.0) > gates.thick_mm + ROUNDING_MM,
+        "thick_slices": is_thick(stack.spacing_mm or 0.0, gates.thick_mm),
         "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
     }
     return [flag for flag, holds in found.items() if holds] + stack.flags

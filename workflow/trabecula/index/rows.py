@@ -17,7 +17,7 @@ from trabecula.index import choose, facts
 from trabecula.linkage import slice_of
 from trabecula.pseudonym import pseudonym, pseudonym_uid
 from trabecula.shards import Chosen, Entry
-from trabecula.stacks import Stack, defect_of, identity_of, stacks_of, without_copies
+from trabecula.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
 
 Row = dict[str, Any]
 Patient = tuple[str, date | None]  # the hospital's id, and the date of the first study
@@ -103,10 +103,10 @@ def judge(files: Iterable[Header], rules: Rules) -> Found:
     """Group a patient's files to stacks, accept or refuse each, and choose one per study."""
     files = list(files)
     found = Found()
-    whole = [header for header in files if not defect_of(header)]
-    damaged = [header for header in files if header.reason == "truncated"]
-    kept, copies = without_copies(whole)
-    lost = [(header, reason) for header in files if (reason := defect_of(header))]
+    sound, damaged = sound_and_damaged(files)
+    kept, copies = without_copies(sound)
+    in_stacks = {id(header) for header in sound}
+    lost = [(header, defect_of(header) or "") for header in files if id(header) not in in_stacks]
     lost += [(header, "duplicate_file") for header in copies]
     by_study: dict[tuple[str, str], list[Stack]] = defaultdict(list)
     for stack in stacks_of(kept, max_gap_mm=rules.gates.max_gap_mm, damaged=damaged):
@@ -121,7 +121,10 @@ def judge(files: Iterable[Header], rules: Rules) -> Found:
         header = part[0].stack.first
         if header.patient:
             found.patients[part[0].patient_id] = (header.patient.strip(), first.get(part[0].patient_id))
-    found.lost.update((reason, *_ids(header, rules.key)) for header, reason in lost)
+    # A multi-frame file is one, however many of its frames are lost, and none where others are in a stack.
+    used = {(header.path, header.member) for header in kept}
+    files_lost = {(header.path, header.member): (reason, *_ids(header, rules.key)) for header, reason in lost}
+    found.lost.update(place for file, place in files_lost.items() if file not in used)
     return found
 
 
@@ -146,7 +149,8 @@ def _candidate(stack: Stack, against: list[str], is_best: bool, rules: Rules) ->
 
 
 def _chosen(candidate: Candidate, key: bytes) -> Chosen:
-    files = [(header.path, header.member, header.size, header.mtime_ns) for header in candidate.stack.headers]
+    stack = candidate.stack
+    files = [(header.path, header.member, header.size, header.mtime_ns, header.frame) for header in stack.headers]
     fingerprint = hmac(key, repr(files).encode(), sha256).hexdigest()[:16]  # keyed: names may tell an identity
     return Chosen(candidate.study_id, candidate.patient_id, candidate.series_id, fingerprint)
 
@@ -289,7 +293,7 @@ def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
         "stack": stack.number,
         "chosen": chosen,
         "study_date": stack.first.study_date,
-        "files": [location(rules.archive / header.path, header.member) for header in stack.headers],
+        "files": [location(rules.archive / path, member) for path, member in stack.files],
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,
         "slices": [slice_of(header, rules.archive) for header in stack.headers] if chosen else None,

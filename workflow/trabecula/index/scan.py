@@ -237,7 +237,7 @@ def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
     if not parts(memory):
         return
     names = ", ".join(f"'{path}'" for path in parts(memory))
-    order = "issuer, patient, study_uid, series_uid, path, member"
+    order = "issuer, patient, study_uid, series_uid, path, member, frame"
     with _database(memory) as database:
         rows = database.sql(f"SELECT * FROM read_parquet([{names}]) ORDER BY {order}")
         patient: list[headers.Header] = []
