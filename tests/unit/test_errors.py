@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from trabecula.digest import PACKAGE
-from trabecula.errors import REASONS, StudyFailure
+from trabecula.errors import FLAGS, REASONS, REPAIRS, StudyFailure
 
 
 def given_reasons() -> set[str]:
@@ -26,7 +26,7 @@ def test_every_reason_that_is_given_is_known():
 
 
 def test_reasons_are_codes_with_a_sentence():
-    for reason, meaning in REASONS.items():
+    for reason, meaning in [*REASONS.items(), *REPAIRS.items(), *FLAGS.items()]:
         assert reason.isidentifier() and reason.islower()
         assert meaning and not meaning.endswith(".") and "|" not in meaning
 

@@ -247,6 +247,7 @@ def test_nothing_speaks_against_a_plain_ct():
         ("secondary_capture", stack(photometric="RGB")),
         ("localizer", stack(image_type="ORIGINAL\\PRIMARY\\LOCALIZER")),
         ("projection", stack(image_type="DERIVED\\SECONDARY\\PROJECTION IMAGE")),
+        ("projection", stack(image_type="DERIVED\\SECONDARY\\AXIAL\\CT_SOM5 MIP")),
         ("no_geometry", stack(positions_mm=None)),
         ("no_geometry", stack(pixel_spacing_mm=None)),
         ("lossy", stack(lossy="01")),
@@ -327,9 +328,9 @@ def test_a_weight_of_nothing_counts_nothing():
 @pytest.mark.parametrize(
     ("kernel", "softness"),
     [
-        *[(name, 1.0) for name in ("B30f", "Br40d\\3", "I31f", "STANDARD", "FC08", "B")],
-        *[(name, 0.0) for name in ("B60f", "Br64d", "BONE", "LUNG", "FC51", "YC")],
-        *[(name, 0.5) for name in (None, "", "DETAIL")],
+        *[(name, 1.0) for name in ("B30f", "Br40d\\3", "I31f", "STANDARD", "FC08", "B", "IMR1,Soft Tissue", "STD+")],
+        *[(name, 0.0) for name in ("B60f", "Br64d", "BONEPLUS", "LUNG", "FC51", "YC", "IMR1,SharpPlus", "Lung STD")],
+        *[(name, 0.5) for name in (None, "", "DETAIL", "C")],
     ],
 )
 def test_kernels_are_soft_or_sharp_by_their_makers_names(kernel, softness):

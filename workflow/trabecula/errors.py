@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "dicomdir": "table of contents of a DICOM medium, holds no image",
     "duplicate_file": "repeats an instance that the series holds already",
     "not_ct": "modality or storage class is not CT",
+    "missing_uid": "study, series or instance UID is missing, and so is what could stand for them",
     "localizer": "localizer (scout) image",
     "secondary_capture": "secondary capture, dose page or screen shot",
     "projection": "projection or rendering, no slices",

@@ -19,7 +19,7 @@ CT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
-PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "CT_SOM5 PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
+PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
 PROJECTION_TYPES = {"PROJECTION IMAGE", "MIP", "MINIP", "MIN_IP", "VOLREND", "VRT", "SSD", "RAYSUM"}
 
 # Cosines and millimetres within which slices have one direction and one pixel spacing.
@@ -222,6 +222,7 @@ def _groups(headers: Iterable[Header], key: Callable[[Header], T]) -> dict[T, li
 def kind_of(header: Header) -> str:
     """What a file shows: image, localizer, projection or page."""
     kinds = {part.strip().upper() for part in (header.image_type or "").split("\\")}
+    kinds |= {kind.split()[-1] for kind in kinds if kind}  # Siemens writes such as CT_SOM5 MIP
     if kinds & PAGE_TYPES or (header.sop_class or "").startswith(SECONDARY_CAPTURE):
         return "page"
     if not (header.photometric or "MONOCHROME2").startswith("MONOCHROME"):

@@ -45,7 +45,8 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
     stacks = stacks_of(kept, max_gap_mm=MAX_GAP_MM, damaged=damaged)
     shown = progress(stacks, what="convert", unit="stacks", total=len(stacks))
     entries = [_converted(stack, out, f"{number:03d}.{form}") for number, stack in enumerate(shown)]
-    lost = Counter(defect_of(header) for header in headers if header.reason not in (None, "truncated"))
+    in_series = {id(header) for header in (*sound, *damaged)}
+    lost = Counter(defect_of(header) for header in headers if id(header) not in in_series)
     lost.update(["duplicate_file"] * len(copies))
     for reason, n_files in sorted(lost.items(), key=str):
         entries.append({"file": None, **failed(StudyFailure(str(reason))), "n_files": n_files})

@@ -15,6 +15,7 @@ from trabecula.headers import Header
 
 # Far beyond the largest real scans; a header that claims more is damaged or hostile.
 MAX_VOXELS = 2**31
+MAX_PIXELS = 2**24
 # Retired lossless JPEG processes (DICOM PS3.6 A): the same streams as process 14, which decoders know.
 _RETIRED_LOSSLESS = {f"1.2.840.10008.1.2.4.{number}" for number in (58, 65, 66)}
 
@@ -125,7 +126,7 @@ def _plane(header: Header) -> Plane:
         raise StudyFailure("lossy")
     if rows < 1 or columns < 1:
         raise StudyFailure("no_geometry", "rows or columns are missing")
-    if rows * columns * (header.frames or 1) > MAX_VOXELS:
+    if rows * columns > MAX_PIXELS or rows * columns * (header.frames or 1) > MAX_VOXELS:
         raise StudyFailure("too_large")
     if slope is None or intercept is None or slope == 0:
         raise StudyFailure("no_rescale")

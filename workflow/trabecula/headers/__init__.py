@@ -334,7 +334,8 @@ def _records_of(dataset: Dataset, file: BinaryIO, size: int) -> list[Record]:
 def _frames_of(dataset: Dataset, record: Record) -> list[Record]:
     """A record per frame of a multi-frame CT (DICOM PS3.3 A.38), with what differs from frame to frame."""
     frames = record[_FRAMES] or 1
-    if frames == 1 or record[_MODALITY] != "CT" or frames > _MAX_FRAMES:
+    described = len(dataset.get(PER_FRAME) or [])
+    if frames == 1 or record[_MODALITY] != "CT" or described != frames or frames > _MAX_FRAMES:
         return [record]
     fields = [(place, field, _IN_FRAMES.get(field.name, field.keyword)) for place, field in _BY_FRAME]
     records = []

@@ -150,7 +150,7 @@ Runs = dict[bytes, _Run | None]
 # By the first element's eight bytes, for implicit and explicit representation; None where a run is not worth it, since
 # the next element differs from file to file.
 _RUNS: tuple[Runs, Runs] = ({}, {})
-_REMEMBERED = 10_000
+_REMEMBERED = 2_000
 
 
 def _learn(runs: Runs, buffer: bytes, steps: list[_Step]) -> None:

@@ -36,9 +36,11 @@ TILTED = 0.05  # sine of about 3 degrees: gantries are tilted for heads
 # Siemens: two digits in the kernel's name, 10 very soft to 80 very sharp. Canon and Toshiba: FC and two digits.
 _SIEMENS = re.compile(r"^[BDHTUIJQ][A-Z]?(\d\d)")
 _CANON = re.compile(r"^FC(\d\d)")
-_SOFT = {"STANDARD", "SOFT", "STND", "A", "B", "SA", "SB", "SMOOTH"}  # GE, then Philips
-_SHARP = {"BONE", "BONEPLUS", "LUNG", "EDGE", "ULTRA", "CHST", "SHARP", "D", "E", "F", "L", "YA", "YB", "YC", "YD"}
-_SHARP |= {"YE", "YL", "EB", "EC"}
+# Philips: a letter or two, from A (softest) on. Others say it in a word.
+_SOFT = {"A", "B", "SA", "SB"}
+_SHARP = {"D", "E", "F", "L", "YA", "YB", "YC", "YD", "YE", "YL", "EB", "EC"}
+_SHARP_WORDS = re.compile(r"BONE|LUNG|SHARP|EDGE|ULTRA|CHST")
+_SOFT_WORDS = re.compile(r"SOFT|SMOOTH|STAND|STND|ROUTINE|\bSTD\b|\bBODY\b")
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def softness(kernel: str | None) -> float:
     numbered = _SIEMENS.match(name)
     if numbered:
         return float(int(numbered[1]) < 50)
-    return 1.0 if name in _SOFT else 0.0 if name in _SHARP else 0.5
+    if name in _SHARP or _SHARP_WORDS.search(name):
+        return 0.0
+    return 1.0 if name in _SOFT or _SOFT_WORDS.search(name) else 0.5
 
 
 def score(stack: Stack, weights: Weights) -> float:

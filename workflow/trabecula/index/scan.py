@@ -174,19 +174,26 @@ def _forget_other_code(memory: Path) -> None:
 def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
     """Files that the memory does not know, in order; what it knows and is not found any more is taken out of it."""
     again = "reason = 'unreadable'" + (" OR reason = 'archive'" if archives else " OR member IS NOT NULL")
+    known = parts(memory)
     with _database(memory) as database:
         database.register("found", found)
-        known = []
-        for path in parts(memory):
-            current = f"FROM read_parquet('{path}') SEMI JOIN found USING (path, size, mtime_ns)"
-            current += f" WHERE ({again}) IS NOT TRUE"
-            kept = database.execute(f"SELECT count(*) {current}").fetchall()[0][0]
-            if kept < pq.read_metadata(path).num_rows:
-                table = database.sql(f"SELECT * {current}").to_arrow_table()
+        if not known:
+            return database.sql("SELECT * FROM found ORDER BY path").to_arrow_table()
+        current = f"SEMI JOIN found USING (path, size, mtime_ns) WHERE ({again}) IS NOT TRUE"
+        counts = database.sql(
+            f"SELECT filename, count(*) FROM {_in_files(known)} {current} GROUP BY filename"
+        ).fetchall()
+        for path in known:
+            if dict(counts).get(str(path), 0) < pq.read_metadata(path).num_rows:
+                table = database.sql(f"SELECT * EXCLUDE filename FROM {_in_files([path])} {current}").to_arrow_table()
                 write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
-            known.append(f"SELECT path FROM read_parquet('{path}')")
-        old = " UNION ALL ".join(known) or "SELECT NULL AS path WHERE false"
-        return database.sql(f"SELECT * FROM found ANTI JOIN ({old}) USING (path) ORDER BY path").to_arrow_table()
+        query = f"SELECT * FROM found ANTI JOIN (SELECT path FROM {_in_files(known)}) USING (path) ORDER BY path"
+        return database.sql(query).to_arrow_table()
+
+
+def _in_files(paths: list[Path]) -> str:
+    """Parts of the memory as DuckDB reads them, with the name of each row's file."""
+    return "read_parquet([{}], filename = true)".format(", ".join(f"'{path}'" for path in paths))
 
 
 @contextmanager
@@ -236,10 +243,9 @@ def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
     """
     if not parts(memory):
         return
-    names = ", ".join(f"'{path}'" for path in parts(memory))
     order = "issuer, patient, study_uid, series_uid, path, member, frame"
     with _database(memory) as database:
-        rows = database.sql(f"SELECT * FROM read_parquet([{names}]) ORDER BY {order}")
+        rows = database.sql(f"SELECT * EXCLUDE filename FROM {_in_files(parts(memory))} ORDER BY {order}")
         patient: list[headers.Header] = []
         for batch in rows.to_arrow_reader(_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
