@@ -1,20 +1,17 @@
 """The one table with original ids and paths: which pseudonym stands for what, and where its slices lie."""
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula.headers import FILES, Header
-from trabecula.tables import beside
+from trabecula.private import database, in_sql, private_writer, write_private
 
 _TEXT = pa.string()
 # What convert needs to know of a file, so that it need not read its header again.
@@ -82,7 +79,7 @@ class Writer:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._parquet = self._open.enter_context(_private_writer(self._loose))
+        self._parquet = self._open.enter_context(private_writer(self._loose, LINKAGE))
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -96,20 +93,16 @@ class Writer:
         """Put the table in place, with a row group per shard so that a job reads its own alone."""
         given = pa.schema([("study_id", _TEXT), ("in_shard", _TEXT)])
         shards = pa.table([list(shard_of), list(shard_of.values())], schema=given)
-        spill = self._path.parent / "spill"
         columns = ", ".join(f"{'s.in_shard AS ' if name == 'shard' else 't.'}{name}" for name in LINKAGE.names)
-        try:
-            with duckdb.connect(config={"temp_directory": str(spill), "memory_limit": "1GB", "threads": 1}) as database:
-                database.register("shards", shards)
-                rows = database.sql(
-                    f"SELECT {columns} FROM read_parquet('{self._loose}') t "
-                    "LEFT JOIN shards s ON t.study_id = s.study_id AND t.chosen "
-                    "ORDER BY s.in_shard NULLS LAST, t.study_id, t.series_id, t.stack"
-                ).to_arrow_reader(2000)
-                write_private(LINKAGE.empty_table(), self._path, _by_shard(rows))
-        finally:
-            shutil.rmtree(spill, ignore_errors=True)
-            self._loose.unlink()
+        with database(self._path.parent) as opened:
+            opened.register("shards", shards)
+            rows = opened.sql(
+                f"SELECT {columns} FROM {in_sql([self._loose])} t "
+                "LEFT JOIN shards s ON t.study_id = s.study_id AND t.chosen "
+                "ORDER BY s.in_shard NULLS LAST, t.study_id, t.series_id, t.stack"
+            ).to_arrow_reader(2000)
+            write_private(LINKAGE.empty_table(), self._path, _by_shard(rows))
+        self._loose.unlink()
 
 
 def _by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -139,21 +132,3 @@ def read_linked(path: Path, shard: str) -> dict[str, Linked]:
     for row in table.select(["study_id", "slices", "n_damaged", "n_odd"]).to_pylist():
         found[row["study_id"]] = Linked([Header(**part) for part in row["slices"]], row["n_damaged"], row["n_odd"])
     return found
-
-
-def write_private(table: pa.Table, path: Path, groups: Iterable[pa.Table] | None = None) -> None:
-    """Write a Parquet file that only its owner can read, optionally in given row groups."""
-    part = beside(path)
-    with _private_writer(part, table.schema) as writer:
-        for group in [table] if groups is None else groups:
-            writer.write_table(group)
-    part.replace(path)
-
-
-@contextmanager
-def _private_writer(path: Path, schema: pa.Schema = LINKAGE) -> Iterator[pq.ParquetWriter]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        yield writer

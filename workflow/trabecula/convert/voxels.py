@@ -143,15 +143,17 @@ def decode(dataset: Dataset, plane: Plane) -> NDArray[np.integer]:
     StudyFailure
         truncated, lossy or undecodable.
     """
-    if "PixelData" not in dataset:
-        raise StudyFailure("truncated", "no pixel data")
     syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax == JPEG2000 and not _is_reversible(dataset.PixelData):
-        raise StudyFailure("lossy", "irreversible wavelet")
-    if syntax in UNCOMPRESSED and dataset["PixelData"].is_undefined_length:
-        raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
     try:
+        if "PixelData" not in dataset:
+            raise StudyFailure("truncated", "no pixel data")
+        if syntax == JPEG2000 and not _is_reversible(dataset.PixelData):
+            raise StudyFailure("lossy", "irreversible wavelet")
+        if syntax in UNCOMPRESSED and dataset["PixelData"].is_undefined_length:
+            raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
         pixels = pixel_array(dataset, index=plane.header.frame or 0, raw=True)
+    except StudyFailure:
+        raise
     except Exception as error:  # several decoder libraries, each with errors of its own
         short = "less than expected" in str(error) or "actual length" in str(error)
         raise StudyFailure("truncated" if short else "undecodable", type(error).__name__) from None

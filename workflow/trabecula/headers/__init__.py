@@ -239,7 +239,7 @@ def _decoded(raw: Raw, syntax: str, offset: int | None, length: int | None, size
         raise Doubt
     if offset is None and syntax in UNCOMPRESSED and record[_ROWS] is not None:
         raise Doubt
-    short = offset is not None and _is_truncated(record, syntax, size - offset)
+    short = offset is not None and _is_truncated(record, syntax, _whole(size - offset, length))
     return [*record, 0, syntax, offset, length, False, "truncated" if short else None]
 
 
@@ -322,9 +322,9 @@ def _records_of(dataset: Dataset, file: BinaryIO, size: int) -> list[Record]:
     left = size - file.tell()
     if little and (syntax or ImplicitVRLittleEndian) in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
         offset, length = _pixels_at(file, implicit=bool(implicit))
-    if offset is not None:
-        left = size - offset
     records = _frames_of(dataset, record)
+    if offset is not None:  # the first frames of a file that was cut off are whole
+        left = size - offset if len(records) > 1 else _whole(size - offset, length)
     for frame, one in enumerate(records):
         short = _is_truncated(one, syntax or ImplicitVRLittleEndian, left, frames=frame + 1)
         one += [frame, syntax, offset, length, False, "truncated" if short else None]
@@ -376,6 +376,11 @@ def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | Non
         return None, None
     start, length = (at + 8, head[4:8]) if implicit else (at + 12, head[8:12])
     return (None, None) if length == b"\xff\xff\xff\xff" else (start, unpack("<I", length)[0])
+
+
+def _whole(left: int, length: int | None) -> int:
+    """Bytes of pixels: what the element's length says, or none where the file does not hold as many."""
+    return 0 if length is None or length > left else length
 
 
 def _is_truncated(record: Record, syntax: str, bytes_left: int, *, frames: int = 1) -> bool:

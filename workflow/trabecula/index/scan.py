@@ -2,14 +2,12 @@
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
@@ -18,8 +16,8 @@ from distributed.deploy.subprocess import SubprocessCluster
 from trabecula import headers
 from trabecula.errors import ConfigError
 from trabecula.headers import FILES
-from trabecula.linkage import write_private
 from trabecula.log import progress
+from trabecula.private import database, in_sql, write_private
 from trabecula.workers import HERE, connect
 
 log = logging.getLogger(__name__)
@@ -175,37 +173,18 @@ def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
     """Files that the memory does not know, in order; what it knows and is not found any more is taken out of it."""
     again = "reason = 'unreadable'" + (" OR reason = 'archive'" if archives else " OR member IS NOT NULL")
     known = parts(memory)
-    with _database(memory) as database:
-        database.register("found", found)
+    with database(memory) as opened:
+        opened.register("found", found)
         if not known:
-            return database.sql("SELECT * FROM found ORDER BY path").to_arrow_table()
+            return opened.sql("SELECT * FROM found ORDER BY path").to_arrow_table()
         current = f"SEMI JOIN found USING (path, size, mtime_ns) WHERE ({again}) IS NOT TRUE"
-        counts = database.sql(
-            f"SELECT filename, count(*) FROM {_in_files(known)} {current} GROUP BY filename"
-        ).fetchall()
+        counts = opened.sql(f"SELECT filename, count(*) FROM {in_sql(known)} {current} GROUP BY filename").fetchall()
         for path in known:
             if dict(counts).get(str(path), 0) < pq.read_metadata(path).num_rows:
-                table = database.sql(f"SELECT * EXCLUDE filename FROM {_in_files([path])} {current}").to_arrow_table()
+                table = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql([path])} {current}").to_arrow_table()
                 write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
-        query = f"SELECT * FROM found ANTI JOIN (SELECT path FROM {_in_files(known)}) USING (path) ORDER BY path"
-        return database.sql(query).to_arrow_table()
-
-
-def _in_files(paths: list[Path]) -> str:
-    """Parts of the memory as DuckDB reads them, with the name of each row's file."""
-    return "read_parquet([{}], filename = true)".format(", ".join(f"'{path}'" for path in paths))
-
-
-@contextmanager
-def _database(memory: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB that spills into the private folder, not to a place that others may read."""
-    spill = memory / "spill"
-    options: dict[str, Any] = {"temp_directory": str(spill), "memory_limit": "1GB", "threads": 1}
-    try:
-        with duckdb.connect(config=options) as database:
-            yield database
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
+        query = f"SELECT * FROM found ANTI JOIN (SELECT path FROM {in_sql(known)}) USING (path) ORDER BY path"
+        return opened.sql(query).to_arrow_table()
 
 
 def _keep(rows: list[pa.Table], memory: Path) -> None:
@@ -244,8 +223,8 @@ def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
     if not parts(memory):
         return
     order = "issuer, patient, study_uid, series_uid, path, member, frame"
-    with _database(memory) as database:
-        rows = database.sql(f"SELECT * EXCLUDE filename FROM {_in_files(parts(memory))} ORDER BY {order}")
+    with database(memory) as opened:
+        rows = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql(parts(memory))} ORDER BY {order}")
         patient: list[headers.Header] = []
         for batch in rows.to_arrow_reader(_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
