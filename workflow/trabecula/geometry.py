@@ -1,6 +1,7 @@
 """Where the slices of a scan lie, from positions and orientations alone (DICOM PS3.3 C.7.6.2.1.1)."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -53,12 +54,19 @@ def normal_of(orientation: ArrayLike) -> NDArray[np.float64]:
     StudyFailure
         If the directions are no two perpendicular unit vectors (no_geometry).
     """
-    row, column = np.reshape(np.asarray(orientation, float), (2, 3))
+    return _normal(tuple(np.ravel(np.asarray(orientation, float)).tolist()))
+
+
+@lru_cache(maxsize=1000)  # nearly all slices of a scan have the same directions
+def _normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
+    row, column = np.reshape(orientation, (2, 3))
     lengths = np.linalg.norm([row, column], axis=1)
     if np.any(np.abs(lengths - 1) > 0.01) or abs(row @ column) > 0.01:
         raise StudyFailure("no_geometry", "directions of rows and columns are not perpendicular unit vectors")
     normal = np.cross(row, column)
-    return normal / np.linalg.norm(normal)
+    normal /= np.linalg.norm(normal)
+    normal.flags.writeable = False
+    return normal
 
 
 def distances_mm(positions_mm: ArrayLike, orientation: ArrayLike) -> NDArray[np.float64]:

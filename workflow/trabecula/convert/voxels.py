@@ -242,9 +242,9 @@ def _shifted(stored: NDArray[np.integer], intercept: int) -> NDArray[np.int16]:
         stored = stored.astype(stored.dtype.newbyteorder("="))
     limits = np.iinfo(stored.dtype)
     low, high = AIR_HU - intercept, MAX_HU - intercept
-    if low > limits.min:
+    if low > limits.min and stored.min() < low:  # looking takes a tenth of the time of cutting off
         np.maximum(stored, low, out=stored)
-    if high < limits.max:
+    if high < limits.max and stored.max() > high:
         np.minimum(stored, high, out=stored)
     bits = stored.view(np.uint16)
     bits += np.uint16(intercept & 0xFFFF)  # within the limits above, the overflow of 16 bits comes out right
