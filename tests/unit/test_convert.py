@@ -30,8 +30,9 @@ from trabecula.convert.voxels import Sample, hounsfield, read_slices
 from trabecula.dicom import quiet
 from trabecula.errors import StudyFailure
 from trabecula.geometry import ladder_of
-from trabecula.headers import FILES, Header, read_headers
-from trabecula.linkage import LINKAGE, Linked, Writer
+from trabecula.headers import Header, read_headers
+from trabecula.index.link import Writer
+from trabecula.linkage import LINKAGE, Linked
 from trabecula.linkage import slice_of as in_linkage
 from trabecula.shards import Chosen
 from trabecula.volume import Volume, read_nifti, write_nifti
@@ -45,8 +46,7 @@ def files_in(folder: Path, pattern: str) -> list[str]:
 def headers_of(paths: list[str]) -> list[Header]:
     """What the index knows of files."""
     listed = [(path[1:], os.stat(path).st_size, os.stat(path).st_mtime_ns, None) for path in paths]
-    table = read_headers("", listed, archives=False)
-    rows = zip(*(table[name].to_pylist() for name in FILES.names), strict=True)
+    rows = read_headers("", listed, archives=False)
     return [header._replace(path=f"/{header.path}") for header in (Header(*row) for row in rows)]
 
 

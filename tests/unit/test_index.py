@@ -94,7 +94,7 @@ def add_study(archive: Path, number: int, **attributes) -> None:
 
 def read_files(folder: Path, *names: str, archives: bool = False) -> list[dict]:
     files = [(name, (folder / name).stat().st_size, 1, None) for name in names]
-    return headers.read_headers(str(folder), files, archives=archives).to_pylist()
+    return headers.as_table(headers.read_headers(str(folder), files, archives=archives)).to_pylist()
 
 
 def test_a_header_is_read_by_an_allow_list(tmp_path):

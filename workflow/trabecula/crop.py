@@ -19,7 +19,8 @@ from trabecula.cubes import VertebraCrop, open_cubes, read_cubes, read_spacing_m
 from trabecula.distance import depth_mm
 from trabecula.errors import StudyFailure
 from trabecula.levels import CODE_OF_LEVEL, LEVEL_OF_CODE, ORDER, SACRUM
-from trabecula.volume import Volume, nifti_in, read_nifti, resample
+from trabecula.nifti import nifti_in
+from trabecula.volume import Volume, read_nifti, resample
 
 __all__ = ["VertebraCrop", "crop_shard", "read_cubes", "read_spacing_mm", "read_study", "write_crops"]
 

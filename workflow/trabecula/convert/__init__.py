@@ -22,8 +22,8 @@ from trabecula.dicom import quiet
 from trabecula.errors import StudyFailure
 from trabecula.linkage import Linked, read_linked
 from trabecula.log import progress
+from trabecula.nifti import writing_nifti
 from trabecula.shards import Chosen, read_manifest
-from trabecula.volume import writing_nifti
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from trabecula.convert import convert_stack, failed, ok
 from trabecula.errors import StudyFailure
 from trabecula.geometry import is_thick
-from trabecula.headers import FILES, Header, read_headers
+from trabecula.headers import Header, read_headers
 from trabecula.linkage import Linked
 from trabecula.log import progress
 from trabecula.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
@@ -60,8 +60,7 @@ def read_folder(folder: Path) -> list[Header]:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         state = path.stat()
         files.append((os.path.relpath(path, folder), state.st_size, state.st_mtime_ns, None))
-    table = read_headers(str(folder), files, archives=True)
-    rows = zip(*(table[name].to_pylist() for name in FILES.names), strict=True)
+    rows = read_headers(str(folder), files, archives=True)
     return [header._replace(path=str(folder / header.path)) for header in (Header(*row) for row in rows)]
 
 

@@ -126,7 +126,7 @@ _SIZES = [PLACE[name] for name in ("rows", "columns", "bits", "samples")]
 Listed = tuple[str, int, int, str | None]
 
 
-def read_headers(archive: str, files: Iterable[Listed], *, archives: bool) -> pa.Table:
+def read_headers(archive: str, files: Iterable[Listed], *, archives: bool) -> list[Record]:
     """Read the headers of some files.
 
     Parameters
@@ -141,15 +141,20 @@ def read_headers(archive: str, files: Iterable[Listed], *, archives: bool) -> pa
 
     Returns
     -------
-    pa.Table
-        Schema `FILES`. One row per file, in the same order, or one per member of a zip or tar file, and one per frame
-        of a multi-frame CT. `reason` is None where a header could be read.
+    list of list
+        Values in the order of `FILES`: one list per file, in the same order, or one per member of a zip or tar file,
+        and one per frame of a multi-frame CT. `reason` is None where a header could be read.
     """
     with quiet():
         rows = [row for file in files for row in _rows_of(archive, file, archives)]
         _check_absent(archive, rows)
     for row in rows:
         _substitute(row)
+    return rows
+
+
+def as_table(rows: list[Record]) -> pa.Table:
+    """What `read_headers` gives, as a table (schema `FILES`)."""
     columns = list(zip(*rows, strict=True)) or [()] * len(FILES)
     return pa.table([pa.array(c, field.type) for c, field in zip(columns, FILES, strict=True)], schema=FILES)
 

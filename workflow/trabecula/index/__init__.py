@@ -1,6 +1,7 @@
 """Find what is in an archive, choose one series per study, replace identities, put studies into shards.
 
-`scan` reads the headers of all files, `choose` accepts and ranks stacks, `rows` makes the tables. Beside this folder,
+`scan` reads the headers of all files, `choose` accepts and ranks stacks, `rows` makes the tables, `link` the private one
+with identities. Beside this folder,
 `headers` reads single files, `stacks` groups them, `shards` keeps the append-only lists and `linkage` the private table
 with identities.
 """
@@ -14,8 +15,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from trabecula import labels as qct
-from trabecula import linkage, pseudonym, shards, tables
-from trabecula.index import choose, rows, scan
+from trabecula import pseudonym, shards, tables
+from trabecula.index import choose, link, rows, scan
 from trabecula.log import progress
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def index_cohort(
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
     rules = rows.Rules(cohort, key, limits, choose.Weights(**score), places.archive)
     found = _Tables()
-    linked = linkage.Writer(hidden / "linkage.parquet")
+    linked = link.Writer(hidden / "linkage.parquet")
     with linked:
         patients = scan.by_patient(hidden / "files")
         for files in progress(patients, what="series", unit="files", total=scan.count(hidden / "files"), count=len):
@@ -113,7 +114,7 @@ class _Tables:
         self.patients: dict[str, rows.Patient] = {}
         self.present: set[str] = set()
 
-    def add(self, found: rows.Found, linked: linkage.Writer) -> None:
+    def add(self, found: rows.Found, linked: link.Writer) -> None:
         """Take in what became of a patient's files."""
         self.loose["series"] += found.series
         self.loose["studies"] += found.studies

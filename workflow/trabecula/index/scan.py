@@ -16,8 +16,9 @@ from distributed.deploy.subprocess import SubprocessCluster
 from trabecula import headers
 from trabecula.errors import ConfigError
 from trabecula.headers import FILES
+from trabecula.index.database import database, in_sql
 from trabecula.log import progress
-from trabecula.private import database, in_sql, write_private
+from trabecula.private import write_private
 from trabecula.workers import HERE, connect
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def _batches(files: pa.Table) -> Iterator[list[tuple[str, int, int, str | None]]
 
 def _read(task: tuple[str, list[tuple[str, int, int, str | None]], bool]) -> pa.Table:
     root, files, archives = task
-    return headers.read_headers(root, files, archives=archives)
+    return headers.as_table(headers.read_headers(root, files, archives=archives))
 
 
 def parts(memory: Path) -> list[Path]:

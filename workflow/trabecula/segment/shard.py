@@ -10,9 +10,10 @@ import torch
 
 from trabecula import segmenter
 from trabecula.errors import StudyFailure
+from trabecula.nifti import nifti_in
 from trabecula.segment import builtin, masks, totalsegmentator
 from trabecula.segment.numbering import Level
-from trabecula.volume import Volume, nifti_in, read_nifti, write_nifti
+from trabecula.volume import Volume, read_nifti, write_nifti
 
 log = logging.getLogger(__name__)
 
