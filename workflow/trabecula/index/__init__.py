@@ -1,9 +1,8 @@
 """Find what is in an archive, choose one series per study, replace identities, put studies into shards.
 
-`scan` reads the headers of all files, `choose` accepts and ranks stacks, `rows` makes the tables, `link` the private one
-with identities. Beside this folder,
-`headers` reads single files, `stacks` groups them, `shards` keeps the append-only lists and `linkage` the private table
-with identities.
+`scan` reads the headers of all files, `choose` accepts and ranks stacks, `rows` makes the tables, `link` the private
+one with identities. Beside this folder, `headers` reads single files, `stacks` groups them and `shards` keeps the
+append-only lists.
 """
 
 import logging
