@@ -56,12 +56,16 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
 
 def read_folder(folder: Path) -> list[Header]:
     """Headers of all files below a folder, sorted, with full paths."""
+    top = str(folder)
     files = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        state = path.stat()
-        files.append((os.path.relpath(path, folder), state.st_size, state.st_mtime_ns, None))
-    rows = read_headers(str(folder), files, archives=True)
-    return [header._replace(path=str(folder / header.path)) for header in (Header(*row) for row in rows)]
+    for place, _, names in os.walk(top):
+        below = os.path.relpath(place, top)
+        for path in (os.path.normpath(f"{below}/{name}") for name in names):
+            if os.path.isfile(f"{top}/{path}"):
+                state = os.stat(f"{top}/{path}")
+                files.append((path, state.st_size, state.st_mtime_ns, None))
+    rows = read_headers(top, sorted(files), archives=True)
+    return [header._replace(path=f"{top}/{header.path}") for header in (Header(*row) for row in rows)]
 
 
 def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
