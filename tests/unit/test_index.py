@@ -391,8 +391,15 @@ def test_one_uid_under_two_patients_is_two_studies():
 
 
 def test_one_id_from_two_issuers_is_two_patients():
-    found = rows.judge([header(0), header(0, issuer="OTHER", path="q")], rules())
-    assert len({row["patient_id"] for row in found.studies}) == 2
+    both = [header(0, issuer="ONE"), header(0, issuer="OTHER", path="q", study_uid="2")]
+    found = rows.judge([*both, header(1, path="r", study_uid="3")], rules())
+    assert len({row["patient_id"] for row in found.studies}) == 3  # whose the third study is can't be known
+
+
+def test_a_study_is_one_though_a_workstation_leaves_out_the_issuer():
+    found = rows.judge([header(0, issuer="ONE"), header(1), header(2, study_uid="2")], rules())
+    assert [row["n_slices"] for row in found.series] == [2, 1]
+    assert len({row["patient_id"] for row in found.studies}) == 1
 
 
 def test_every_candidate_is_kept_with_gates_and_score():

@@ -100,8 +100,8 @@ class Found:
 
 
 def judge(files: Iterable[Header], rules: Rules) -> Found:
-    """Group a patient's files to stacks, accept or refuse each, and choose one per study."""
-    files = list(files)
+    """Group the files of a patient id to stacks, accept or refuse each, and choose one per study."""
+    files = with_issuers(files)
     found = Found()
     sound, damaged = sound_and_damaged(files)
     kept, copies = without_copies(sound)
@@ -126,6 +126,26 @@ def judge(files: Iterable[Header], rules: Rules) -> Found:
     files_lost = {(header.path, header.member): (reason, *_ids(header, rules.key)) for header, reason in lost}
     found.lost.update(place for file, place in files_lost.items() if file not in used)
     return found
+
+
+def with_issuers(files: Iterable[Header]) -> list[Header]:
+    """Files of one patient id, with the issuer that is missing in some taken from the others.
+
+    Within a study there is one patient; workstations often leave out the issuer that the scanner wrote. A file of a
+    study that names none takes the only one that the id has.
+    """
+    listed = list(files)
+    named: dict[str | None, set[str]] = defaultdict(set)
+    for header in listed:
+        if header.issuer:
+            named[header.study_uid].add(header.issuer)
+    everywhere = set().union(*named.values())
+
+    def filled(header: Header) -> Header:
+        choice = named.get(header.study_uid) or everywhere
+        return header if header.issuer or len(choice) != 1 else header._replace(issuer=min(choice))
+
+    return [filled(header) for header in listed]
 
 
 def _judge_study(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:

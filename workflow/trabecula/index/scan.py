@@ -218,12 +218,12 @@ def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
     Yields
     ------
     list of Header
-        Files with one issuer and patient id, sorted by study, series and path; files without a patient id study by
+        Files with one patient id, sorted by study, series and path; files without a patient id study by
         study, and those without either in heaps of no meaning.
     """
     if not parts(memory):
         return
-    order = "issuer, patient, study_uid, series_uid, path, member, frame"
+    order = "patient, study_uid, series_uid, path, member, frame"
     with database(memory) as opened:
         rows = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql(parts(memory))} ORDER BY {order}")
         patient: list[headers.Header] = []
@@ -241,7 +241,7 @@ def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
 
 
 def _owner(header: headers.Header) -> tuple[str | None, ...]:
-    return (header.issuer, header.patient, None if header.patient else header.study_uid)
+    return (header.patient, None if header.patient else header.study_uid)
 
 
 Mapper = Callable[[Callable, Iterator], Iterator[Any]]
