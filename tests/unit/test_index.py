@@ -390,18 +390,6 @@ def test_one_uid_under_two_patients_is_two_studies():
     assert len({row["study_id"] for row in found.studies}) == 2 == len({row["patient_id"] for row in found.studies})
 
 
-def test_one_id_from_two_issuers_is_two_patients():
-    both = [header(0, issuer="ONE"), header(0, issuer="OTHER", path="q", study_uid="2")]
-    found = rows.judge([*both, header(1, path="r", study_uid="3")], rules())
-    assert len({row["patient_id"] for row in found.studies}) == 3  # whose the third study is can't be known
-
-
-def test_a_study_is_one_though_a_workstation_leaves_out_the_issuer():
-    found = rows.judge([header(0, issuer="ONE"), header(1), header(2, study_uid="2")], rules())
-    assert [row["n_slices"] for row in found.series] == [2, 1]
-    assert len({row["patient_id"] for row in found.studies}) == 1
-
-
 def test_every_candidate_is_kept_with_gates_and_score():
     good, sharp, short = (
         [header(k, series_uid=f"1.1.{n}", instance_uid=f"{n}.{k}", path=f"{n}{k:03d}", **other) for k in range(size)]
@@ -595,6 +583,30 @@ def test_days_count_from_the_patients_first_study(tmp_path):
     where = places(tmp_path, tmp_path / "archive")
     run(where)
     assert sorted(row["days_from_first_study"] for row in read(where, "studies")) == [0, 366]
+
+
+def test_one_id_from_two_issuers_is_two_patients(tmp_path):
+    for number, issuer in enumerate(["ONE", "OTHER", None]):
+        add_study(tmp_path / "archive", number, PatientID="A", IssuerOfPatientID=issuer or "")
+    (tmp_path / "labels.csv").write_text(
+        "patient_id,study_date,level,vbmd,unit,device\nA,2020-01-12,L1,110,mg/cm3 HA,x\n"
+    )
+    where = places(tmp_path, tmp_path / "archive", tmp_path / "labels.csv")
+    run(where)
+    assert len({row["patient_id"] for row in read(where, "studies")}) == 3  # whose the third study is can't be known
+    assert [row["reason"] for row in read(where, "labels")] == ["ambiguous_patient"]
+
+
+def test_a_patient_is_one_though_a_workstation_leaves_out_the_issuer(tmp_path):
+    slices = axial_stack()
+    uids = {"PatientID": "A", "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.1"}
+    save_all(slices[:3], tmp_path / "archive/a", IssuerOfPatientID="ONE", **uids)
+    save_all(slices[3:], tmp_path / "archive/b", **uids)
+    add_study(tmp_path / "archive", 4, PatientID="A")
+    where = places(tmp_path, tmp_path / "archive")
+    run(where)
+    assert [row["n_slices"] for row in read(where, "series")] == [6, 6]
+    assert len({row["patient_id"] for row in read(where, "studies")}) == 1
 
 
 def test_no_identity_leaves_the_private_folder(tmp_path):

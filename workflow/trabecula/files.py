@@ -12,7 +12,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from trabecula.errors import StudyFailure
@@ -134,6 +133,6 @@ def read_whole(path: str, member: str | None = None) -> io.BytesIO:
     return content
 
 
-def location(path: str | Path, member: str | None) -> str:
+def location(path: str, member: str | None) -> str:
     """Path of a file, and of what lies inside it."""
-    return str(path) if member is None else f"{path}!/{member}"
+    return path if member is None else f"{path}!/{member}"

@@ -1,11 +1,11 @@
 """The one table with original ids and paths: which pseudonym stands for what, and where its slices lie."""
 
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula.headers import FILES, Header
@@ -17,6 +17,7 @@ _SLICE = [
     *("samples", "photometric", "lossy", "slope", "intercept", "padding", "padding_limit", "pixel_spacing_mm"),
     *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset", "pixel_bytes", "substitute"),
 ]
+_of_slice = attrgetter(*_SLICE)
 LINKAGE = pa.schema(
     [
         ("cohort", _TEXT),
@@ -56,14 +57,16 @@ class Linked:
     n_odd: int = 0
 
 
-def slice_of(header: Header, archive: Path) -> dict[str, Any]:
+def slice_of(header: Header, archive: str) -> dict[str, Any]:
     """A file's part of the column `slices`."""
-    return {name: getattr(header, name) for name in _SLICE} | {"path": str(archive / header.path)}
+    found = dict(zip(_SLICE, _of_slice(header), strict=True))
+    found["path"] = f"{archive}/{header.path}"
+    return found
 
 
 def read_linked(path: Path, shard: str) -> dict[str, Linked]:
     """Chosen stacks of a shard's studies, by study."""
-    table = pq.read_table(path, filters=pc.field("shard") == shard)
+    table = pq.read_table(path, filters=[("shard", "=", shard)])
     found = {}
     for row in table.select(["study_id", "slices", "n_damaged", "n_odd"]).to_pylist():
         found[row["study_id"]] = Linked([Header(**part) for part in row["slices"]], row["n_damaged"], row["n_odd"])

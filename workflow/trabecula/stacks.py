@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -221,11 +221,16 @@ def _groups(headers: Iterable[Header], key: Callable[[Header], T]) -> dict[T, li
 
 def kind_of(header: Header) -> str:
     """What a file shows: image, localizer, projection or page."""
-    kinds = {part.strip().upper() for part in (header.image_type or "").split("\\")}
+    return _kind(header.image_type, header.sop_class, header.photometric)
+
+
+@lru_cache(maxsize=1000)
+def _kind(image_type: str | None, sop_class: str | None, photometric: str | None) -> str:
+    kinds = {part.strip().upper() for part in (image_type or "").split("\\")}
     kinds |= {kind.split()[-1] for kind in kinds if kind}  # Siemens writes such as CT_SOM5 MIP
-    if kinds & PAGE_TYPES or (header.sop_class or "").startswith(SECONDARY_CAPTURE):
+    if kinds & PAGE_TYPES or (sop_class or "").startswith(SECONDARY_CAPTURE):
         return "page"
-    if not (header.photometric or "MONOCHROME2").startswith("MONOCHROME"):
+    if not (photometric or "MONOCHROME2").startswith("MONOCHROME"):
         return "page"
     if "LOCALIZER" in kinds:
         return "localizer"

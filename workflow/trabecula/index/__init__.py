@@ -89,16 +89,18 @@ def index_cohort(
     found = _Tables()
     linked = link.Writer(hidden / "linkage.parquet")
     with linked:
-        patients = scan.by_patient(hidden / "files")
-        for files in progress(patients, what="series", unit="files", total=scan.count(hidden / "files"), count=len):
+        studies = scan.by_study(hidden / "files")
+        for files in progress(studies, what="series", unit="files", total=scan.count(hidden / "files"), count=len):
             found.add(rows.judge(files, rules), linked)
     ledger_path = places.public / "index" / "ledger.tsv"
     ledger = shards.assign(shards.read_ledger(ledger_path), found.chosen, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
     linked.finish({study.study_id: ledger[study.study_id].shard for study in found.chosen})
     labelled = None if places.labels is None else qct.read_labels(places.labels)
-    label_rows = rows.label_rows(cohort, labelled, found.patients, key=key)
-    _write(found, ledger, label_rows, cohort, places.public)
+    first = rows.first_dates(found.dates)
+    label_rows = rows.label_rows(cohort, labelled, found.patients, first, key=key)
+    days = {study: (day - first[patient]).days for study, (patient, day) in found.dates.items()}
+    _write(found, ledger, days, label_rows, cohort, places.public)
     log.info("%d studies, %d of them to be measured", len(found.present), len(found.chosen))
 
 
@@ -110,17 +112,19 @@ class _Tables:
         self.loose: dict[str, list[rows.Row]] = {"series": [], "studies": []}
         self.chosen: list[shards.Chosen] = []
         self.lost: Counter[tuple[str | None, ...]] = Counter()
-        self.patients: dict[str, rows.Patient] = {}
+        self.patients: dict[str, str] = {}
+        self.dates: rows.Dates = {}
         self.present: set[str] = set()
 
     def add(self, found: rows.Found, linked: link.Writer) -> None:
-        """Take in what became of a patient's files."""
+        """Take in what became of a study's files."""
         self.loose["series"] += found.series
         self.loose["studies"] += found.studies
-        self.present |= {row["study_id"] for row in found.studies}
+        self.present.update(row["study_id"] for row in found.studies)
         self.chosen += found.chosen
         self.lost.update(found.lost)
-        self.patients |= found.patients
+        self.patients.update(found.patients)
+        self.dates.update(found.dates)
         linked.add(found.linkage)
         if len(self.loose["series"]) >= _ROWS:
             self._pack()
@@ -137,13 +141,21 @@ class _Tables:
 
 
 def _write(
-    found: _Tables, ledger: Mapping[str, shards.Entry], labels: list[rows.Row], cohort: str, public: Path
+    found: _Tables,
+    ledger: Mapping[str, shards.Entry],
+    days: Mapping[str, int],
+    labels: list[rows.Row],
+    cohort: str,
+    public: Path,
 ) -> None:
     folder = public / "index"
     studies = found.whole("studies")
-    in_shards = [entry.shard if (entry := ledger.get(study)) else None for study in studies["study_id"].to_pylist()]
-    shard = studies.schema.get_field_index("shard")
-    studies = studies.set_column(shard, studies.field(shard), pa.array(in_shards, pa.string()))
+    names = studies["study_id"].to_pylist()
+    in_shards = [entry.shard if (entry := ledger.get(name)) else None for name in names]
+    for column, values in (("shard", in_shards), ("days_from_first_study", [days.get(name) for name in names])):
+        place = studies.schema.get_field_index(column)
+        field = studies.schema.field(place)
+        studies = studies.set_column(place, field, pa.array(values, field.type))
     vanished = tables.cast(rows.vanished_rows(cohort, found.present, ledger), tables.STUDIES)
     tables.write(found.whole("series"), tables.SERIES, folder / "series.parquet")
     tables.write(pa.concat_tables([studies, vanished]), tables.STUDIES, folder / "studies.parquet")

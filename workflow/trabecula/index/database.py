@@ -13,7 +13,7 @@ import duckdb
 def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with little memory; what it has no room for goes into a private folder, not where others may read it."""
     spill = folder / "spill"
-    with duckdb.connect(config={"temp_directory": str(spill), "memory_limit": "1GB", "threads": 1}) as opened:
+    with duckdb.connect(config={"temp_directory": str(spill), "memory_limit": "500MB", "threads": 1}) as opened:
         try:
             yield opened
         finally:

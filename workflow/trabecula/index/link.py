@@ -11,6 +11,8 @@ from trabecula.index.database import database, in_sql
 from trabecula.linkage import LINKAGE
 from trabecula.private import private_writer, write_private
 
+_FILES = 10_000  # that wait to be written together
+
 
 class Writer:
     """Takes rows in any order, within a ``with`` block, and puts the table in place at the end.
@@ -25,17 +27,27 @@ class Writer:
         self._path = path
         self._loose = path.with_name(f".{path.name}.loose")
         self._open = ExitStack()
+        self._waiting: list[dict[str, Any]] = []
+        self._n_files = 0
 
     def __enter__(self) -> Self:
         self._parquet = self._open.enter_context(private_writer(self._loose, LINKAGE))
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self._write()
         self._open.close()
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Write rows, whose shard is still unknown."""
-        self._parquet.write_table(pa.Table.from_pylist(rows, schema=LINKAGE))
+        self._waiting += rows
+        self._n_files += sum(len(row["files"]) for row in rows)
+        if self._n_files >= _FILES:
+            self._write()
+
+    def _write(self) -> None:
+        self._parquet.write_table(pa.Table.from_pylist(self._waiting, schema=LINKAGE))
+        self._waiting, self._n_files = [], 0
 
     def finish(self, shard_of: Mapping[str, str]) -> None:
         """Put the table in place, with a row group per shard so that a job reads its own alone."""

@@ -20,7 +20,7 @@ from trabecula.shards import Chosen, Entry
 from trabecula.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
 
 Row = dict[str, Any]
-Patient = tuple[str, date | None]  # the hospital's id, and the date of the first study
+Dates = dict[str, tuple[str, date]]
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,20 @@ class Candidate:
 
 @dataclass
 class Found:
-    """What became of a patient's files: rows of the index's tables.
+    """What became of a study's files: rows of the index's tables.
 
     Attributes
     ----------
     series, studies, linkage : list of dict
-        Rows; the studies' and linkage's shard is still unknown.
+        Rows; the studies' and linkage's shard and days are still unknown.
     chosen : list of Chosen
         Studies that can be measured, for the shards.
     lost : Counter
         Files that belong to no series, by reason and pseudonyms of patient, study and series.
     patients : dict
-        Pseudonym of the patients to the hospital's id and the date of the first study.
+        Pseudonym of patients to the hospital's id.
+    dates : dict
+        Pseudonym of studies to that of the patient and the date; studies without a date are left out.
     """
 
     series: list[Row] = field(default_factory=list)
@@ -96,12 +98,13 @@ class Found:
     linkage: list[Row] = field(default_factory=list)
     chosen: list[Chosen] = field(default_factory=list)
     lost: Counter[tuple[str | None, ...]] = field(default_factory=Counter)
-    patients: dict[str, Patient] = field(default_factory=dict)
+    patients: dict[str, str] = field(default_factory=dict)
+    dates: Dates = field(default_factory=dict)
 
 
 def judge(files: Iterable[Header], rules: Rules) -> Found:
-    """Group the files of a patient id to stacks, accept or refuse each, and choose one per study."""
-    files = with_issuers(files)
+    """Group a study's files to stacks, accept or refuse each, and choose one."""
+    files = list(files)
     found = Found()
     sound, damaged = sound_and_damaged(files)
     kept, copies = without_copies(sound)
@@ -111,41 +114,22 @@ def judge(files: Iterable[Header], rules: Rules) -> Found:
     by_study: dict[tuple[str, str], list[Stack]] = defaultdict(list)
     for stack in stacks_of(kept, max_gap_mm=rules.gates.max_gap_mm, damaged=damaged):
         by_study[stack.identity.patient, stack.identity.study_uid].append(stack)
-    studies = [_judge_study(stacks, rules) for stacks in by_study.values()]
-    first = first_dates(studies)
-    for part in studies:
+    for stacks in by_study.values():
+        part = _judge_study(stacks, rules)
         found.series += [_series_row(rules, candidate) for candidate in part]
-        found.studies.append(_study_row(rules, part, first))
+        found.studies.append(_study_row(rules, part))
         found.linkage += [_linkage_row(rules, candidate) for candidate in part]
         found.chosen += [_chosen(candidate, rules.key) for candidate in part if candidate.reason is None]
         header = part[0].stack.first
         if header.patient:
-            found.patients[part[0].patient_id] = (header.patient.strip(), first.get(part[0].patient_id))
+            found.patients[part[0].patient_id] = header.patient.strip()
+        if day := study_date(part):
+            found.dates[part[0].study_id] = part[0].patient_id, day
     # A multi-frame file is one, however many of its frames are lost, and none where others are in a stack.
     used = {(header.path, header.member) for header in kept}
     files_lost = {(header.path, header.member): (reason, *_ids(header, rules.key)) for header, reason in lost}
     found.lost.update(place for file, place in files_lost.items() if file not in used)
     return found
-
-
-def with_issuers(files: Iterable[Header]) -> list[Header]:
-    """Files of one patient id, with the issuer that is missing in some taken from the others.
-
-    Within a study there is one patient; workstations often leave out the issuer that the scanner wrote. A file of a
-    study that names none takes the only one that the id has.
-    """
-    listed = list(files)
-    named: dict[str | None, set[str]] = defaultdict(set)
-    for header in listed:
-        if header.issuer:
-            named[header.study_uid].add(header.issuer)
-    everywhere = set().union(*named.values())
-
-    def filled(header: Header) -> Header:
-        choice = named.get(header.study_uid) or everywhere
-        return header if header.issuer or len(choice) != 1 else header._replace(issuer=min(choice))
-
-    return [filled(header) for header in listed]
 
 
 def _judge_study(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:
@@ -230,10 +214,10 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
     }
 
 
-def _study_row(rules: Rules, part: list[Candidate], first: Mapping[str, date]) -> Row:
+def _study_row(rules: Rules, part: list[Candidate]) -> Row:
     best = next((candidate for candidate in part if candidate.reason is None), None)
     shown, chosen = best or part[0], best is not None
-    header, studied = shown.stack.first, study_date(part)
+    header = shown.stack.first
     return {
         "cohort": rules.cohort,
         "patient_id": shown.patient_id,
@@ -242,7 +226,7 @@ def _study_row(rules: Rules, part: list[Candidate], first: Mapping[str, date]) -
         "shard": None,
         "age_years": facts.age_years(header),
         "sex": facts.sex(header),
-        "days_from_first_study": (studied - first[shown.patient_id]).days if studied else None,
+        "days_from_first_study": None,
         "device_key": facts.device_key(header) if chosen else None,
         **(_acquisition(header) if chosen else dict.fromkeys(_acquisition(header))),
         "spacing_mm": shown.stack.spacing_mm if chosen else None,
@@ -290,13 +274,11 @@ def study_date(part: Iterable[Candidate]) -> date | None:
     return min((day for text in texts if (day := facts.date_of(text))), default=None)
 
 
-def first_dates(studies: Iterable[Sequence[Candidate]]) -> dict[str, date]:
+def first_dates(dates: Dates) -> dict[str, date]:
     """Date of each patient's first study, by the patient's pseudonym; patients without any date are left out."""
     first: dict[str, date] = {}
-    for part in studies:
-        if day := study_date(part):
-            patient = part[0].patient_id
-            first[patient] = min(day, first.get(patient, day))
+    for patient, day in dates.values():
+        first[patient] = min(day, first.get(patient, day))
     return first
 
 
@@ -313,14 +295,21 @@ def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
         "stack": stack.number,
         "chosen": chosen,
         "study_date": stack.first.study_date,
-        "files": [location(rules.archive / path, member) for path, member in stack.files],
+        "files": [location(f"{rules.archive}/{path}", member) for path, member in stack.files],
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,
-        "slices": [slice_of(header, rules.archive) for header in stack.headers] if chosen else None,
+        "slices": [slice_of(header, str(rules.archive)) for header in stack.headers] if chosen else None,
     }
 
 
-def label_rows(cohort: str, labels: pd.DataFrame | None, patients: Mapping[str, Patient], *, key: bytes) -> list[Row]:
+def label_rows(
+    cohort: str,
+    labels: pd.DataFrame | None,
+    patients: Mapping[str, str],
+    first: Mapping[str, date],
+    *,
+    key: bytes,
+) -> list[Row]:
     """Rows of the table `labels`: patients by pseudonym, dates as days from the patient's first study.
 
     A usable label of a patient of whom the archive holds no study is unused, reason no_scan; one whose id two issuers
@@ -333,36 +322,31 @@ def label_rows(cohort: str, labels: pd.DataFrame | None, patients: Mapping[str, 
     labels : DataFrame or None
         Result of `trabecula.labels.read_labels`.
     patients : mapping
-        Pseudonym of each scanned patient to the hospital's id and the date of the first study.
+        Pseudonym of each scanned patient to the hospital's id.
+    first : mapping
+        Pseudonym of each scanned patient to the date of the first study.
     key : bytes
         Key of the pseudonyms.
     """
     if labels is None:
         return []
     by_id: dict[str, list[str]] = defaultdict(list)
-    for pseudo, (original, _) in patients.items():
+    for pseudo, original in patients.items():
         by_id[original].append(pseudo)
     rows: list[Any] = labels.to_dict("records")
-    return [_label_row(cohort, label, by_id[label["patient"].strip()], patients, key) for label in rows]
+    return [_label_row(cohort, label, by_id[label["patient"].strip()], first, key) for label in rows]
 
 
-def _label_row(
-    cohort: str,
-    label: Mapping[str, Any],
-    scanned: list[str],
-    patients: Mapping[str, Patient],
-    key: bytes,
-) -> Row:
+def _label_row(cohort: str, label: Mapping[str, Any], scanned: list[str], first: Mapping[str, date], key: bytes) -> Row:
     patient = scanned[0] if len(scanned) == 1 else pseudonym("patient", label["patient"], key)
-    first = patients[patient][1] if patient in patients else None
-    known = not pd.isna(label["study_date"]) and first is not None
+    known = not pd.isna(label["study_date"]) and patient in first
     lost = {0: "no_scan", 1: None}.get(len(scanned), "ambiguous_patient") if label["status"] == "used" else None
     return {
         "cohort": cohort,
         "patient_id": patient,
         "level": label["level"],
         "vbmd_mg_cm3": None if pd.isna(label["vbmd_mg_cm3"]) else float(label["vbmd_mg_cm3"]),
-        "days_from_first_study": (label["study_date"].date() - first).days if known and first else None,
+        "days_from_first_study": (label["study_date"].date() - first[patient]).days if known else None,
         "days_from_scan": None,
         "unit_given": label["unit_given"],
         "status": "unused" if lost else label["status"],

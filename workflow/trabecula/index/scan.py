@@ -212,36 +212,50 @@ def count(memory: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in parts(memory))
 
 
-def by_patient(memory: Path) -> Iterator[list[headers.Header]]:
-    """All files of an archive, patient by patient, without ever holding more than one patient.
+def by_study(memory: Path) -> Iterator[list[headers.Header]]:
+    """All files of an archive, study by study, without ever holding more than one.
+
+    A file without the issuer of its patient's id takes that of its study's other files, or the only one that the id
+    has: workstations often leave out what the scanner wrote.
 
     Yields
     ------
     list of Header
-        Files with one patient id, sorted by study, series and path; files without a patient id study by
-        study, and those without either in heaps of no meaning.
+        Files of one study, sorted by series and path; files that name no study in heaps of no meaning.
     """
     if not parts(memory):
         return
-    order = "patient, study_uid, series_uid, path, member, frame"
+    files = in_sql(parts(memory))
+    order = "patient, study_uid, issuer, series_uid, path, member, frame"
     with database(memory) as opened:
-        rows = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql(parts(memory))} ORDER BY {order}")
-        patient: list[headers.Header] = []
+        rows = opened.sql(
+            "SELECT t.* EXCLUDE filename REPLACE (coalesce(t.issuer, s.one, p.one) AS issuer) "
+            f"FROM {files} t LEFT JOIN {_issuers(files, 'patient, study_uid')} s USING (patient, study_uid) "
+            f"LEFT JOIN {_issuers(files, 'patient')} p USING (patient) ORDER BY {order}"
+        )
+        study: list[headers.Header] = []
         for batch in rows.to_arrow_reader(_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 header = headers.Header(*row)
-                if patient and (
-                    _owner(header) != _owner(patient[0]) or (len(patient) >= _ROWS and not header.study_uid)
-                ):
-                    yield patient
-                    patient = []
-                patient.append(header)
-        if patient:
-            yield patient
+                heaped = len(study) >= _ROWS and not header.study_uid
+                if study and (heaped or _study(header) != _study(study[0])):
+                    yield study
+                    study = []
+                study.append(header)
+        if study:
+            yield study
 
 
-def _owner(header: headers.Header) -> tuple[str | None, ...]:
-    return (header.patient, None if header.patient else header.study_uid)
+def _study(header: headers.Header) -> tuple[str | None, ...]:
+    return header.patient, header.study_uid, header.issuer
+
+
+def _issuers(files: str, keys: str) -> str:
+    """SQL: the issuer of those that have exactly one."""
+    return (
+        f"(SELECT {keys}, min(issuer) AS one FROM {files} WHERE issuer IS NOT NULL "
+        f"GROUP BY {keys} HAVING count(DISTINCT issuer) = 1)"
+    )
 
 
 Mapper = Callable[[Callable, Iterator], Iterator[Any]]
