@@ -13,7 +13,7 @@ rule convert:
         "../../envs/trabecula.yaml"
     threads: 1
     resources:
-        mem_mb=grows(3000),
+        mem_mb=grows(1500),
         runtime=grows(60),
     params:
         code=digest("convert"),
