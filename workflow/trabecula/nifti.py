@@ -1,13 +1,16 @@
-"""Write NIfTI files slice by slice. Light to import: convert needs no more of a volume than this."""
+"""Write NIfTI-1 files slice by slice.
+
+The header is written here and not by nibabel, since that takes longer to import than a small study to convert.
+"""
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 from isal.igzip import IGzipFile
-from nibabel.nifti1 import Nifti1Header
 from numpy.typing import DTypeLike, NDArray
 
 
@@ -39,21 +42,79 @@ def writing_nifti(
     callable
         Takes the next slice as a (rows, columns) array.
     """
-    header = Nifti1Header()
-    header.set_data_dtype(dtype)
-    header.set_data_shape(shape)
-    header.set_xyzt_units("mm")
-    header.set_qform(affine, 1)
-    header.set_sform(affine, 1)
-    header["vox_offset"] = 352
+    header = header_of(shape, affine, np.dtype(dtype))
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with part.open("wb") as raw:
             # Level 1 of isal: a sixth of zlib's time for files a tenth larger. No time stamp: same input, same bytes.
             packed = path.suffix == ".gz" and IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)
             with packed or nullcontext(raw) as file:
-                file.write(header.binaryblock + bytes(4))
+                file.write(header)
                 yield lambda voxels: file.write(np.ascontiguousarray(voxels, dtype).data)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+# Fields that are not 0, by their place in the header (nifti1.h of the NIfTI data format working group).
+_TYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "u2": 512}
+_PLACES = {
+    "sizeof_hdr": ("i", 0),
+    "dim": ("8h", 40),
+    "datatype": ("2h", 70),
+    "pixdim": ("8f", 76),
+    "vox_offset": ("3f", 108),
+    "xyzt_units": ("b", 123),
+    "form_codes": ("2h", 252),
+    "quatern": ("6f", 256),
+    "srow": ("12f", 280),
+    "magic": ("4s", 344),
+}
+_SIZE = 352  # with four bytes that say that no extension follows
+_MILLIMETRES, _SCANNER = 2, 1
+
+
+def header_of(shape: tuple[int, ...], affine: NDArray[np.float64], dtype: np.dtype) -> bytes:
+    """Header of a NIfTI-1 file whose two ways to say where it lies say the same.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Columns, rows and slices.
+    affine : (4, 4) array
+        Voxel indices to RAS+ millimetres, without shear.
+    dtype : dtype
+        Type of the voxels: 8 bits without a sign, 16 with or without one, 32 with one, or 32 with a point.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    handed, quaternion = _quaternion(affine[:3, :3] / spacing)
+    values = {
+        "sizeof_hdr": [348],
+        "dim": [3, *shape, 1, 1, 1, 1],
+        "datatype": [_TYPES[dtype.str[1:]], dtype.itemsize * 8],
+        "pixdim": [handed, *spacing, 0, 0, 0, 0],
+        "vox_offset": [_SIZE, 1, 0],  # and the slope and intercept of the values
+        "xyzt_units": [_MILLIMETRES],
+        "form_codes": [_SCANNER, _SCANNER],
+        "quatern": [*quaternion, *affine[:3, 3]],
+        "srow": affine[:3].ravel(),
+        "magic": [b"n+1\0"],
+    }
+    header = bytearray(_SIZE)
+    for name, (layout, place) in _PLACES.items():
+        struct.pack_into(f"<{layout}", header, place, *values[name])
+    return bytes(header)
+
+
+def _quaternion(axes: NDArray[np.float64]) -> tuple[int, NDArray[np.float64]]:
+    """Handedness (1 or -1) and the last three parts of the quaternion of (3, 3) unit axes, its first part positive.
+
+    Source: I. Y. Bar-Itzhack, New method for extracting the quaternion from a rotation matrix, J. Guid. Control Dyn.
+    23(6), 2000: the eigenvector of the largest eigenvalue.
+    """
+    handed = 1 if np.linalg.det(axes) > 0 else -1
+    (a, b, c), (d, e, f), (g, h, i) = axes * [1, 1, handed]
+    upper = [[a + e + i, h - f, c - g, d - b], [0, a - e - i, b + d, c + g], [0, 0, e - a - i, f + h]]
+    matrix = np.array([*upper, [0, 0, 0, i - a - e]])
+    vector = np.linalg.eigh(matrix + np.triu(matrix, 1).T)[1][:, -1]
+    return handed, vector[1:] * (1 if vector[0] >= 0 else -1)
