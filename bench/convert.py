@@ -16,7 +16,7 @@ from measure import Contender, Figures, child, ratio
 SCRIPT = __file__
 MAX_GAP_MM = 10.0  # the configuration's default
 TARGETS = {"work": 0.5, "peak_mb": 100, "shard": 0.6}
-SHARD_SIDE = 256
+DISTINCT = 8  # studies of a shard that are files of their own
 
 # --- DICOM with noise and structure, so that compression has work ----------------------------------------------
 
@@ -72,12 +72,16 @@ def _header(number: int, side: int) -> Any:
     return dataset
 
 
-def write_studies(folder: str, studies: str, slices: str) -> None:
-    """Write a shard's studies, a folder for each."""
+def write_studies(folder: str, studies: str, slices: str, side: str) -> None:
+    """Write a shard's studies, a folder for each; those after the first few are links to them, to spare the disk."""
     for number in range(int(studies)):
         study = Path(folder) / f"{number:03d}"
         study.mkdir()
-        write_series(str(study), slices, str(SHARD_SIDE), str(number))
+        if number < DISTINCT:
+            write_series(str(study), slices, side, str(number))
+            continue
+        for path in (Path(folder) / f"{number % DISTINCT:03d}").iterdir():
+            (study / path.name).hardlink_to(path)
 
 
 # --- the contenders: each imports what it needs, and gives what it then does -------------------------------------
@@ -276,7 +280,7 @@ def one_shard(folder: Path, dcm2niix: str | None, given: argparse.Namespace) -> 
     """Many studies: one process of ours, a process of dcm2niix for each, and one for all."""
     studies = folder / "studies"
     studies.mkdir()
-    measure.ask(child(SCRIPT, "write_studies", studies, given.studies, given.study_slices))
+    measure.ask(child(SCRIPT, "write_studies", studies, given.studies, given.study_slices, given.study_side))
     measure.warm(studies)
     size = sum(path.stat().st_size for path in studies.rglob("*.dcm"))
     contenders = _shard_contenders(sorted(studies.iterdir()), folder, dcm2niix)
@@ -286,7 +290,7 @@ def one_shard(folder: Path, dcm2niix: str | None, given: argparse.Namespace) -> 
     for name, figures in found.items():
         times = ratio(figures, found[ours_like[name]], whole=True)
         rows.append([name, *_figures(figures), f"{times:.1f}"])
-    slices = f"{given.study_slices} slices of {SHARD_SIDE} x {SHARD_SIDE}"
+    slices = f"{given.study_slices} slices of {given.study_side} x {given.study_side}"
     return [
         f"## A shard: {given.studies} studies of {slices}, {size / measure.MB:.0f} MB",
         "",
@@ -324,7 +328,8 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=400, help="slices of the one series; 0 leaves it out")
     parser.add_argument("--side", type=int, default=512, help="rows and columns of the one series")
     parser.add_argument("--studies", type=int, default=64, help="studies of the shard; 0 leaves it out")
-    parser.add_argument("--study-slices", type=int, default=60, help=f"slices of each, {SHARD_SIDE} pixels wide")
+    parser.add_argument("--study-slices", type=int, default=60, help="slices of each")
+    parser.add_argument("--study-side", type=int, default=256, help="rows and columns of each")
     parser.add_argument("--repeats", type=int, default=3, help="runs of everything")
     parser.add_argument("--out", type=Path, help="file for the report, too")
     given = parser.parse_args()

@@ -25,7 +25,7 @@ SOFT_TISSUE_HU = (-200, 300)
 MIN_SOFT_TISSUE = 0.02
 _OF_ONE_SLICE = ("truncated", "undecodable", "unreadable")
 _SAMPLED = 64  # rows and columns of a slice that are enough for percentiles
-_AT_ONCE = 16  # slices whose values are counted together
+_AT_ONCE = 32  # slices whose values are counted together
 
 
 class SliceFailure(Exception):
