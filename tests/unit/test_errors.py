@@ -1,6 +1,7 @@
 """Reasons: every one that the code gives is known, and described."""
 
 import ast
+import pickle
 
 import pytest
 
@@ -41,3 +42,8 @@ def test_a_failure_says_why():
     assert (failure.reason, failure.detail) == ("truncated", "3 of 90 slices")
     assert str(failure) == "truncated: 3 of 90 slices"
     assert REASONS["truncated"] in str(StudyFailure("truncated"))
+
+
+def test_a_failure_comes_whole_out_of_another_process():
+    failure = pickle.loads(pickle.dumps(StudyFailure("truncated", "3 of 90 slices")))
+    assert (failure.reason, failure.detail) == ("truncated", "3 of 90 slices")

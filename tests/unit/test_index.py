@@ -700,7 +700,7 @@ def test_series_of_a_real_archive_have_the_right_reasons(real_index):
         "ibsi_sts_018": {"not_ct", None},
         "totalseg_example": {"too_few_slices"},
         "dcm_qa_ct_ge_tilt_variable": {"head_or_extremity"},
-        "cornerstone_ct_transfer_syntaxes": {"lossy", "too_few_slices"},
+        "cornerstone_ct_transfer_syntaxes": {"lossy", "too_few_slices", "other_values"},
         "monai_ct_dicom_tiny": {"head_or_extremity"},
         "TINY_ALPHA": {"no_geometry"},
     }

@@ -26,6 +26,7 @@ REASONS: dict[str, str] = {
     "localizer": "localizer (scout) image",
     "secondary_capture": "secondary capture, dose page or screen shot",
     "projection": "projection or rendering, no slices",
+    "other_values": "values are not Hounsfield units of the body, but a map, a difference or a part of it",
     "not_axial": "slices that are not near axial",
     "too_few_slices": "too few slices for a volume",
     "too_short": "covers too little of the body's length",
@@ -121,3 +122,7 @@ class StudyFailure(TrabeculaError):
         super().__init__(f"{reason}: {detail or REASONS[reason]}")
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """So that it comes whole out of another process."""
+        return type(self), (self.reason, self.detail)

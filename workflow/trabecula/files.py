@@ -5,10 +5,10 @@ import gzip
 import io
 import lzma
 import os
-import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,6 +19,8 @@ from trabecula.errors import StudyFailure
 # Far beyond a file of the largest scan; what claims more is damaged or hostile.
 MAX_MEMBER_BYTES = 2**32
 _MAX_TAR_BYTES = 2**37
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
+_ESCAPED = 0xF700 - 0xDC00
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 
 
@@ -39,16 +41,16 @@ class _Zip:
         self._zip = zipfile.ZipFile(path)
 
     def members(self) -> list[tuple[str, int]]:
-        return [(info.filename, info.file_size) for info in self._zip.infolist() if not info.is_dir()]
+        return [(as_text(info.filename), info.file_size) for info in self._zip.infolist() if not info.is_dir()]
 
     def open(self, member: str) -> BinaryIO:
-        return cast(BinaryIO, self._zip.open(member))
+        return cast(BinaryIO, self._zip.open(as_path(member)))
 
 
 class _Tar:
     def __init__(self, path: str) -> None:
         self._tar = tarfile.open(fileobj=_plain_tar(path), mode="r:")  # noqa: SIM115 (kept open, see `container`)
-        self._infos = {info.name: info for info in self._tar if info.isreg()}
+        self._infos = {as_text(info.name): info for info in self._tar if info.isreg()}
 
     def members(self) -> list[tuple[str, int]]:
         return [(name, info.size) for name, info in self._infos.items()]
@@ -82,7 +84,21 @@ def is_container(start: bytes, path: str) -> bool:
 
 @lru_cache(maxsize=2)
 def _container(path: str, size: int, mtime_ns: int) -> Container:
-    return _Zip(path) if zipfile.is_zipfile(path) else _Tar(path)
+    with open(path, "rb") as file:
+        start = file.read(4)
+    return _Zip(path) if start == b"PK\x03\x04" else _Tar(path)
+
+
+def as_text(path: str) -> str:
+    """A path as text that every table can hold: bytes that are no letters become signs that no name uses."""
+    return "".join(chr(ord(sign) + _ESCAPED) if "\udc80" <= sign <= "\udcff" else sign for sign in path)
+
+
+def as_path(text: str) -> str:
+    """The path that a text of `as_text` stands for."""
+    if text.isascii():
+        return text
+    return "".join(chr(ord(sign) - _ESCAPED) if "\uf780" <= sign <= "\uf7ff" else sign for sign in text)
 
 
 def container(path: str) -> Container:
@@ -94,9 +110,9 @@ def container(path: str) -> Container:
         unreadable or too_large.
     """
     try:
-        state = os.stat(path)
-        return _container(path, state.st_size, state.st_mtime_ns)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError) as error:
+        state = os.stat(as_path(path))
+        return _container(as_path(path), state.st_size, state.st_mtime_ns)
+    except (*_DAMAGED, ValueError, NotImplementedError) as error:
         raise StudyFailure("unreadable", type(error).__name__) from None
 
 
@@ -112,13 +128,13 @@ def open_file(path: str, member: str | None = None) -> Iterator[BinaryIO]:
         If disk or network fail: worth a retry, and no property of the study.
     """
     try:
-        with open(path, "rb") if member is None else container(path).open(member) as file:
+        with open(as_path(path), "rb") if member is None else container(path).open(member) as file:
             yield file
     except (FileNotFoundError, KeyError):
         raise StudyFailure("vanished") from None
     except PermissionError:
         raise StudyFailure("unreadable", "no permission") from None
-    except (zipfile.BadZipFile, tarfile.TarError, RuntimeError, NotImplementedError) as error:  # damaged or encrypted
+    except (*_DAMAGED, RuntimeError, NotImplementedError) as error:  # damaged or encrypted
         raise StudyFailure("unreadable", type(error).__name__) from None
     except OSError as error:  # its own text would put the path, maybe a patient's name, into the log
         raise OSError(error.errno, error.strerror) from None
@@ -128,7 +144,10 @@ def read_whole(path: str, member: str | None = None) -> io.BytesIO:
     """A file's content; see `open_file` for what is raised."""
     content = io.BytesIO()
     with open_file(path, member) as file:
-        shutil.copyfileobj(file, content)
+        while chunk := file.read(1 << 20):
+            content.write(chunk)
+            if content.tell() > MAX_MEMBER_BYTES:
+                raise StudyFailure("too_large")
     content.seek(0)
     return content
 

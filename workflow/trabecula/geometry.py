@@ -15,6 +15,9 @@ ROUNDING_MM = 0.07
 # Steps within this part of the usual one are mild unevenness: all slices stay, at their mean distance.
 MILD = 0.1
 
+# A slice that lies further beside the straight line of the others is no part of their stack.
+STRAY_MM = 0.5
+
 # What interpolation along the normal mends: a key of `trabecula.errors.REPAIRS`.
 Unevenness = Literal["missing_slices", "irregular_spacing"]
 
@@ -72,6 +75,28 @@ def _normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
 def distances_mm(positions_mm: ArrayLike, orientation: ArrayLike) -> NDArray[np.float64]:
     """(n,) distances of slices along their common normal, in millimetres, from (n, 3) positions."""
     return np.asarray(positions_mm, float) @ normal_of(orientation)
+
+
+def places_of(positions_mm: ArrayLike, orientation: ArrayLike) -> NDArray[np.float64]:
+    """(n, 3) places of slices from the first one on: along a row, along a column, along the normal, in millimetres."""
+    row, column = np.reshape(np.asarray(orientation, float), (2, 3))
+    positions = np.asarray(positions_mm, float)
+    return (positions - positions[0]) @ np.column_stack([row, column, normal_of(orientation)])
+
+
+def lean_of(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2,) drift along rows and columns per millimetre along the normal; a few strays do not change it."""
+    places = places[np.argsort(places[:, 2], kind="stable")]
+    half = len(places) // 2
+    steps = places[half:] - places[: len(places) - half]
+    steps = steps[np.abs(steps[:, 2]) >= SAME_POSITION_MM]
+    return np.median(steps[:, :2] / steps[:, 2:], axis=0) if len(steps) else np.zeros(2)
+
+
+def is_straight(places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(n,) whether slices (see `places_of`) lie on the straight line of most of them."""
+    beside = places[:, :2] - places[:, 2:] * lean_of(places)
+    return np.linalg.norm(beside - np.median(beside, axis=0), axis=1) <= STRAY_MM
 
 
 def ladder_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> Ladder:

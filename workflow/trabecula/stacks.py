@@ -4,13 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.errors import StudyFailure
-from trabecula.geometry import SAME_POSITION_MM, distances_mm, ladder_of
+from trabecula.geometry import SAME_POSITION_MM, distances_mm, is_straight, ladder_of, places_of
 from trabecula.headers import Header
 
 CT_CLASSES = {
@@ -20,14 +21,29 @@ CT_CLASSES = {
 }
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
 PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
-PROJECTION_TYPES = {"PROJECTION IMAGE", "MIP", "MINIP", "MIN_IP", "VOLREND", "VRT", "SSD", "RAYSUM"}
+PROJECTION_TYPES = {
+    "PROJECTION IMAGE",
+    "MIP",
+    "MINIP",
+    "MIN_IP",
+    "MAX_IP",
+    "MEAN_IP",
+    "VOLREND",
+    "VOLUME_RENDER",
+    "VRT",
+}
+PROJECTION_TYPES |= {"SSD", "RAYSUM", "MAXIMUM", "MINIMUM", "SURFACE_RENDER"}
+# Values of these are no Hounsfield units of the body (DICOM PS3.3 C.8.15.3.8 and C.8.16.2, and makers' words).
+OTHER_VALUES = {"SUBTRACTION", "IODINE", "IODINE_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "PERFUSION"}
+OTHER_VALUES |= {"MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_MODIFIED"}
 
 # Cosines and millimetres within which slices have one direction and one pixel spacing.
 _DIRECTION_TOLERANCE = 3e-3
 _PIXEL_TOLERANCE_MM = 1e-3
 # What may tell phases or stations of one series apart, in the order in which it is tried.
-_PARTS_BY = ("phase", "acquisition", "image_type", "acquisition_time", "kvp", "instance_uid")
+_PARTS_BY = ("phase", "acquisition", "image_type", "thickness_mm", "kvp", "acquisition_time", "instance_uid")
 _FEW = 0.1  # so small a part beside another is a stray
+_OTHER_STEP = 1.2  # steps that differ by more are not those of one stack
 
 
 class Identity(NamedTuple):
@@ -140,10 +156,13 @@ def _lacks_uid(header: Header) -> bool:
 
 
 def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
-    """Files of an archive, and those that repeat an instance of the same series at the same place."""
+    """Files of an archive, and those that repeat an instance of the same series at the same place.
+
+    Of copies that differ in compression, the one without loss is kept.
+    """
     kept: dict[Hashable, Header] = {}
     copies = []
-    for header in sorted(headers, key=lambda header: (header.path, header.member or "", header.frame or 0)):
+    for header in sorted(headers, key=lambda header: (header.is_lossy, *_file_order(header))):
         place = tuple(header.positions_mm or ())
         uids = (header.study_uid, header.series_uid, header.instance_uid, header.frame)
         key = (header.issuer, header.patient, *uids, place)
@@ -151,7 +170,11 @@ def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header
             copies.append(header)
         else:
             kept[key] = header
-    return list(kept.values()), copies
+    return sorted(kept.values(), key=_file_order), copies
+
+
+def _file_order(header: Header) -> tuple[str, str, int]:
+    return header.path, header.member or "", header.frame or 0
 
 
 def identity_of(header: Header) -> Identity:
@@ -234,13 +257,16 @@ def _kind(image_type: str | None, sop_class: str | None, photometric: str | None
         return "page"
     if "LOCALIZER" in kinds:
         return "localizer"
+    if kinds & OTHER_VALUES:
+        return "other_values"
     return "projection" if kinds & PROJECTION_TYPES else "image"
 
 
 def _kind_of_slice(header: Header) -> tuple[Any, ...]:
     """What slices of a stack have in common to the letter."""
     size = (header.rows or 0, header.columns or 0)
-    texts = (header.kernel or "", header.modality or "", header.sop_class or "")
+    kernel = (header.kernel or "").split("\\")[0]  # Siemens' second value, a strength, may differ from slice to slice
+    texts = (kernel, header.modality or "", header.sop_class or "")
     return (kind_of(header), *size, *texts, header.is_lossy, header.positions_mm is None)
 
 
@@ -274,18 +300,40 @@ def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool
 
 
 def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]:
-    """One part where slices make an even stack together, else the parts that do."""
+    """One part where slices make one stack, else the parts that do."""
     whole = _evenness(headers, max_gap_mm)
-    if whole == "even":
-        return [headers]
-    wanted = ("even",) if whole == "mendable" else ("even", "mendable")
+    wanted = ("even", "mendable") if whole is None else ("even",)
     for name in _PARTS_BY:
         parts = [part for _, part in sorted(_groups(headers, lambda h, n=name: repr(getattr(h, n))).items())]
+        if len(parts) == 1:
+            continue
         sound = [part for part in parts if len(part) > 2 and _evenness(part, max_gap_mm) in wanted]
-        strays = sum(map(len, parts)) - sum(map(len, sound))
-        if len(sound) > 1 and strays <= _FEW * len(headers):
+        strays = len(headers) - sum(map(len, sound))
+        if sound and strays <= _FEW * len(headers) and _are_apart(sound, strays, whole):
             return parts
     return [headers]
+
+
+def _are_apart(sound: list[list[Header]], strays: int, whole: str | None) -> bool:
+    """Whether even parts are stacks of their own, rather than pieces of one.
+
+    Pieces that follow each other, as an axial scan's rotations do, are one stack, also where a slice of it is missing;
+    parts that lie in each other, or whose slices are differently far apart, are not.
+    """
+    if len(sound) == 1:
+        return whole != "even" and strays > 0
+    if whole is None:
+        return True
+    spans = sorted((float(d[0]), float(d[-1]), float(np.median(np.diff(d)))) for d in map(_sorted_distances, sound))
+    overlap = any(low + step / 2 < before for (_, before, step), (low, _, _) in pairwise(spans))
+    steps = [step for _, _, step in spans]
+    return overlap or (whole == "mendable" and max(steps) > _OTHER_STEP * min(steps))
+
+
+def _sorted_distances(headers: Sequence[Header]) -> NDArray[np.float64]:
+    found = _distances(headers)
+    assert found is not None  # the part is even
+    return found
 
 
 def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
@@ -296,6 +344,9 @@ def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
     try:
         ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
     except StudyFailure:
+        return None
+    places = places_of([header.positions_mm or [] for header in headers], headers[0].orientation or ())
+    if len(headers) > 2 and not is_straight(places).all():
         return None
     return "mendable" if ladder.repair else "even"
 
@@ -312,10 +363,10 @@ def reason_against_image(stack: Stack) -> str | None:
         return "not_ct"
     if kind != "image":
         return kind
-    if stack.distances_mm is None or header.pixel_spacing_mm is None or not (header.rows and header.columns):
+    if stack.distances_mm is None or min(header.pixel_spacing_mm or [0]) <= 0 or not (header.rows and header.columns):
         return "no_geometry"
     if header.is_lossy:
         return "lossy"
-    if any(part.slope is None or part.intercept is None for part in stack.headers):
+    if any(not part.slope or part.intercept is None for part in stack.headers):
         return "no_rescale"
-    return None
+    return "other_values" if (header.rescale_type or "HU") not in ("HU", "US") else None

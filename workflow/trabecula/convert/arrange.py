@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 
 from trabecula.convert.planes import Plane, check_size, in_order
 from trabecula.errors import StudyFailure
-from trabecula.geometry import SAME_POSITION_MM, distances_mm, ladder_of, normal_of
+from trabecula.geometry import (
+    SAME_POSITION_MM,
+    distances_mm,
+    is_straight,
+    ladder_of,
+    lean_of,
+    normal_of,
+    places_of,
+)
 
 # A stack that leans less than this from end to end was not tilted, and a slice that lies less than this beside its
 # place does lie there: positions are rounded.
 ROUNDED_MM = 0.1
-# A slice that lies further beside the straight line of the others is no part of the stack.
-STRAY_MM = 0.5
 _DIRECTION_TOLERANCE = 5e-3
 _PIXEL_TOLERANCE_MM = 1e-3
 
@@ -112,39 +118,25 @@ def _without_repeats(planes: list[Plane], same: Callable[[Plane, Plane], bool]) 
     return kept
 
 
-def _places(planes: Sequence[Plane]) -> NDArray[np.float64]:
-    """(n, 3) places of planes from the first one on: along a row, along a column, along the normal."""
-    row, column = np.reshape(planes[0].orientation, (2, 3))
-    axes = np.column_stack([row, column, normal_of(planes[0].orientation)])
-    return (np.array([plane.position_mm for plane in planes]) - planes[0].position_mm) @ axes
-
-
-def _lean(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2,) drift along rows and columns per millimetre along the normal; a few strays do not change it."""
-    half = len(places) // 2
-    steps = places[half:] - places[: len(places) - half]
-    steps = steps[np.abs(steps[:, 2]) >= SAME_POSITION_MM]
-    return np.median(steps[:, :2] / steps[:, 2:], axis=0) if len(steps) else np.zeros(2)
-
-
 def _straight(planes: list[Plane]) -> list[Plane]:
     """Planes that lie on one straight line."""
     if len(planes) < 3:
         return planes
-    places = _places(planes)
-    beside = places[:, :2] - places[:, 2:] * _lean(places)
-    beside -= np.median(beside, axis=0)
-    near = np.linalg.norm(beside, axis=1) <= STRAY_MM
+    near = is_straight(_places(planes))
     if near.sum() * 2 <= len(planes):
         raise StudyFailure("irregular_spacing", "slices do not lie on a straight line")
     return [plane for plane, is_near in zip(planes, near, strict=True) if is_near]
+
+
+def _places(planes: Sequence[Plane]) -> NDArray[np.float64]:
+    return places_of([plane.position_mm for plane in planes], planes[0].orientation)
 
 
 def _on_grid(planes: list[Plane], repairs: list[str], max_gap_mm: float) -> Arrangement:
     first = planes[0]
     distances = distances_mm([plane.position_mm for plane in planes], first.orientation)
     ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
-    places, lean = _places(planes), _lean(_places(planes))
+    places, lean = _places(planes), lean_of(_places(planes))
     beside, line = places[:, :2], places[:, 2:] * lean
     tilted = bool(np.linalg.norm(lean) * places[-1, 2] > ROUNDED_MM)
     jumps = bool(np.abs(beside - line).max() > ROUNDED_MM)

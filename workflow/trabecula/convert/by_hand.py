@@ -8,6 +8,7 @@ from typing import Any
 
 from trabecula.convert import convert_stack, failed, ok
 from trabecula.errors import StudyFailure
+from trabecula.files import as_text
 from trabecula.geometry import is_thick
 from trabecula.headers import Header, read_headers
 from trabecula.linkage import Linked
@@ -63,7 +64,10 @@ def read_folder(folder: Path) -> list[Header]:
         for path in (os.path.normpath(f"{below}/{name}") for name in names):
             if os.path.isfile(f"{top}/{path}"):
                 state = os.stat(f"{top}/{path}")
-                files.append((path, state.st_size, state.st_mtime_ns, None))
+                files.append((as_text(path), state.st_size, state.st_mtime_ns, None))
+            else:
+                there = os.path.exists(f"{top}/{path}")
+                files.append((as_text(path), 0, 0, "not_regular" if there else "link_outside"))
     rows = read_headers(top, sorted(files), archives=True)
     return [header._replace(path=f"{top}/{header.path}") for header in (Header(*row) for row in rows)]
 

@@ -1,15 +1,16 @@
 """Slices as their headers describe them. LPS+ millimetres, as in DICOM."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless
 
 from trabecula.errors import StudyFailure
-from trabecula.files import open_file
+from trabecula.files import as_path, open_file
 from trabecula.geometry import normal_of
 from trabecula.headers import Header
 
@@ -80,16 +81,27 @@ class Plane:
         return self.header.rows or 0, self.header.columns or 0
 
 
+def check_unchanged(header: Header, handle: int | None = None) -> None:
+    """Raise StudyFailure (changed, vanished) where a file is not the one that the index saw."""
+    try:
+        state = os.stat(as_path(header.path)) if handle is None else os.fstat(handle)
+    except FileNotFoundError:
+        raise StudyFailure("vanished") from None
+    if (state.st_size, state.st_mtime_ns) != (header.size, header.mtime_ns):
+        raise StudyFailure("changed")
+
+
 def read_dataset(header: Header) -> Dataset:
     """Read a DICOM file, with or without preamble.
 
     Raises
     ------
     StudyFailure
-        vanished, unreadable or truncated.
+        vanished, changed, unreadable or truncated.
     OSError
         If disk or network fail: worth a retry, and no property of the study.
     """
+    check_unchanged(header)
     with open_file(header.path, header.member) as file:
         try:
             dataset = pydicom.dcmread(file, force=True)
@@ -139,13 +151,21 @@ def _plane(header: Header) -> Plane:
 
 def _stored(header: Header) -> Stored | None:
     """Where a slice's pixels lie, if they can be read without any decoding."""
+    if header.pixel_offset is None:
+        return None
+    layout = as_if_stored(header)
+    size = (header.rows or 0) * (header.columns or 0) * (header.bits or 0) // 8
+    return layout and replace(layout, offset=header.pixel_offset + (header.frame or 0) * size)
+
+
+def as_if_stored(header: Header) -> Stored | None:
+    """How a slice's pixels lie in memory; None where that is unusual."""
     bits, used, high, signed = header.bits, header.bits_stored, header.high_bit, header.signed
-    if header.pixel_offset is None or used is None or high is None or bits not in (8, 16) or signed not in (0, 1):
+    if used is None or high is None or bits not in (8, 16) or signed not in (0, 1):
         return None
     if header.samples not in (None, 1) or not 0 < used <= bits or high != used - 1:
         return None
-    size = (header.rows or 0) * (header.columns or 0) * bits // 8
-    return Stored(header.pixel_offset + (header.frame or 0) * size, bits, used, high, bool(signed))
+    return Stored(0, bits, used, high, bool(signed))
 
 
 def in_order(planes: Iterable[Plane]) -> list[Plane]:

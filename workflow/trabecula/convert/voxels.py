@@ -5,14 +5,11 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import JPEG2000
 
-from trabecula.convert.planes import Plane, Stored, read_dataset
-from trabecula.dicom import UNCOMPRESSED, numbers
+from trabecula.convert.decoder import Decoder
+from trabecula.convert.planes import Plane, Stored, as_if_stored, check_unchanged
 from trabecula.errors import StudyFailure
-from trabecula.files import read_whole
+from trabecula.files import as_path, read_whole
 from trabecula.headers import Header
 
 AIR_HU = -1024
@@ -26,6 +23,9 @@ MIN_SOFT_TISSUE = 0.02
 _OF_ONE_SLICE = ("truncated", "undecodable", "unreadable")
 _SAMPLED = 64  # rows and columns of a slice that are enough for percentiles
 _AT_ONCE = 32  # slices whose values are counted together
+
+
+_decoder = Decoder()  # one for all of a job's studies: its child takes a while to start
 
 
 class SliceFailure(Exception):
@@ -73,57 +73,60 @@ def read_slices(planes: Iterable[Plane]) -> Iterator[NDArray[np.int16]]:
 
 
 class _Reader:
-    """Keeps what neighbouring slices share: two buffers by turns, and the file that was decoded last."""
+    """Keeps what neighbouring slices share: two buffers by turns, and the last file inside another."""
 
     def __init__(self) -> None:
         self._buffers: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * 2
-        self._file: tuple[str, str | None] | None = None
-        self._dataset = Dataset()
+        self._member: tuple[str, str] | None = None
+        self._content = memoryview(b"")
 
     def read(self, plane: Plane) -> NDArray[np.int16]:
         stored = plane.stored
         if stored is None:
-            pixels, padding = self._decoded(plane), _padding(plane.header)
-            return hounsfield(pixels, plane.slope, plane.intercept, padding)
+            pixels, plain = _decoder.decode(plane.header)
+            stored = as_if_stored(plane.header) if plain else None
+            pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+            if stored is None:
+                return hounsfield(pixels, plane.slope, plane.intercept, _padding(plane.header))
+            return in_place(pixels, stored, plane.slope, plane.intercept, _padding(plane.header))
         size = plane.shape[0] * plane.shape[1] * stored.bits // 8
         self._buffers.reverse()
         if len(self._buffers[0]) != size:
             self._buffers[0] = np.empty(size, np.uint8)
         buffer = self._buffers[0]
-        _fill(buffer, plane.header, stored.offset)
+        self._fill(buffer, plane.header, stored.offset)
         pixels = buffer.view(stored.dtype).reshape(plane.shape)
         return in_place(pixels, stored, plane.slope, plane.intercept, _padding(plane.header))
 
-    def _decoded(self, plane: Plane) -> NDArray[np.integer]:
-        header = plane.header
-        if self._file != (header.path, header.member):
-            self._dataset = read_dataset(header)
-            self._file = header.path, header.member
-        return decode(self._dataset, plane)
+    def _fill(self, buffer: NDArray[np.uint8], header: Header, offset: int) -> None:
+        """Fill a buffer from a file's place."""
+        if header.member is None:
+            _fill_from_file(buffer, header, offset)
+            return
+        check_unchanged(header)
+        if self._member != (header.path, header.member):
+            self._content = read_whole(header.path, header.member).getbuffer()
+            self._member = header.path, header.member
+        part = self._content[offset : offset + len(buffer)]
+        if len(part) < len(buffer):
+            raise StudyFailure("truncated")
+        buffer[:] = part
 
 
-def _fill(buffer: NDArray[np.uint8], header: Header, offset: int) -> None:
-    """Fill a buffer from a file's place."""
-    if header.member is not None:
-        content = read_whole(header.path, header.member).getbuffer()[offset : offset + len(buffer)]
-        got = len(content)
-        buffer[:got] = content
-    else:
-        try:
-            handle = os.open(header.path, os.O_RDONLY)
-        except FileNotFoundError:
-            raise StudyFailure("vanished") from None
-        except PermissionError:
-            raise StudyFailure("unreadable", "no permission") from None
-        except OSError as error:  # its own text would put the path, maybe a patient's name, into the log
-            raise OSError(error.errno, error.strerror) from None
-        try:
-            state = os.fstat(handle)
-            if (state.st_size, state.st_mtime_ns) != (header.size, header.mtime_ns):
-                raise StudyFailure("changed")
-            got = os.preadv(handle, [buffer.data], offset)
-        finally:
-            os.close(handle)
+def _fill_from_file(buffer: NDArray[np.uint8], header: Header, offset: int) -> None:
+    try:
+        handle = os.open(as_path(header.path), os.O_RDONLY)
+    except FileNotFoundError:
+        raise StudyFailure("vanished") from None
+    except PermissionError:
+        raise StudyFailure("unreadable", "no permission") from None
+    except OSError as error:  # its own text would put the path, maybe a patient's name, into the log
+        raise OSError(error.errno, error.strerror) from None
+    try:
+        check_unchanged(header, handle)
+        got = os.preadv(handle, [buffer.data], offset)
+    finally:
+        os.close(handle)
     if got < len(buffer):
         raise StudyFailure("truncated")
 
@@ -134,44 +137,6 @@ def _padding(header: Header) -> tuple[int, int] | None:
         return None
     limit = header.padding if header.padding_limit is None else header.padding_limit
     return min(header.padding, limit), max(header.padding, limit)
-
-
-def decode(dataset: Dataset, plane: Plane) -> NDArray[np.integer]:
-    """Stored values of a plane, (rows, columns), of a file that has to be decoded.
-
-    Raises
-    ------
-    StudyFailure
-        truncated, lossy or undecodable.
-    """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    try:
-        if "PixelData" not in dataset:
-            raise StudyFailure("truncated", "no pixel data")
-        if syntax == JPEG2000 and not _is_reversible(dataset.PixelData):
-            raise StudyFailure("lossy", "irreversible wavelet")
-        if syntax in UNCOMPRESSED and dataset["PixelData"].is_undefined_length:
-            raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
-        pixels = pixel_array(dataset, index=plane.header.frame or 0, raw=True)
-    except StudyFailure:
-        raise
-    except Exception as error:  # several decoder libraries, each with errors of its own
-        short = "less than expected" in str(error) or "actual length" in str(error)
-        raise StudyFailure("truncated" if short else "undecodable", type(error).__name__) from None
-    if pixels.dtype.kind not in "iu" or pixels.shape != plane.shape:
-        raise StudyFailure("undecodable", "the pixel data do not have the size that the header says")
-    if syntax in UNCOMPRESSED:
-        used, high = (numbers(dataset, keyword, 1) or [0] for keyword in ("BitsStored", "HighBit"))
-        if high[0] == used[0] - 1:
-            pixels = pixels.copy()
-            _strip(pixels, int(used[0]))
-    return pixels
-
-
-def _is_reversible(pixel_data: bytes) -> bool:
-    """Whether a JPEG 2000 stream uses the reversible 5-3 wavelet (ISO 15444-1 A.6.1, last byte of the COD marker)."""
-    marker = pixel_data.find(b"\xff\x52")
-    return marker >= 0 and pixel_data[marker + 13 : marker + 14] == b"\x01"
 
 
 def _strip(pixels: NDArray[np.integer], used: int) -> None:

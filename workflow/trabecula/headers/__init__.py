@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
+from operator import itemgetter
 from struct import unpack
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,7 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaSto
 from trabecula.dicom import LOSSY, PER_FRAME, SHARED, UNCOMPRESSED, numbers, quiet, value
 from trabecula.digest import digest
 from trabecula.errors import StudyFailure
-from trabecula.files import container, is_container, open_file
+from trabecula.files import as_path, container, is_container, open_file
 from trabecula.headers.fields import COLUMNS, FIELDS, NAMES, PLACE, Field
 from trabecula.headers.parse import Doubt, Raw, Read, parse
 
@@ -61,6 +62,7 @@ class Header(NamedTuple):
     contrast: str | None = None
     photometric: str | None = None
     lossy: str | None = None
+    rescale_type: str | None = None
     kvp: float | None = None
     thickness_mm: float | None = None
     slope: float | None = None
@@ -103,7 +105,7 @@ _MAX_FRAMES = 100_000
 # What frames have of their own, and the attributes that stand for those of a file in their functional groups.
 _FRAME_NAMES = {
     *("positions_mm", "orientation", "pixel_spacing_mm", "slope", "intercept"),
-    *("image_type", "kernel", "acquisition", "phase"),
+    *("image_type", "kernel", "acquisition", "phase", "kvp", "thickness_mm", "rescale_type"),
 }
 _BY_FRAME = [(PLACE[field.name], field) for field in FIELDS if field.name in _FRAME_NAMES]
 _IN_FRAMES = {"image_type": "FrameType", "acquisition": "FrameAcquisitionNumber", "phase": "TemporalPositionIndex"}
@@ -111,11 +113,11 @@ _UNIQUE = {"instance_uid", "positions_mm"}  # differ in every file: not worth re
 _REMEMBERED = 10_000
 # Attributes that the choice of a series needs: where the quick parser finds none, pydicom looks again.
 _NEEDED = [PLACE[name] for name in ("modality", "image_type", "kvp", "kernel", "slope", "intercept", "thickness_mm")]
-_MANDATORY = [PLACE[name] for name in ("study_uid", "series_uid", "instance_uid", "sop_class", "modality")]
-_OF_CT = [
+_mandatory = itemgetter(*(PLACE[name] for name in ("study_uid", "series_uid", "instance_uid", "sop_class", "modality")))
+_of_ct = itemgetter(
     *(PLACE[name] for name in ("rows", "columns", "bits", "bits_stored", "high_bit", "signed", "samples")),
     *(PLACE[name] for name in ("photometric", "pixel_spacing_mm", "orientation", "positions_mm")),
-]
+)
 _SERIES = [PLACE[name] for name in ("patient", "study_uid", "series_uid")]
 _TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in FIELDS)]
 _REASON, _FRAMES, _MODALITY, _ROWS = (PLACE[name] for name in ("reason", "frames", "modality", "rows"))
@@ -175,7 +177,9 @@ def _rows_of(archive: str, file: Listed, archives: bool) -> Iterator[Record]:
         try:
             with open_file(full, member) as opened:
                 records = _read(_reader(opened), opened, length)
-        except (StudyFailure, OSError, EOFError):
+        except StudyFailure as failure:
+            records = [_failed(failure.reason)]
+        except OSError:
             records = [_failed("unreadable")]
         yield from ([path, member, size, mtime_ns, *record] for record in records)
     if not members:
@@ -185,7 +189,7 @@ def _rows_of(archive: str, file: Listed, archives: bool) -> Iterator[Record]:
 def _read_plain(path: str, size: int) -> list[Record]:
     """Records of a file by itself; the one place that has to be quick."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        handle = os.open(as_path(path), os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return [_failed("unreadable")]
     try:
@@ -238,9 +242,9 @@ def _decoded(raw: Raw, syntax: str, offset: int | None, length: int | None, size
             if len(known) >= _REMEMBERED:
                 known.clear()
             known[found] = record[place] = _DECODERS[place](found, FIELDS[place])
-    if (record[_FRAMES] or 1) > 1 or any(record[place] is None for place in _MANDATORY):
+    if (record[_FRAMES] or 1) > 1 or None in _mandatory(record):
         raise Doubt
-    if record[_MODALITY] == "CT" and any(record[place] is None for place in _OF_CT):
+    if record[_MODALITY] == "CT" and None in _of_ct(record):
         raise Doubt
     if offset is None and syntax in UNCOMPRESSED and record[_ROWS] is not None:
         raise Doubt
@@ -347,7 +351,8 @@ def _frames_of(dataset: Dataset, record: Record) -> list[Record]:
     for frame in range(frames):
         own = record.copy()
         for place, field, keyword in fields:
-            own[place] = _value_of(dataset, replace(field, keyword=keyword), frame) or record[place]
+            found = _value_of(dataset, replace(field, keyword=keyword), frame)
+            own[place] = record[place] if found is None else found
         records.append(own)
     return records
 
@@ -412,7 +417,7 @@ def _check_absent(archive: str, rows: list[Record]) -> None:
         series = tuple(record[place] for place in _SERIES)
         if not checked.get(series, False):
             try:
-                with open(f"{archive}/{row[0]}", "rb") as file:
+                with open(as_path(f"{archive}/{row[0]}"), "rb") as file:
                     again, *_ = _by_pydicom(file, row[2], row[0])
             except OSError:
                 again = _failed("unreadable")

@@ -66,6 +66,7 @@ FIELDS = (
     Field("contrast", "ContrastBolusAgent", "text"),
     Field("photometric", "PhotometricInterpretation", "text"),
     Field("lossy", "LossyImageCompression", "text"),
+    Field("rescale_type", "RescaleType", "text"),
     Field("kvp", "KVP", "number"),
     Field("thickness_mm", "SliceThickness", "number"),
     Field("slope", "RescaleSlope", "number"),

@@ -46,7 +46,7 @@ _explicit = struct.Struct("<I2sH").unpack_from
 _implicit = struct.Struct("<II").unpack_from
 _long = struct.Struct("<I").unpack_from
 _ITEM, _ITEM_END, _SEQUENCE_END = (struct.pack("<HH", 0xFFFE, element) for element in (0xE000, 0xE00D, 0xE0DD))
-_SYNTAX, _CLASS = b"\x02\x00\x10\x00UI", b"\x02\x00\x02\x00UI"
+_SYNTAX = b"\x02\x00\x10\x00UI"
 _DIRECTORY = MediaStorageDirectoryStorage.encode()
 
 Read = Callable[[int, int], bytes]
@@ -103,10 +103,8 @@ def _parse(read: Read) -> tuple[Raw, str, int | None, int | None]:
         raise Doubt
     start = 144 + _long(buffer, 140)[0]
     meta = buffer[:start]
-    syntax = _meta_value(meta, _SYNTAX).decode("ascii", "replace")
-    if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian) or not syntax.startswith("1.2.840.10008.1.2"):
-        raise Doubt
-    if _meta_value(meta, _CLASS) == _DIRECTORY:
+    syntax = _syntax_in(meta)
+    if _DIRECTORY in meta:
         raise Doubt
     values, offset, length = _walk(read, buffer, start, explicit=syntax != ImplicitVRLittleEndian)
     native = syntax in UNCOMPRESSED
@@ -115,12 +113,17 @@ def _parse(read: Read) -> tuple[Raw, str, int | None, int | None]:
     return (values, syntax, offset, length) if native else (values, syntax, None, None)
 
 
-def _meta_value(meta: bytes, head: bytes) -> bytes:
-    at = meta.find(head)
-    if at < 0:
-        raise Doubt
+def _syntax_in(meta: bytes) -> str:
+    """Transfer syntax of a file's meta information, if it is one that this parser knows."""
+    at = meta.find(_SYNTAX)
     length = int.from_bytes(meta[at + 6 : at + 8], "little")
-    return meta[at + 8 : at + 8 + length].rstrip(b"\0 ")
+    raw = meta[at + 8 : at + 8 + length]
+    if at < 0 or not raw.startswith(b"1.2.840.10008.1.2"):
+        raise Doubt
+    syntax = raw.rstrip(b"\0 ").decode("ascii", "replace")
+    if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+        raise Doubt
+    return syntax
 
 
 class _Run:
@@ -146,9 +149,17 @@ class _Run:
         self.expected = self.heads(buffer, self.first)
 
 
-Runs = dict[bytes, _Run | None]
-# By the first element's eight bytes, for implicit and explicit representation; None where a run is not worth it, since
-# the next element differs from file to file.
+class _Single(NamedTuple):
+    """An element whose next one differs from file to file: its tag in order, its value's length, its place."""
+
+    order: int
+    length: int
+    field: int | None
+
+
+Runs = dict[bytes, _Run | _Single | None]
+# By the first element's eight bytes, for implicit and explicit representation; None where these eight bytes do not tell
+# the length.
 _RUNS: tuple[Runs, Runs] = ({}, {})
 _REMEMBERED = 2_000
 
@@ -168,7 +179,12 @@ def _shorten(runs: Runs, run: _Run, buffer: bytes, o: int) -> None:
     same = next(i for i, (found, expected) in enumerate(pairs) if found != expected)
     by = o - run.first
     steps = [step._replace(at=step.at + by, value=step.value + by) for step in run.steps[:same]]
-    runs[buffer[o : o + 8]] = _Run(buffer, steps) if same > 1 else None
+    if same > 1:
+        runs[buffer[o : o + 8]] = _Run(buffer, steps)
+        return
+    first = run.steps[0]
+    short = first.value - first.at == 8
+    runs[buffer[o : o + 8]] = _Single(_swapped(first.tag), first.length, first.field) if short else None
 
 
 def _walk(read: Read, buffer: bytes, o: int, *, explicit: bool) -> tuple[Raw, int | None, int | None]:
@@ -185,7 +201,7 @@ def _walk(read: Read, buffer: bytes, o: int, *, explicit: bool) -> tuple[Raw, in
             if not end:
                 return values, None, None
         run = runs.get(buffer[o : o + 8], ...)
-        if isinstance(run, _Run) and o + run.size <= end:
+        if type(run) is _Run and o + run.size <= end:
             if walked:
                 _learn(runs, buffer, walked)
             if run.heads(buffer, o) == run.expected:
@@ -196,6 +212,16 @@ def _walk(read: Read, buffer: bytes, o: int, *, explicit: bool) -> tuple[Raw, in
                 o += run.size
             else:
                 _shorten(runs, run, buffer, o)
+            continue
+        if type(run) is _Single and o + 8 + run.length <= end:
+            if walked:
+                _learn(runs, buffer, walked)
+            if run.order <= last:
+                raise Doubt
+            last, value = run.order, o + 8
+            o = value + run.length
+            if run.field is not None:
+                values[run.field] = buffer[value:o]
             continue
         step = _step(buffer, o, explicit)
         if _swapped(step.tag) <= last:  # an attribute that is there twice, or out of order

@@ -11,7 +11,8 @@ highest score is measured. Each part of the score lies between 0 and 1 and count
     voltage        120 kV, falling to 0 at 40 kV away; half where it is unknown
     native         no contrast medium, by the header
 
-Ties go to the smaller pixels, then to more slices, then to the smaller UID.
+A stack with slices at one position comes after all others. Ties go to the smaller pixels, then to more slices, then
+to the smaller UID.
 """
 
 import re
@@ -24,12 +25,15 @@ from trabecula.errors import StudyFailure
 from trabecula.geometry import SAME_POSITION_MM, is_thick, ladder_of, normal_of
 from trabecula.stacks import Stack, reason_against_image
 
+# Words of makers and users; how a patient lies is no part of the body.
+_LYING = re.compile(r"\b(head|feet|foot) ?first\b|\barms? (up|down|over|by)\b")
 _ELSEWHERE = re.compile(
-    r"\b(head|brain|skull|cranium|neuro|sinus|orbits?|orbita|temporal|mastoid|dental|jaw|extremity|extremities|"
-    r"upper ?extremity|lower ?extremity|knees?|ankles?|foot|feet|hands?|wrists?|elbows?|shoulders?|arms?|legs?)\b"
+    r"\b(head\w*|brain\w*|skull|crani\w*|neuro\w*|sinus\w*|orbits?|orbita|temporal|mastoid|dental|jaw|schaedel|sch.del|"
+    r"(upper|lower)? ?extremit\w*|knees?|ankles?|foot|feet|hands?|wrists?|elbows?|shoulders?|arms?|legs?)\b"
 )
 _TRUNK = re.compile(
-    r"(chest|thora|lung|abd|pelv|spine|lumb|dorsal|trunk|torso|body|whole|liver|kidney|c/?a/?p\b|hip|sacr)"
+    r"\b(chest|thora\w*|lungs?|abd\w*|pelv\w*|spine|spinal|lumb\w*|lws|bws|columna|rachis|dorsal|trunk|torso|body|"
+    r"wholebody|whole|liver|kidneys?|c/?a/?p|hips?|sacr\w*|back)\b"
 )
 SMALL_FIELD_MM = 320  # heads and limbs are scanned with less
 TILTED = 0.05  # sine of about 3 degrees: gantries are tilted for heads
@@ -38,7 +42,7 @@ _SIEMENS = re.compile(r"^[BDHTUIJQ][A-Z]?(\d\d)")
 _CANON = re.compile(r"^FC(\d\d)")
 # Philips: a letter or two, from A (softest) on. Others say it in a word.
 _SOFT = {"A", "B", "SA", "SB"}
-_SHARP = {"D", "E", "F", "L", "YA", "YB", "YC", "YD", "YE", "YL", "EB", "EC"}
+_SHARP = {"D", "E", "F", "L", "YA", "YB", "YC", "YD", "YE", "YL"}
 _SHARP_WORDS = re.compile(r"BONE|LUNG|SHARP|EDGE|ULTRA|CHST")
 _SOFT_WORDS = re.compile(r"SOFT|SMOOTH|STAND|STND|ROUTINE|\bSTD\b|\bBODY\b")
 
@@ -169,7 +173,7 @@ def evidence_of_elsewhere(stack: Stack) -> int:
 
 def _texts(stack: Stack) -> list[str]:
     given = (stack.first.body_part, stack.first.description)
-    return [(text or "").lower().replace("_", " ") for text in given]
+    return [_LYING.sub("", (text or "").lower().replace("_", " ")) for text in given]
 
 
 def _names_elsewhere(stack: Stack) -> bool:
@@ -195,11 +199,24 @@ def _uneven(stack: Stack, gates: Gates) -> str | None:
     return None
 
 
+def _has_repeats(stack: Stack) -> bool:
+    """Whether slices lie at one position: convert has to refuse them, unless their pixels are the same."""
+    distances = stack.distances_mm
+    return distances is not None and bool((np.diff(distances) < SAME_POSITION_MM).any())
+
+
 def best(stacks: Iterable[Stack], weights: Weights) -> Stack | None:
     """The stack of a study that is measured; None where there is none to choose from."""
 
-    def rank(stack: Stack) -> tuple[float, float, int, str, int]:
+    def rank(stack: Stack) -> tuple[bool, float, float, int, str, int]:
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]
-        return -score(stack, weights), pixel_mm, -stack.n_slices, stack.identity.series_uid, stack.number
+        return (
+            _has_repeats(stack),
+            -score(stack, weights),
+            pixel_mm,
+            -stack.n_slices,
+            stack.identity.series_uid,
+            stack.number,
+        )
 
     return min(stacks, key=rank, default=None)

@@ -20,6 +20,7 @@ from trabecula.shards import Chosen, Entry
 from trabecula.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
 
 Row = dict[str, Any]
+_YEARS_OF_CT = range(1971, 2100)
 Dates = dict[str, tuple[str, date]]
 
 
@@ -271,7 +272,9 @@ def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -
 def study_date(part: Iterable[Candidate]) -> date | None:
     """Earliest date that the files of a study state."""
     texts = {header.study_date for candidate in part for header in candidate.stack.headers}
-    return min((day for text in texts if (day := facts.date_of(text))), default=None)
+    days = (facts.date_of(text) for text in texts)
+    # Anonymising tools write dates such as 1900-01-01; counted from there, days would tell the others' true dates.
+    return min((day for day in days if day and day.year in _YEARS_OF_CT), default=None)
 
 
 def first_dates(dates: Dates) -> dict[str, date]:

@@ -15,6 +15,7 @@ from distributed.deploy.subprocess import SubprocessCluster
 
 from trabecula import headers
 from trabecula.errors import ConfigError
+from trabecula.files import as_text
 from trabecula.headers import FILES
 from trabecula.index.database import database, in_sql
 from trabecula.log import progress
@@ -93,8 +94,7 @@ def listing(archive: Path) -> pa.Table:
     """What a walk finds, as a table (schema `LISTING`) that takes little room."""
     batches, rows = [], []
     for row in walk(archive):
-        # A name that is no text in the system's coding can't be kept as one: such files are named with question marks.
-        rows.append((row[0].encode("utf-8", "surrogateescape").decode("utf-8", "replace"), *row[1:]))
+        rows.append((as_text(row[0]), *row[1:]))
         if len(rows) == _ROWS:
             batches.append(_batch(rows))
             rows = []
@@ -126,6 +126,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
         Whether to look into zip and tar files.
     """
     memory.mkdir(parents=True, exist_ok=True)
+    memory.chmod(0o700)
     _forget_other_code(memory)
     found = listing(archive)
     new = _compare(memory, found, archives=archives)
@@ -172,7 +173,9 @@ def _forget_other_code(memory: Path) -> None:
 
 def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
     """Files that the memory does not know, in order; what it knows and is not found any more is taken out of it."""
-    again = "reason = 'unreadable'" + (" OR reason = 'archive'" if archives else " OR member IS NOT NULL")
+    # All rows of a path or none, since what is left of it would count as known.
+    closed = "member IS NULL AND reason = 'archive'" if archives else "member IS NOT NULL"
+    again = f"(member IS NULL AND reason = 'unreadable') OR ({closed})"
     known = parts(memory)
     with database(memory) as opened:
         opened.register("found", found)

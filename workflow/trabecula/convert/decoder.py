@@ -1,0 +1,91 @@
+"""Decode compressed pixels in a process of its own.
+
+Decoders in C end their process, and not by an exception, when a stream is damaged (seen with GDCM 3.2.6 for JPEG-LS,
+JPEG lossless and JPEG 2000). In a child that costs one slice and not the job.
+"""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import HTJ2K, JPEG2000
+
+from trabecula.convert.planes import read_dataset
+from trabecula.dicom import UNCOMPRESSED, quiet
+from trabecula.errors import StudyFailure
+from trabecula.headers import Header
+
+# Far more than a slice takes; a decoder that is still at work then has lost its way in a damaged stream.
+_LONGEST_S = 60.0
+
+
+class Decoder:
+    """Reads pixels that are not simply there. The child is started when it is first needed."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+
+    def decode(self, header: Header) -> tuple[NDArray[np.integer], bool]:
+        """Stored values of a slice, (rows, columns), and whether they were uncompressed.
+
+        Raises
+        ------
+        StudyFailure
+            vanished, changed, unreadable, truncated, lossy or undecodable.
+        OSError
+            If disk or network fail: worth a retry, and no property of the study.
+        """
+        if self._pool is None:
+            # Forked, since a spawned child would run the main script anew, and under Snakemake that is the job.
+            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+        try:
+            return self._pool.submit(_decode_in_child, header).result(_LONGEST_S)
+        except (BrokenProcessPool, TimeoutError):
+            for process in list(self._pool._processes.values()):
+                process.kill()
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+            raise StudyFailure("undecodable", "the decoder crashed or hung") from None
+
+
+_last: tuple[tuple[str, str | None] | None, Dataset] = (None, Dataset())  # frames of one file follow each other
+
+
+def _decode_in_child(header: Header) -> tuple[NDArray[np.integer], bool]:
+    global _last
+    with quiet():
+        file = header.path, header.member
+        if _last[0] != file:
+            _last = file, read_dataset(header)
+        return decode(_last[1], header)
+
+
+def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]:
+    """See `Decoder.decode`."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        if "PixelData" not in dataset:
+            raise StudyFailure("truncated", "no pixel data")
+        if syntax in (JPEG2000, HTJ2K) and not _is_reversible(dataset.PixelData):
+            raise StudyFailure("lossy", "irreversible wavelet")
+        if syntax in UNCOMPRESSED and dataset["PixelData"].is_undefined_length:
+            raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
+        pixels = pixel_array(dataset, index=header.frame or 0, raw=True)
+    except StudyFailure:
+        raise
+    except Exception as error:  # several decoder libraries, each with errors of its own
+        short = "less than expected" in str(error) or "actual length" in str(error)
+        raise StudyFailure("truncated" if short else "undecodable", type(error).__name__) from None
+    if pixels.dtype.kind not in "iu" or pixels.shape != (header.rows, header.columns):
+        raise StudyFailure("undecodable", "the pixel data do not have the size that the header says")
+    return pixels, not syntax.is_compressed or syntax.is_deflated
+
+
+def _is_reversible(pixel_data: bytes) -> bool:
+    """Whether a JPEG 2000 stream uses the reversible 5-3 wavelet (ISO 15444-1 A.6.1, last byte of the COD marker)."""
+    marker = pixel_data.find(b"\xff\x52")
+    return marker >= 0 and pixel_data[marker + 13 : marker + 14] == b"\x01"
