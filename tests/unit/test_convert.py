@@ -13,16 +13,16 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from ct_files import AXIAL, axial_stack, ct_dataset, linear_hu, save, save_all, slice_of
+from ct_files import AXIAL, axial_stack, compressed, ct_dataset, linear_hu, save, save_all, save_as, slice_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import EnhancedCTImageStorage
+from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from scipy.spatial.transform import Rotation
 
 from trabecula import tables
-from trabecula.convert import Converted, convert_shard, convert_stack, write_shard
+from trabecula.convert import Converted, convert_shard, convert_stack, decoder, write_shard
 from trabecula.convert.arrange import arrange
 from trabecula.convert.by_hand import convert_folder
 from trabecula.convert.planes import in_order, planes_of
@@ -213,6 +213,16 @@ def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
     np.testing.assert_array_equal(done.array - np.arange(6), plain.array)
 
 
+def test_a_frame_may_have_an_intercept_of_zero(tmp_path):
+    stored = [-1024, *[0] * 5]
+    slices = axial_stack(6)
+    for dataset, intercept in zip(slices, stored, strict=True):
+        values = np.frombuffer(dataset.PixelData, "<i2") - 1024 - intercept
+        dataset.PixelData = values.astype("<i2").tobytes()
+    ct, done = convert([str(save(_enhanced(slices, RescaleIntercept=stored), tmp_path / "enhanced"))])
+    assert error_hu(ct) <= 0.51 and done.flags == ["rescale_varies"]
+
+
 @pytest.mark.parametrize("told_by", ["TemporalPositionIndex", "FrameAcquisitionNumber"])
 def test_phases_in_one_enhanced_file_are_two_volumes(tmp_path, told_by):
     early, late = axial_stack(6), axial_stack(6, hu=lambda p: linear_hu(p) + 50)
@@ -307,8 +317,13 @@ def test_a_file_that_is_gone_is_a_reason(tmp_path):
     assert not (tmp_path / "ct.nii").exists() and not list(tmp_path.glob(".ct*"))
 
 
-def test_a_file_that_was_changed_since_the_index_is_a_reason(tmp_path):
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_a_file_that_was_changed_since_the_index_is_a_reason(tmp_path, syntax):
     paths = save_all(axial_stack(), tmp_path)
+    for path in paths if syntax == RLELossless else []:
+        dataset = pydicom.dcmread(path)
+        dataset.compress(RLELossless)
+        dataset.save_as(path)
     stack = Linked(headers_of(paths))
     save_all(axial_stack(hu=lambda p: linear_hu(p) + 100), tmp_path)
     with pytest.raises(StudyFailure, match="changed"):
@@ -520,6 +535,70 @@ def test_the_same_scan_gives_the_same_bytes(tmp_path):
     for name in ("a.nii.gz", "b.nii.gz"):
         convert_stack(stack, tmp_path / name, max_gap_mm=10)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_a_decoder_that_ends_its_process_costs_one_slice(tmp_path, monkeypatch):
+    (path,) = save_all(axial_stack(1), tmp_path)
+    (header,) = headers_of([path])
+    mine = decoder.Decoder()
+    monkeypatch.setattr(decoder, "decode", lambda dataset, header: os.abort())
+    with pytest.raises(StudyFailure, match="undecodable"):
+        mine.decode(header)
+    monkeypatch.undo()
+    pixels, plain = mine.decode(header)
+    assert plain and pixels.shape == (20, 24)
+
+
+def test_a_damaged_stream_is_a_missing_slice(tmp_path):
+    for k, dataset in enumerate(axial_stack(5)):
+        frame = compressed(dataset, JPEG2000Lossless)
+        save_as(dataset, tmp_path / f"in/{k}", JPEG2000Lossless, [frame])
+    raw = bytearray((tmp_path / "in/2").read_bytes())
+    at = raw.index(b"\xff\x4f")  # the stream's start; its first marker segment follows
+    raw[at + 4 : at + 6] = b"\xff\xff"
+    (tmp_path / "in/2").write_bytes(raw)
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert set(entry["repairs"]) == {"damaged_slices", "missing_slices"} and entry["n_slices"] == 4
+
+
+def test_phases_that_lie_in_each_other_are_two_volumes(tmp_path):
+    """Together they are even, half a step apart."""
+    early = [slice_of((-17, -20, 0.625 * k)) for k in range(20)]
+    late = [slice_of((-17, -20, 0.625 * k + 0.3), hu=lambda p: linear_hu(p) + 50) for k in range(20)]
+    for number, dataset in enumerate([*early, *late]):
+        dataset.AcquisitionNumber = 1 + number // 20
+    save_all([*early, *late], tmp_path / "in")
+    entries = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert [(entry["n_slices"], entry["flags"], entry["repairs"]) for entry in entries] == [(20, ["split"], [])] * 2
+
+
+def test_rotations_stay_one_volume_though_a_slice_is_missing(tmp_path):
+    slices = [slice_of((-17, -20, 1.25 * k)) for k in range(48)]
+    for k, dataset in enumerate(slices):
+        dataset.AcquisitionNumber = 1 + k // 16
+    save_all([*slices[:20], *slices[21:]], tmp_path / "in")
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert entry["repairs"] == ["missing_slices"] and error_hu(read_nifti(tmp_path / "out" / entry["file"])) <= 1.01
+
+
+def test_a_slice_of_another_acquisition_does_not_move_the_grid(tmp_path):
+    slices = [slice_of((-17, -20, z)) for z in (-7.4, *range(30))]
+    for k, dataset in enumerate(slices):
+        dataset.AcquisitionNumber = min(k, 1)
+    save_all(slices, tmp_path / "in")
+    alone, main = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert (alone["reason"], main["repairs"], main["n_slices"]) == ("too_few_slices", ["odd_slices"], 30)
+    assert error_hu(read_nifti(tmp_path / "out" / main["file"])) <= 0.51
+
+
+def test_stations_with_another_centre_are_two_volumes(tmp_path):
+    slices = [slice_of((-17 + 5 * (k >= 12), -20, 2 * k)) for k in range(20)]
+    for k, dataset in enumerate(slices):
+        dataset.AcquisitionNumber = 1 + (k >= 12)
+    save_all(slices, tmp_path / "in")
+    entries = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert [entry["n_slices"] for entry in entries] == [12, 8]
+    assert all(error_hu(read_nifti(tmp_path / "out" / entry["file"])) <= 0.51 for entry in entries)
 
 
 def test_a_file_without_preamble_is_read(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import zipfile
 from collections import Counter
 from dataclasses import replace
 from datetime import date
@@ -22,6 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, Secondar
 from trabecula import headers, index, linkage, shards, tables
 from trabecula.config import with_defaults
 from trabecula.dicom import quiet
+from trabecula.files import as_path
 from trabecula.headers import Header
 from trabecula.headers.parse import Doubt, parse
 from trabecula.index import choose, facts, rows, scan
@@ -249,11 +251,15 @@ def test_nothing_speaks_against_a_plain_ct():
         ("localizer", stack(image_type="ORIGINAL\\PRIMARY\\LOCALIZER")),
         ("projection", stack(image_type="DERIVED\\SECONDARY\\PROJECTION IMAGE")),
         ("projection", stack(image_type="DERIVED\\SECONDARY\\AXIAL\\CT_SOM5 MIP")),
+        ("other_values", stack(image_type="DERIVED\\PRIMARY\\VOLUME\\SUBTRACTION")),
+        ("other_values", stack(rescale_type="MGML")),
+        ("projection", stack(image_type="DERIVED\\PRIMARY\\VOLUME\\MAXIMUM")),
         ("no_geometry", stack(positions_mm=None)),
         ("no_geometry", stack(pixel_spacing_mm=None)),
         ("lossy", stack(lossy="01")),
         ("lossy", stack(transfer_syntax="1.2.840.10008.1.2.4.51")),
         ("no_rescale", stack(slope=None)),
+        ("no_rescale", stack(slope=0.0)),
         ("head_or_extremity", stack(body_part="HEAD", pixel_spacing_mm=[0.45, 0.45])),
         ("head_or_extremity", stack(body_part="HEAD", description="CT Brain w/o")),
         ("not_axial", stack(orientation=[0.0, 1.0, 0.0, 0.0, 0.0, -1.0])),
@@ -295,6 +301,19 @@ def test_one_word_for_elsewhere_is_too_weak():
 def test_words_for_the_trunk_outweigh_words_for_elsewhere():
     small = stack(body_part="CHEST", description="arms up, head first", pixel_spacing_mm=[0.4, 0.4])
     assert choose.reasons_against(small, GATES) == [] and choose.flags_of(small, GATES) == []
+
+
+@pytest.mark.parametrize("text", ["LWS feet first", "Columna, arms up", "leg pain, back"])
+def test_how_a_patient_lies_is_no_part_of_the_body(text):
+    assert choose.reasons_against(stack(description=text, pixel_spacing_mm=[0.4, 0.4]), GATES) == []
+
+
+def test_a_stack_with_slices_at_one_position_comes_last():
+    repeated = stack(spacing_mm=1.0, n=150)
+    repeated = replace(repeated, headers=(*repeated.headers, *repeated.headers[:20]))
+    good = stack(spacing_mm=3.0)
+    assert choose.score(repeated, WEIGHTS) > choose.score(good, WEIGHTS)
+    assert choose.best([repeated, good], WEIGHTS) is good
 
 
 def test_derived_without_kernel_is_acceptable_and_scores_less():
@@ -345,6 +364,11 @@ def test_copies_are_counted_and_left_out():
 
 def parts(*files: Header) -> list[Stack]:
     return stacks_of(files, max_gap_mm=10)
+
+
+def test_of_copies_the_one_without_loss_is_kept():
+    kept, copies = without_copies([header(0, path="a", lossy="01"), header(0, path="b")])
+    assert [part.path for part in kept] == ["b"] and [part.path for part in copies] == ["a"]
 
 
 def test_slices_that_differ_are_stacks_of_their_own():
@@ -540,6 +564,29 @@ def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == [None]
 
 
+def test_a_damaged_zip_file_costs_its_damaged_members_on_every_scan(tmp_path):
+    save_all(axial_stack(3), tmp_path / "study")
+    (tmp_path / "study/inner.zip").write_bytes(b"PK\x03\x04" + bytes(600))
+    (tmp_path / "archive").mkdir()
+    packed = Path(shutil.make_archive(str(tmp_path / "archive/packed"), "zip", tmp_path / "study"))
+    with zipfile.ZipFile(packed) as opened:
+        at = opened.getinfo("001").header_offset + 60
+    raw = bytearray(packed.read_bytes())
+    raw[at : at + 40] = bytes(40)
+    packed.write_bytes(raw)
+    for _ in range(3):
+        found = memory(tmp_path / "memory", tmp_path / "archive", archives=True)
+        assert sorted(row["reason"] or "" for row in found) == ["", "", "archive", "unreadable"]
+
+
+def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path):
+    save(axial_stack(1)[0], tmp_path / "archive/x")
+    (tmp_path / "archive/x").rename(os.fsdecode(bytes(tmp_path / "archive") + b"/M\xfcller"))
+    (row,) = memory(tmp_path / "memory", tmp_path / "archive")
+    assert row["reason"] is None and row["rows"] == 20
+    assert as_path(row["path"]) == os.fsdecode(b"M\xfcller")
+
+
 def test_what_is_in_an_archive_is_found_when_asked_and_forgotten_when_not(tmp_path):
     save_all(axial_stack(3), tmp_path / "study")
     (tmp_path / "archive").mkdir()
@@ -607,6 +654,14 @@ def test_a_patient_is_one_though_a_workstation_leaves_out_the_issuer(tmp_path):
     run(where)
     assert [row["n_slices"] for row in read(where, "series")] == [6, 6]
     assert len({row["patient_id"] for row in read(where, "studies")}) == 1
+
+
+def test_a_date_that_an_anonymising_tool_wrote_is_none(tmp_path):
+    add_study(tmp_path / "archive", 1, PatientID="A", StudyDate="19000101")
+    add_study(tmp_path / "archive", 2, PatientID="A", StudyDate="20210102")
+    where = places(tmp_path, tmp_path / "archive")
+    run(where)
+    assert {row["days_from_first_study"] for row in read(where, "studies")} == {None, 0}
 
 
 def test_no_identity_leaves_the_private_folder(tmp_path):
