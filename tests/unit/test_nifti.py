@@ -1,5 +1,7 @@
 """NIfTI headers, against nibabel."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ def test_both_ways_of_saying_where_a_volume_lies_are_nibabels(turn, handed, spac
     axes = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * [1, 1, handed]
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = axes * spacing, origin
-    header = nifti1.Nifti1Header(header_of((3, 4, 5), affine, np.dtype(np.int16))[:348])
+    header: Any = nifti1.Nifti1Header(header_of((3, 4, 5), affine, np.dtype(np.int16))[:348])
     np.testing.assert_allclose(header.get_sform(), affine, atol=1e-3)
     np.testing.assert_allclose(header.get_qform(), affine, atol=1e-3)
     assert header.get_data_shape() == (3, 4, 5) and header.get_xyzt_units()[0] == "mm"
@@ -29,7 +31,7 @@ def test_half_turns_are_right(half_turn):
     """The first part of the quaternion is 0 there."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", half_turn, degrees=True).as_matrix() * [0.8, 0.8, 5.0]
-    header = nifti1.Nifti1Header(header_of((3, 4, 5), affine, np.dtype(np.int16))[:348])
+    header: Any = nifti1.Nifti1Header(header_of((3, 4, 5), affine, np.dtype(np.int16))[:348])
     np.testing.assert_allclose(header.get_qform(), affine, atol=1e-5)
 
 
