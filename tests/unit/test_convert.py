@@ -18,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import EnhancedCTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 from scipy.spatial.transform import Rotation
 
 from trabecula import tables
@@ -367,14 +374,17 @@ def test_bits_above_the_stored_ones_do_not_count(tmp_path):
     assert error_hu(ct) <= 0.51
 
 
-def test_a_padding_mark_beyond_the_stored_bits_is_air(tmp_path):
-    slices = axial_stack()
-    for dataset in slices:
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+def test_a_padding_mark_beyond_the_stored_bits_is_air(tmp_path, syntax):
+    paths = []
+    for k, dataset in enumerate(axial_stack()):
         values = np.frombuffer(dataset.PixelData, "<u2").copy()
         values[:30] = 63536  # -2000 with a sign; its lowest 12 bits would be 1072 HU
         dataset.PixelData = values.tobytes()
-    about = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0, "PixelPaddingValue": 63536}
-    ct, _ = convert(save_all(slices, tmp_path, **about))
+        dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 12, 11, 0
+        dataset.PixelPaddingValue, dataset.SOPInstanceUID = 63536, f"1.2.3.{k}"
+        paths.append(str(save_as(dataset, tmp_path / f"{k}", syntax)))
+    ct, _ = convert(paths)
     assert (ct.array[:, 0] == -1024).all() and (ct.array[:, 2:] > -1024).all()
 
 

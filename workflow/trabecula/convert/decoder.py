@@ -67,6 +67,7 @@ def _decode_in_child(header: Header) -> tuple[NDArray[np.integer], bool]:
 def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]:
     """See `Decoder.decode`."""
     syntax = dataset.file_meta.TransferSyntaxUID
+    plain = not syntax.is_compressed or syntax.is_deflated
     try:
         if "PixelData" not in dataset:
             raise StudyFailure("truncated", "no pixel data")
@@ -74,7 +75,8 @@ def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]
             raise StudyFailure("lossy", "irreversible wavelet")
         if syntax in UNCOMPRESSED and dataset["PixelData"].is_undefined_length:
             raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
-        pixels = pixel_array(dataset, index=header.frame or 0, raw=True)
+        # Of uncompressed pixels a padding mark may take more bits than are stored, so that they are needed yet.
+        pixels = pixel_array(dataset, index=header.frame or 0, raw=True, correct_unused_bits=not plain)
     except StudyFailure:
         raise
     except Exception as error:  # several decoder libraries, each with errors of its own
@@ -82,7 +84,7 @@ def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]
         raise StudyFailure("truncated" if short else "undecodable", type(error).__name__) from None
     if pixels.dtype.kind not in "iu" or pixels.shape != (header.rows, header.columns):
         raise StudyFailure("undecodable", "the pixel data do not have the size that the header says")
-    return pixels, not syntax.is_compressed or syntax.is_deflated
+    return pixels, plain
 
 
 def _is_reversible(pixel_data: bytes) -> bool:
