@@ -15,7 +15,7 @@ _TEXT = pa.string()
 _SLICE = [
     *("path", "member", "size", "mtime_ns", "rows", "columns", "frames", "bits", "bits_stored", "high_bit", "signed"),
     *("samples", "photometric", "lossy", "slope", "intercept", "padding", "padding_limit", "pixel_spacing_mm"),
-    *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset", "pixel_bytes", "substitute"),
+    *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset"),
 ]
 _of_slice = attrgetter(*_SLICE)
 LINKAGE = pa.schema(

@@ -8,9 +8,8 @@ from trabecula.convert.by_hand import convert_folder
 
 def main() -> None:
     """Convert a folder and say what became of it."""
-    parser = argparse.ArgumentParser(prog="python -m trabecula.convert", description=convert_folder.__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Write every stack of CT slices below a folder as NIfTI, with convert.json beside them."
+    about = "Write every stack of CT slices below a folder as NIfTI, with convert.json beside them."
+    parser = argparse.ArgumentParser(prog="python -m trabecula.convert", description=about)
     parser.add_argument("folder", type=Path, help="DICOM files, in folders or not")
     parser.add_argument("out", type=Path, help="where the volumes and convert.json go")
     parser.add_argument("--format", choices=["nii.gz", "nii"], default="nii.gz", help="compressed or not")

@@ -11,7 +11,6 @@ from trabecula.convert.planes import Plane, check_size, in_order
 from trabecula.errors import StudyFailure
 from trabecula.geometry import (
     SAME_POSITION_MM,
-    distances_mm,
     is_straight,
     ladder_of,
     lean_of,
@@ -134,9 +133,9 @@ def _places(planes: Sequence[Plane]) -> NDArray[np.float64]:
 
 def _on_grid(planes: list[Plane], repairs: list[str], max_gap_mm: float) -> Arrangement:
     first = planes[0]
-    distances = distances_mm([plane.position_mm for plane in planes], first.orientation)
+    places = _places(planes)
+    distances, lean = places[:, 2], lean_of(places)
     ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
-    places, lean = _places(planes), lean_of(_places(planes))
     beside, line = places[:, :2], places[:, 2:] * lean
     tilted = bool(np.linalg.norm(lean) * places[-1, 2] > ROUNDED_MM)
     jumps = bool(np.abs(beside - line).max() > ROUNDED_MM)

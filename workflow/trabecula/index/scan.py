@@ -182,9 +182,10 @@ def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
         if not known:
             return opened.sql("SELECT * FROM found ORDER BY path").to_arrow_table()
         current = f"SEMI JOIN found USING (path, size, mtime_ns) WHERE ({again}) IS NOT TRUE"
-        counts = opened.sql(f"SELECT filename, count(*) FROM {in_sql(known)} {current} GROUP BY filename").fetchall()
+        counted = opened.sql(f"SELECT filename, count(*) FROM {in_sql(known)} {current} GROUP BY filename")
+        counts = dict(counted.fetchall())
         for path in known:
-            if dict(counts).get(str(path), 0) < pq.read_metadata(path).num_rows:
+            if counts.get(str(path), 0) < pq.read_metadata(path).num_rows:
                 table = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql([path])} {current}").to_arrow_table()
                 write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
         query = f"SELECT * FROM found ANTI JOIN (SELECT path FROM {in_sql(known)}) USING (path) ORDER BY path"
