@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import HTJ2K, JPEG2000
+from pydicom.uid import DeflatedExplicitVRLittleEndian, HTJ2K, JPEG2000
 
 from trabecula.convert.planes import read_dataset
 from trabecula.dicom import UNCOMPRESSED, quiet
@@ -67,13 +67,13 @@ def _decode_in_child(header: Header) -> tuple[NDArray[np.integer], bool]:
 def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]:
     """See `Decoder.decode`."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    plain = not syntax.is_compressed or syntax.is_deflated
+    plain = syntax in (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian)  # the name itself may be damaged
     try:
         if "PixelData" not in dataset:
             raise StudyFailure("truncated", "no pixel data")
         if syntax in (JPEG2000, HTJ2K) and not _is_reversible(dataset.PixelData):
             raise StudyFailure("lossy", "irreversible wavelet")
-        if syntax in UNCOMPRESSED and dataset["PixelData"].is_undefined_length:
+        if plain and dataset["PixelData"].is_undefined_length:
             raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
         # Of uncompressed pixels a padding mark may take more bits than are stored, so that they are needed yet.
         pixels = pixel_array(dataset, index=header.frame or 0, raw=True, correct_unused_bits=not plain)
