@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, HTJ2K, JPEG2000
+from pydicom.uid import HTJ2K, JPEG2000, DeflatedExplicitVRLittleEndian
 
 from trabecula.convert.planes import read_dataset
 from trabecula.dicom import UNCOMPRESSED, quiet
