@@ -49,7 +49,7 @@ def test_three_more_studies_run_only_new_shards(copied):
 
 
 def test_edited_measure_code_reruns_measure_and_what_follows(copied):
-    code = copied.repository / "workflow/trabecula/measure.py"
+    code = copied.repository / "workflow/trabecula/measure/__init__.py"
     before = code.read_text()
     cubes = times(copied.folder, "results/*/crop/*")
     try:

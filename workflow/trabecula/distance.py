@@ -25,6 +25,38 @@ def depth_mm(mask: NDArray[np.bool_], spacing_mm: ArrayLike) -> NDArray[np.float
     return depth
 
 
+def eroded(mask: NDArray[np.bool_], by_mm: float, spacing_mm: float) -> NDArray[np.bool_]:
+    """Voxels of a mask that lie at least so far from its surface.
+
+    The surface lies half a voxel before the centre of the next voxel outside, and the array's
+    faces are surface. Several times faster than `depth_mm` for distances of a few voxels.
+
+    Parameters
+    ----------
+    mask : (i, j, k) array
+        What to erode.
+    by_mm, spacing_mm : float
+        Distance to keep, and distance between neighbouring voxels.
+    """
+    radius = by_mm / spacing_mm + 0.5
+    n = int(np.ceil(radius)) - 1
+    padded = np.pad(mask, n)
+    # Voxels whose line along k is inside the mask for h voxels to both sides; a ball is a sheaf of such lines.
+    lines = [padded]
+    for h in range(1, n + 1):
+        both = np.zeros_like(padded)
+        both[:, :, h:-h] = padded[:, :, 2 * h :] & padded[:, :, : -2 * h]
+        lines.append(lines[-1] & both)
+    kept = mask.copy()
+    for i in range(-n, n + 1):
+        for j in range(-n, n + 1):
+            left = radius**2 - i**2 - j**2
+            if left > 0:
+                line = lines[int(np.ceil(np.sqrt(left))) - 1]
+                kept &= line[n + i :, n + j :, n:][: mask.shape[0], : mask.shape[1], : mask.shape[2]]
+    return kept
+
+
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
     """Smallest box that holds a mask; None where it is empty."""
     boxes = ndimage.find_objects(mask.astype(np.uint8))

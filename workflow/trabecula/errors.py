@@ -53,11 +53,24 @@ REASONS: dict[str, str] = {
     # segment, crop, measure
     "no_vertebra": "no vertebra was found",
     "mask_missing": "no label map for this study among the given masks",
+    "mask_unreadable": "the given label map can't be read",
     "mask_mismatch": "the given label map does not fit the scan",
+    "out_of_memory": "the scan is too large for the job's memory, also in parts",
     "incomplete": "the vertebral body is cut by the edge of the scan",
     "empty_roi": "nothing is left of the trabecular region after erosion",
     "beyond_cube": "the vertebral body reaches beyond its cube, so its volume is unknown",
     "metal": "metal or cement in the vertebral body",
+    "cement": "the metal looks like bone cement: less bright, and kept within the body",
+    "front_by_shape": "a pedicle is missing, so the front was taken from the body's shape and the patient's axes",
+    "osteophytes": "the rims of the vertebral body stand out far beyond its waist",
+    "height_loss": "the vertebral body has lost height by Genant's limits, or is so shaped; no diagnosis of a fracture",
+    # calibrate
+    "not_measured": "no trabecular HU to calibrate",
+    "no_calibration": "no calibration was asked for (calibrate.method)",
+    "no_reference_tissue": "air, or two of fat, muscle and blood without contrast medium, are not seen in the scan",
+    "odd_tissues": "the patient's own tissues do not fit together at any energy",
+    "no_phantom": "no rods that fit the calibration phantom's densities are in the scan",
+    "too_few_labels": "too few labelled patients of this device, voltage, kernel and contrast phase for a line",
     # aggregate
     "no_complete_vertebra": "no complete vertebral body of a usable level",
     "level_uncertain": "levels are uncertain in this field of view",
@@ -94,6 +107,17 @@ FLAGS: dict[str, str] = {
     "rescale_varies": "slope or intercept differ between slices",
     "encoding_varies": "stored bits, sign or photometric interpretation differ between slices",
     "implausible_hu": "values are not Hounsfield units of a patient",
+}
+
+# What speaks against a vertebra's level.
+LEVEL_FLAGS: dict[str, str] = {
+    "transitional": "the spine seems to have other than twelve thoracic or five lumbar vertebrae",
+    "merged": "no disc was seen between the vertebra and its neighbour, or it is as high as two",
+    "split": "the piece is a part of a vertebra, or the level lies in two pieces",
+    "gap": "a vertebra between this one and its neighbour is missing",
+    "mixed_sides": "the level lies on one side of the spine only: two names share a vertebra",
+    "out_of_order": "the level's name does not fit its neighbours' names",
+    "order_in_doubt": "a doubtful vertebra lies between this one and what the numbering starts from",
 }
 
 

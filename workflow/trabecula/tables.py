@@ -39,6 +39,7 @@ STATUS = column("status", TEXT, "ok, or failed with a reason", required=True)
 REASON = column("reason", TEXT, "Reason code when failed (see the list of reasons), else NULL")
 DETAIL = column("detail", TEXT, "Figures that explain the reason; never an identity")
 REPAIRED = column("repairs", TEXTS, "What was mended when the scan was converted, repair codes", required=True)
+LEVEL_FLAGGED = column("level_flags", TEXTS, "What speaks against the level's name, codes", required=True)
 FLAGGED = column("flags", TEXTS, "What limits the scan's figures, flag codes", required=True)
 KEYS = (COHORT, PATIENT, STUDY)
 
@@ -99,6 +100,7 @@ _VERTEBRA = (
     LEVEL,
     column("level_confidence", FLOAT, "Confidence in the level's name, 0 to 1"),
     column("level_uncertain", BOOL, "The level's name may be off by one", required=True),
+    LEVEL_FLAGGED,
     column("complete", BOOL, "The vertebral body lies wholly within the scan", required=True),
     column("centroid_x_mm", FLOAT, "Centre of the vertebral body, to the patient's right is positive", unit="mm"),
     column("centroid_y_mm", FLOAT, "Centre of the vertebral body, to the front is positive", unit="mm"),
@@ -109,11 +111,26 @@ _MEASUREMENT = (
     column("trabecular_hu_mean", FLOAT, "Mean over the trabecular region", unit="HU"),
     column("trabecular_hu_median", FLOAT, "Median over the trabecular region", unit="HU"),
     column("trabecular_hu_sd", FLOAT, "Standard deviation over the trabecular region", unit="HU"),
+    column("trabecular_hu_p05", FLOAT, "5th percentile over the trabecular region", unit="HU"),
+    column("trabecular_hu_p25", FLOAT, "25th percentile over the trabecular region", unit="HU"),
+    column("trabecular_hu_p75", FLOAT, "75th percentile over the trabecular region", unit="HU"),
+    column("trabecular_hu_p95", FLOAT, "95th percentile over the trabecular region", unit="HU"),
     column("trabecular_volume_mm3", FLOAT, "Volume of the trabecular region", unit="mm3"),
     column("body_volume_mm3", FLOAT, "Volume of the vertebral body", unit="mm3"),
-    column("height_anterior_mm", FLOAT, "Height of the body, front third", unit="mm"),
-    column("height_middle_mm", FLOAT, "Height of the body, middle third", unit="mm"),
-    column("height_posterior_mm", FLOAT, "Height of the body, back third", unit="mm"),
+    column("ellipse_hu_mean", FLOAT, "Mean over the ellipse that radiologists draw, 3 mm at mid-height", unit="HU"),
+    column("ellipse_hu_sd", FLOAT, "Standard deviation over the ellipse", unit="HU"),
+    column("ellipse_area_mm2", FLOAT, "Area of the ellipse", unit="mm2"),
+    column("height_anterior_mm", FLOAT, "Height of the body along its own axis, near the front wall", unit="mm"),
+    column("height_middle_mm", FLOAT, "Height of the body along its own axis, in the middle", unit="mm"),
+    column("height_posterior_mm", FLOAT, "Height of the body along its own axis, near the back wall", unit="mm"),
+    column("height_ratio_anterior", FLOAT, "Anterior over posterior height (wedge)"),
+    column("height_ratio_middle", FLOAT, "Middle over posterior height (biconcave)"),
+    column("height_ratio_neighbours", FLOAT, "Height over the median of up to four neighbours' (crush)"),
+    column("genant_grade", INT, "Grade of the largest loss of height by Genant's limits, 0 to 3; no diagnosis"),
+    column("rim_overhang_mm", FLOAT, "How far the rims stand out beyond the waist, front and sides", unit="mm"),
+    column("tilt_sagittal_deg", FLOAT, "Lean of the body's own axis to the front", unit="degrees"),
+    column("tilt_coronal_deg", FLOAT, "Lean of the body's own axis to the patient's right", unit="degrees"),
+    column("rotation_deg", FLOAT, "Turn of the vertebra's front to the patient's right", unit="degrees"),
     column("flags", TEXTS, "Findings that limit the measurement, reason codes", required=True),
 )
 
@@ -249,6 +266,7 @@ SEGMENT = schema(
     column("level", TEXT, "One row per level found; NULL in the one row of a failed study"),
     column("level_confidence", FLOAT, "Confidence in the level's name, 0 to 1"),
     column("level_uncertain", BOOL, "The level's name may be off by one"),
+    LEVEL_FLAGGED,
     name="segment",
 )
 
@@ -265,7 +283,13 @@ CROP = schema(
     name="crop",
 )
 
-MEASURE = schema(*KEYS, LEVEL, *_MEASUREMENT, name="measure")
+MEASURE = schema(
+    *KEYS,
+    LEVEL,
+    *_MEASUREMENT,
+    column("picture", pa.binary(), "Axial and sagittal section with the regions outlined, WebP; NULL when not measured"),
+    name="measure",
+)
 
 INFER = PREDICTIONS.with_metadata({"table": "infer", "schema_version": str(SCHEMA_VERSION)})
 

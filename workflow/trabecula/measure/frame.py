@@ -1,0 +1,213 @@
+"""The vertebra's own axes, from its endplates and its pedicles.
+
+Wedges, lordosis, scoliosis and rotation then change neither region nor heights. Up is the mean
+of the normals of planes through the two endplates. Front is the bisector between the pedicles,
+which stand on both sides of the canal. Right is perpendicular to both.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trabecula.measure.solid import Solid
+
+Array = NDArray[np.float64]
+
+# Rays reach beyond every vertebral body.
+FURTHEST_MM = 40.0
+# Endplates are looked at in this part of the body's half width and depth: at first where rays of a
+# tilted body still end at endplates, then to where rims and osteophytes begin.
+INNER, OUTER = 0.35, 0.75
+# Deviations of an endplate from its plane below this are roughness; larger ones (Schmorl's nodes, spurs) count less.
+TOLERATED_MM = 1.0
+TURNS, SETTLED_DEG, RAYS = 12, 0.1, 96
+# A side of the posterior elements of less than this is no pedicle.
+PEDICLE_MIN_MM3 = 150.0
+# Seen from the body, pedicles lie 30 to 80 degrees apart; the halves of a single one 11.
+APART_DEG = 20.0
+# Below this ratio of width to depth, a body's section tells nothing about its rotation.
+OBLONG = 1.12
+# The waist: this part of the height, half to each side of mid-height; osteophytes sit at the rims.
+WAIST = 0.4
+
+# Places in a disc, even but without period (Vogel, Math Biosci 1979;44:179-189, doi:10.1016/0025-5564(79)90080-4):
+# a regular grid beats with the voxels' steps along a tilted endplate, which looks like another tilt.
+_TURN = np.arange(RAYS) * np.pi * (3 - np.sqrt(5))
+_SPREAD = np.sqrt((np.arange(RAYS) + 0.5) / RAYS)[:, None] * np.column_stack([np.cos(_TURN), np.sin(_TURN)])
+
+
+@dataclass(frozen=True)
+class BodyFrame:
+    """Axes, middle and size of a vertebral body.
+
+    Attributes
+    ----------
+    axes : (3, 3) array
+        Rows are the unit vectors right, front and up of the vertebra in RAS+: a rotation matrix.
+    centre_mm : (3,) array
+        Middle between the walls and the endplates, from the cube's middle.
+    width_mm, depth_mm : float
+        Between the walls at mid-height, through the middle.
+    height_mm : float
+        Between the planes through the endplates, at the middle.
+    from_pedicles : bool
+        Front comes from the pedicles; else from the body's own shape and the patient's axes.
+    """
+
+    axes: Array
+    centre_mm: Array
+    width_mm: float
+    depth_mm: float
+    height_mm: float
+    from_pedicles: bool
+
+    @property
+    def tilt_sagittal_deg(self) -> float:
+        """Lean of the up axis to the front, seen from the side."""
+        _, front, up = self.axes[2]
+        return float(np.degrees(np.arctan2(front, up)))
+
+    @property
+    def tilt_coronal_deg(self) -> float:
+        """Lean of the up axis to the patient's right, seen from the front."""
+        right, _, up = self.axes[2]
+        return float(np.degrees(np.arctan2(right, up)))
+
+    @property
+    def rotation_deg(self) -> float:
+        """Turn of the front axis to the patient's right, seen from above."""
+        right, front, _ = self.axes[1]
+        return float(np.degrees(np.arctan2(right, front)))
+
+    def to_own(self, places_mm: Array) -> Array:
+        """(..., 3) places in the cube to the vertebra's right, front and up."""
+        return (places_mm - self.centre_mm) @ self.axes.T
+
+    def to_cube(self, own_mm: Array) -> Array:
+        """(..., 3) right, front and up of the vertebra to places in the cube."""
+        return own_mm @ self.axes + self.centre_mm
+
+
+def find_frame(body: Solid, posterior: NDArray[np.bool_]) -> BodyFrame | None:
+    """Find a vertebra's own axes.
+
+    Parameters
+    ----------
+    body : Solid
+        The vertebral body.
+    posterior : (size, size, size) array of bool
+        The posterior elements in the same cube; may be empty.
+
+    Returns
+    -------
+    BodyFrame or None
+        None where the body is too small to have endplates.
+    """
+    centre = body.voxels_mm().mean(axis=0)
+    axes, ends = np.eye(3), None
+    for turn in range(TURNS):
+        found = _endplates(body, axes, centre, INNER if turn < 3 else OUTER)
+        if found is None:
+            return None
+        slopes, ends = found
+        up = _unit(np.array([-slopes[0], -slopes[1], 1.0]) @ axes)
+        moved = np.degrees(np.arccos(np.clip(up @ axes[2], -1, 1)))
+        axes = _upright(up, axes[1])
+        if turn >= 3 and moved < SETTLED_DEG:
+            break
+    assert ends is not None
+    centre = centre + (ends[0] - ends[1]) / 2 * axes[2]
+    height = float(ends[0] + ends[1])
+    front = _front_of_pedicles(body, posterior, axes, centre, height)
+    axes = _upright(axes[2], _front_of_shape(body, axes, centre, height) if front is None else front)
+    right, left = _walls(body, axes, centre, height, 0)
+    ahead, behind = _walls(body, axes, centre, height, 1)
+    centre = centre + (right - left) / 2 * axes[0] + (ahead - behind) / 2 * axes[1]
+    return BodyFrame(axes, centre, right + left, ahead + behind, height, front is not None)
+
+
+def _unit(vector: Array) -> Array:
+    return vector / np.linalg.norm(vector)
+
+
+def _upright(up: Array, ahead: Array) -> Array:
+    """Axes with a given up, and the front nearest to a given direction."""
+    front = _unit(ahead - (ahead @ up) * up)
+    return np.stack([np.cross(front, up), front, up])
+
+
+def _endplates(body: Solid, axes: Array, centre: Array, part: float) -> tuple[Array, tuple[float, float]] | None:
+    """Slopes of the endplates' mean plane to the right and to the front, and their distances up and down."""
+    half = [float(sum(body.ends_mm(centre, axis, FURTHEST_MM))) / 2 for axis in axes[:2]]
+    if min(half) < 2 * body.spacing_mm:
+        return None
+    place = part * _SPREAD * half
+    starts = centre + place @ axes[:2]
+    rays = body.ends_mm(starts, axes[2], FURTHEST_MM / 2)
+    inside = np.minimum(*rays) > 0
+    if np.count_nonzero(inside) < 12:
+        return None
+    upper, lower = (_plane(place[inside], ray[inside]) for ray in rays)
+    return (upper[1:] - lower[1:]) / 2, (float(upper[0]), float(lower[0]))
+
+
+def _plane(place: Array, height: Array) -> Array:
+    """Plane through heights at (n, 2) places, far ones counting less (Huber): height at 0, slopes; (3,)."""
+    design = np.column_stack([np.ones(len(place)), place])
+    plane = np.linalg.lstsq(design, height, rcond=None)[0].astype(np.float64)
+    for _ in range(3):
+        weighted = design / np.maximum(np.abs(height - design @ plane), TOLERATED_MM)[:, None]
+        plane = np.linalg.solve(weighted.T @ design, weighted.T @ height).astype(np.float64)
+    return plane
+
+
+def _front_of_pedicles(
+    body: Solid, posterior: NDArray[np.bool_], axes: Array, centre: Array, height_mm: float
+) -> Array | None:
+    """Away from the middle between both pedicles; None where one of them is missing.
+
+    Only what lies in an upright cylinder around the body counts: the cube cuts processes unevenly.
+    """
+    # Every fourth layer tells as much of a direction.
+    voxels = np.argwhere(posterior[:, :, ::4]) * [1, 1, 4]
+    own = ((voxels - (body.size - 1) / 2) * body.spacing_mm - centre) @ axes.T
+    across = np.hypot(own[:, 0], own[:, 1])
+    room = (body.size - 1) / 2 * body.spacing_mm - float(np.linalg.norm(centre))
+    own = own[(across < room) & (np.abs(own[:, 2]) < height_mm / 2)]
+    if len(own) == 0:
+        return None
+    angle = np.arctan2(own[:, 0], -own[:, 1])
+    back = float(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()))
+    for _ in range(4):
+        away = (angle - back + np.pi) % (2 * np.pi) - np.pi
+        sides = away[away < 0], away[away > 0]
+        if min(len(side) for side in sides) * 4 * body.spacing_mm**3 < PEDICLE_MIN_MM3:
+            return None
+        left, right = float(np.median(sides[0])), float(np.median(sides[1]))
+        if right - left < np.radians(APART_DEG):
+            return None
+        back += (left + right) / 2
+    return -np.sin(back) * axes[0] + np.cos(back) * axes[1]
+
+
+def _front_of_shape(body: Solid, axes: Array, centre: Array, height_mm: float) -> Array:
+    """Across the longer axis of the body's section, where it has one; else the patient's front."""
+    own = (body.voxels_mm() - centre) @ axes.T
+    section = own[np.abs(own[:, 2]) < WAIST / 2 * height_mm, :2]
+    if len(section) < 3:
+        return axes[1]
+    spread, directions = np.linalg.eigh(np.cov(section.T))
+    across = directions[:, 0]
+    if spread[1] < OBLONG**2 * spread[0] or abs(across[1]) < np.sqrt(0.5):
+        return axes[1]
+    return np.sign(across[1]) * (across @ axes[:2])
+
+
+def _walls(body: Solid, axes: Array, centre: Array, height_mm: float, which: int) -> tuple[float, float]:
+    """Distances to the two walls along an axis (0 right and left, 1 front and back): medians at the waist."""
+    other = np.array([-4.0, -2.0, 0.0, 2.0, 4.0])
+    up = np.linspace(-WAIST / 2, WAIST / 2, 5) * height_mm
+    starts = centre + other[:, None, None] * axes[1 - which] + up[:, None] * axes[2]
+    ahead, behind = body.ends_mm(starts, axes[which], FURTHEST_MM)
+    return float(np.median(ahead)), float(np.median(behind))
