@@ -11,13 +11,21 @@ from trabecula import tables
 from trabecula.log import progress
 from trabecula.segment import open_backend, segment_shard
 
+cohort, shard = snakemake.wildcards.cohort, snakemake.wildcards.shard
 converted = tables.read(snakemake.input.table, tables.CONVERT).to_pylist()
 studies = [study for study in converted if study["status"] == "ok"]
 folder = Path(snakemake.output.labels)
 folder.mkdir(parents=True, exist_ok=True)
 
 with tempfile.TemporaryDirectory() as scratch:
-    backend = open_backend(**snakemake.params.options, threads=snakemake.threads, scratch=Path(scratch))
-    shown = progress(studies, what=f"segment {snakemake.wildcards.shard}", unit="studies", total=len(studies))
+    backend = open_backend(
+        **snakemake.params.options,
+        threads=snakemake.threads,
+        memory_mb=snakemake.resources.mem_mb,
+        scratch=Path(scratch),
+        linkage=Path(snakemake.params.private) / cohort / "linkage.parquet",
+        shard=shard,
+    )
+    shown = progress(studies, what=f"segment {shard}", unit="studies", total=len(studies))
     rows = segment_shard(shown, backend, ct_folder=Path(snakemake.input.ct), label_folder=folder)
     tables.write(rows, tables.SEGMENT, snakemake.output.table)

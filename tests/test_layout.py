@@ -96,7 +96,7 @@ def test_every_rule_has_what_a_cluster_needs(name):
     text = ALL_RULES[name]
     assert text.lstrip().startswith('"""')
     if "localrule: True" not in text:
-        assert re.search(r"mem_mb=grows\(\d+\)", text)
+        assert re.search(r"mem_mb=grows\(\S+\)", text)
         assert re.search(r"runtime=grows\(\d+\)", text)
         assert 'conda:\n        "../../envs/trabecula.yaml"' in text
 

@@ -6,7 +6,9 @@ import yaml
 
 from snakemake.exceptions import WorkflowError
 
+from trabecula import backends
 from trabecula import config as settings
+from trabecula.codings import CODINGS
 from trabecula.digest import digest
 from trabecula.errors import ConfigError
 
@@ -26,7 +28,7 @@ try:
         if TRAINS
         else str(settings.find(config["model"], _places, option="model"))
     )
-    SEGMENTER = settings.find(config["segment"]["network"], _places, option="segment.network")
+    SEGMENT = backends.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))
 

@@ -9,13 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from totalsegmentator.map_to_binary import class_map, class_map_5_parts
 
+from trabecula.levels import CODE_OF_LEVEL, POSTERIOR, RIB
+from trabecula.volume import Volume
+from trabecula.weights import FOLDERS
+
 # HU of each level in the scan that the networks understand.
 HU_OF_LEVEL = {level: 200.0 + 100.0 * i for i, level in enumerate(("L5", "L4", "L3", "L2", "L1", "T12"))}
 SOFT_TISSUE_HU = 40.0
+RIB_HU = 1300.0
+POSTERIOR_HU = 150.0
 WINDOW = {"mean": 300.0, "std": 300.0, "median": 300.0, "min": -1024.0, "max": 3000.0}
 WINDOW |= {"percentile_00_5": -1000.0, "percentile_99_5": 1400.0}
 _FAR = -100.0  # logits are summed in half precision: -1e4 would overflow
@@ -109,42 +116,58 @@ def _write(folder: Path, spacing_mm: float, labels: Mapping[int, str], centres: 
     torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
 
 
+def painted_scan() -> tuple[Volume, Volume]:
+    """CT of six painted vertebrae with a rib, and their canonical label map, 2 mm, patient-aligned."""
+    labels = np.zeros((60, 60, 110), np.uint8)
+    for i, level in enumerate(HU_OF_LEVEL):
+        low = 4 + 17 * i
+        labels[18:42, 30:48, low : low + 13] = CODE_OF_LEVEL[level]
+        labels[26:34, 12:24, low : low + 13] = POSTERIOR + CODE_OF_LEVEL[level]
+    labels[46:54, 20:50, 92:98] = RIB
+    hu = np.full(labels.shape, SOFT_TISSUE_HU)
+    hu[0], hu[-1] = -1000, -1000
+    for level, value in HU_OF_LEVEL.items():
+        hu[labels == CODE_OF_LEVEL[level]] = value
+        hu[labels == POSTERIOR + CODE_OF_LEVEL[level]] = POSTERIOR_HU
+    hu[labels == RIB] = RIB_HU
+    affine = np.diag([2.0, 2, 2, 1])
+    affine[:3, 3] = -60, -60, -110
+    return Volume(hu.astype(np.int16), affine), Volume(labels, affine)
+
+
+def write_network(folder: Path, spacing_mm: float, reader: str = "NibabelIOWithReorient") -> None:
+    """Write an nnU-Net with a class per body of `painted_scan`, in the order of `HU_OF_LEVEL` from 1, then the rest."""
+    names = dict(enumerate([*(f"vertebrae_{level}" for level in HU_OF_LEVEL), "posterior"], start=1))
+    centres = {0: SOFT_TISSUE_HU} | dict(enumerate([*HU_OF_LEVEL.values(), POSTERIOR_HU], start=1))
+    _write(folder, spacing_mm, names, centres)
+    plans = json.loads((folder / "plans.json").read_text())
+    (folder / "plans.json").write_text(json.dumps(plans | {"image_reader_writer": reader}))
+
+
 def write_weights(folder: Path) -> None:
-    """Write the folders of the tasks `total` (with regions of interest) and `vertebrae_body` under `folder`."""
-    total, vertebrae = class_map["total"], class_map_5_parts["class_map_part_vertebrae"]
+    """Write the folders of the tasks `total`, its 3 mm model, and `vertebrae_body` under `folder`."""
+    total, parts = class_map["total"], class_map_5_parts
+    trainer = "nnUNetTrainerNoMirroring"
+    rough = "nnUNetTrainer_4000epochs_NoMirroring"
 
     def by_level(labels: Mapping[int, str]) -> dict[int, float]:
         index = {name: i for i, name in labels.items()}
         return {0: SOFT_TISSUE_HU} | {index[f"vertebrae_{level}"]: hu for level, hu in HU_OF_LEVEL.items()}
 
-    def folder_of(dataset: str, trainer: str) -> Path:
-        return folder / dataset / f"{trainer}__nnUNetPlans__3d_fullres"
+    def write(number: int, trainer: str, spacing_mm: float, labels: Mapping[int, str], centres: Mapping[int, float]):
+        name = next(name for names in FOLDERS.values() for name in names if f"Dataset{number}_" in name)
+        _write(folder / name / f"{trainer}__nnUNetPlans__3d_fullres", spacing_mm, labels, centres)
 
-    _write(
-        folder_of("Dataset298_TotalSegmentator_total_6mm_1559subj", "nnUNetTrainer_4000epochs_NoMirroring"),
-        6.0,
-        total,
-        by_level(total),
-    )
-    _write(
-        folder_of("Dataset292_TotalSegmentator_part2_vertebrae_1532subj", "nnUNetTrainerNoMirroring"),
-        1.5,
-        vertebrae,
-        by_level(vertebrae),
-    )
+    rib = next(i for i, name in total.items() if name == "rib_left_12")
+    for number, spacing_mm in ((298, 6.0), (297, 3.0)):
+        write(number, rough, spacing_mm, total, by_level(total) | {rib: RIB_HU})
+    vertebrae, ribs = parts["class_map_part_vertebrae"], parts["class_map_part_ribs"]
+    write(292, trainer, 1.5, vertebrae, by_level(vertebrae))
+    # Far beyond the vertebrae's intensities, so that these are background to it.
+    rib = next(i for i, name in ribs.items() if name == "rib_left_12")
+    write(295, trainer, 1.5, ribs, {0: SOFT_TISSUE_HU, rib: 2000.0})
     # Everything brighter than 170 HU is body here; posterior elements are painted darker than that.
-    bodies = class_map["vertebrae_body"]
-    _write(
-        folder_of("Dataset305_vertebrae_discs_1559subj", "nnUNetTrainer_DASegOrd0"),
-        1.5,
-        bodies,
-        {0: SOFT_TISSUE_HU, 1: 300.0},
-    )
+    write(305, "nnUNetTrainer_DASegOrd0", 1.5, class_map["vertebrae_body"], {0: SOFT_TISSUE_HU, 1: 300.0})
     # TotalSegmentator wants the folders of all parts to be there, and reads only those of the regions asked for.
-    for part in (
-        "291_TotalSegmentator_part1_organs_1559subj",
-        "293_TotalSegmentator_part3_cardiac_1559subj",
-        "294_TotalSegmentator_part4_muscles_1559subj",
-        "295_TotalSegmentator_part5_ribs_1559subj",
-    ):
-        (folder / f"Dataset{part}").mkdir()
+    for name in FOLDERS["total"]:
+        (folder / name).mkdir(exist_ok=True)

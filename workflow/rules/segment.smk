@@ -1,17 +1,9 @@
-SEGMENT_OPTIONS = {
-    "backend": config["segment"]["backend"],
-    "network": SEGMENTER,
-    "masks_pattern": config["segment"]["masks"],
-    "coding": config["segment"]["coding"],
-    "device": config["segment"]["device"],
-}
-
-
 rule segment:
     """Outline and number the vertebrae of every converted study of a shard."""
     input:
         ct="results/{cohort}/convert/{shard}",
         table="results/{cohort}/convert/{shard}.parquet",
+        coding=[] if SEGMENT["coding"] in CODINGS else SEGMENT["coding"],
     output:
         labels=temp(directory("results/{cohort}/segment/{shard}")),
         table="results/{cohort}/segment/{shard}.parquet",
@@ -23,11 +15,12 @@ rule segment:
         "../../envs/trabecula.yaml"
     threads: config["segment"]["threads"]
     resources:
-        mem_mb=grows(8000),
+        mem_mb=grows(backends.MEMORY_MB[SEGMENT["backend"]]),
         runtime=grows(240),
     params:
         code=digest("segment"),
-        options=SEGMENT_OPTIONS,
+        options=SEGMENT,
+        private=config["private"],
     script:
         "../../scripts/segment.py"
 

@@ -1,5 +1,5 @@
 """Find, outline and number the vertebrae of a scan."""
 
-from trabecula.segment.shard import choose_backend, open_backend, segment_shard
+from trabecula.segment.shard import open_backend, segment_shard
 
-__all__ = ["choose_backend", "open_backend", "segment_shard"]
+__all__ = ["open_backend", "segment_shard"]

@@ -1,69 +1,85 @@
-"""Backend `masks`: label maps that the user already has, as NIfTI."""
+"""Backend `masks`: label maps that the user already has, as NIfTI or DICOM SEG."""
 
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.misc import is_dicom
 
+from trabecula.codings import Coding, coding_of
 from trabecula.errors import StudyFailure
-from trabecula.levels import BODY_CODES, CODE_OF_LEVEL, LEVEL_OF_CODE, POSTERIOR, SACRUM
+from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
+from trabecula.segment.bodies import split_bodies
+from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.numbering import Level
 from trabecula.volume import Volume, bounds_mm, read_nifti, resample
 
-# TotalSegmentator 2, task total: 25 sacrum, 26 S1, then upwards from 27 L5 to 50 C1.
-_TOTAL_UPWARDS = (
-    [f"L{i}" for i in range(5, 0, -1)] + [f"T{i}" for i in range(12, 0, -1)] + [f"C{i}" for i in range(7, 0, -1)]
-)
+_MAX_VALUE = np.iinfo(np.uint16).max
 
 
-def _table(pairs: dict[int, int]) -> NDArray[np.uint8]:
-    table = np.zeros(256, np.uint8)
-    table[list(pairs)] = list(pairs.values())
-    return table
-
-
-_VERSE = {code: code for code in LEVEL_OF_CODE}
-# Coding of a label map -> lookup table from its numbers to the canonical codes.
-CODINGS: dict[str, NDArray[np.uint8]] = {
-    "canonical": np.arange(256, dtype=np.uint8),
-    "verse": _table(_VERSE),
-    "totalsegmentator": _table(
-        {25: SACRUM, 26: SACRUM} | {27 + i: CODE_OF_LEVEL[level] for i, level in enumerate(_TOTAL_UPWARDS)}
-    ),
-    "vertebrae_pp": _table({code: code for code in range(1, 25)}),
-}
-
-
-def segment(ct: Volume, path: Path, *, coding: str) -> tuple[Volume, list[Level]]:
+def segment(
+    ct: Volume, path: Path, *, coding: Coding, frame_of_reference: str | None = None
+) -> tuple[Volume, list[Level]]:
     """Read a study's label map and bring it to the canonical coding on the CT's grid.
+
+    Bodies are told from posterior elements on the label map's own grid (see `bodies`), which is then resampled to the
+    CT's by nearest neighbour.
 
     Parameters
     ----------
     ct : Volume
         HU; its grid is the result's.
     path : Path
-        NIfTI label map in the patient's frame; another grid than the CT's is resampled (nearest).
-    coding : str
-        A key of `CODINGS`.
+        Label map in the patient's frame, NIfTI or DICOM SEG, on any grid.
+    coding : Coding
+        What the numbers of a NIfTI file mean; a SEG object says by itself what its segments are.
+    frame_of_reference : str, optional
+        Frame of Reference UID (0020,0052) of the scan, where it is known.
 
     Raises
     ------
     StudyFailure
-        ``mask_missing`` without a file, ``mask_mismatch`` where it does not overlap the scan, ``no_vertebra`` where
-        it holds none.
+        ``mask_missing`` without a file, ``mask_unreadable`` if it can't be read, ``mask_mismatch`` where it does not
+        overlap the scan or lies in another frame of reference, ``no_vertebra`` where it holds none.
     """
     if not path.is_file():
         raise StudyFailure("mask_missing")
-    mask = read_nifti(path)
-    low, high = bounds_mm(ct)
-    mask_low, mask_high = bounds_mm(mask)
-    if np.any(mask_low > high) or np.any(mask_high < low):
+    if is_dicom(path):
+        found = read_seg(path)
+        if frame_of_reference is not None and found.frame_of_reference != frame_of_reference:
+            raise StudyFailure("mask_mismatch", "another frame of reference than the scan's")
+        mask, coding = found.labels, coding_of(found.structures)
+    else:
+        mask = _read_labels(path)
+    if not _overlap(mask, ct):
         raise StudyFailure("mask_mismatch", "the label map lies outside the scan")
-    if mask.array.min() < 0 or mask.array.max() > 255:
-        raise StudyFailure("mask_mismatch", "the label map holds numbers that are no label codes")
-    coded = mask.with_array(CODINGS[coding][mask.array.astype(np.uint8)])
+    coded = split_bodies(mask.with_array(recode(mask.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
     return labels, levels_in(labels.array)
+
+
+def _read_labels(path: Path) -> Volume:
+    try:
+        mask = read_nifti(path)
+    except (RuntimeError, ValueError) as error:
+        raise StudyFailure("mask_unreadable", "no three-dimensional NIfTI image") from error
+    whole_numbers = np.array_equal(mask.array, np.floor(mask.array))
+    if not whole_numbers or mask.array.min() < 0 or mask.array.max() > _MAX_VALUE:
+        raise StudyFailure("mask_mismatch", "the label map holds numbers that are no labels")
+    return mask
+
+
+def _overlap(mask: Volume, ct: Volume) -> bool:
+    low, high = bounds_mm(ct)
+    mask_low, mask_high = bounds_mm(mask)
+    return not (np.any(mask_low > high) or np.any(mask_high < low))
+
+
+def recode(numbers: NDArray, coding: Coding) -> NDArray[np.uint8]:
+    """Canonical codes in place of a coding's numbers (0 to 65535), in any shape; unknown numbers become 0."""
+    table = np.zeros(_MAX_VALUE + 1, np.uint8)
+    table[list(coding.codes)] = list(coding.codes.values())
+    return table[numbers.astype(np.uint16, copy=False)]
 
 
 def levels_in(labels: NDArray[np.uint8], *, confidence: float = 1.0) -> list[Level]:
@@ -74,8 +90,7 @@ def levels_in(labels: NDArray[np.uint8], *, confidence: float = 1.0) -> list[Lev
     StudyFailure
         ``no_vertebra`` where it holds none.
     """
-    codes = [int(code) for code in np.unique(labels) if code in BODY_CODES and code < POSTERIOR]
+    codes = sorted((int(code) for code in np.unique(labels) if code in BODY_CODES), reverse=True)
     if not codes:
         raise StudyFailure("no_vertebra")
-    names = [LEVEL_OF_CODE[code] for code in sorted(codes, reverse=True)]
-    return [Level(piece, name, confidence) for piece, name in enumerate(names)]
+    return [Level(piece, LEVEL_OF_CODE[code], confidence) for piece, code in enumerate(codes)]

@@ -7,7 +7,9 @@ Wasserthal et al., Radiol Artif Intell 2023, doi:10.1148/ryai.230024. Two tasks:
 import functools
 import importlib.metadata
 import json
+import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -16,28 +18,48 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trabecula.codings import CODINGS
 from trabecula.errors import StudyFailure
 from trabecula.levels import BODY_CODES, DISC, POSTERIOR
-from trabecula.segment.masks import CODINGS, levels_in
+from trabecula.segment import memory
+from trabecula.segment.masks import levels_in, recode
+from trabecula.segment.nnunet import limit_threads
 from trabecula.segment.numbering import Level
 from trabecula.volume import Volume, resample, write_nifti
+from trabecula.weights import Task, require_weights, weights_folder
 
-# Folders of nnU-Net weights that must be there: where one is missing, TotalSegmentator fetches it, even if the
-# regions asked for don't need it. 291 to 295 are the parts of `total` at 1.5 mm, 298 its 6 mm model, 305 the bodies.
-WEIGHTS = tuple(f"Dataset{number}_" for number in (291, 292, 293, 294, 295, 298, 305))
+log = logging.getLogger(__name__)
+
 BODY, DISCS = 1, 2
 # How far from right TotalSegmentator's numbering is in a few per cent of cases is not in its output.
 CONFIDENCE = 0.95
 VERTEBRAE = [f"vertebrae_{part}{i}" for part, n in (("C", 7), ("T", 12), ("L", 5)) for i in range(1, n + 1)]
-ROIS = [*VERTEBRAE, "vertebrae_S1", "sacrum"]
+RIBS = [f"rib_{side}_{i}" for side in ("left", "right") for i in range(1, 13)]
+ROIS = [*VERTEBRAE, "vertebrae_S1", "sacrum", *RIBS]
+# TotalSegmentator splits into three parts along the body that overlap by 20 voxels; shorter parts come out wrong.
+_LEAST_TO_SPLIT_MM: dict[Task, float] = {"total": 60 * 1.5, "fast": 60 * 3.0}
 
 
-def weights_folder() -> Path | None:
-    """Folder that TOTALSEG_WEIGHTS_PATH names (or TotalSegmentator's own), if all weights are in it."""
-    home = Path(os.environ.get("TOTALSEG_HOME_DIR", Path.home() / ".totalsegmentator"))
-    folder = Path(os.environ.get("TOTALSEG_WEIGHTS_PATH", home / "nnunet" / "results"))
-    there = all(any(folder.glob(f"{name}*")) for name in WEIGHTS)
-    return folder if there else None
+@dataclass(frozen=True)
+class Settings:
+    """How TotalSegmentator is run in a job.
+
+    Attributes
+    ----------
+    task : {"total", "fast"}
+        Networks of `total` for 1.5 mm, or the one for 3 mm.
+    device : {"cpu", "cuda"}
+        Where networks run.
+    memory_mb : float
+        What the job was given; a larger scan is split.
+    scratch : Path
+        Folder for the NIfTI that TotalSegmentator reads.
+    """
+
+    task: Task
+    device: str
+    memory_mb: float
+    scratch: Path
 
 
 def version() -> str:
@@ -45,31 +67,29 @@ def version() -> str:
     return importlib.metadata.version("TotalSegmentator")
 
 
-def prepare(state: Path, *, threads: int) -> ModuleType:
+def prepare(state: Path, *, task: Task, threads: int) -> ModuleType:
     """Import TotalSegmentator with a state folder of this job's own, usage statistics off, and one predictor kept.
 
     Parameters
     ----------
     state : Path
         Empty folder; TotalSegmentator writes its configuration there without a lock.
+    task : {"total", "fast"}
+        Whose weights have to be there.
     threads : int
         CPU threads of this job; TotalSegmentator by itself takes all.
 
     Raises
     ------
-    FileNotFoundError
-        If the weights are not there.
+    ConfigError
+        If weights are missing.
     """
-    weights = weights_folder()
-    if weights is None:
-        raise FileNotFoundError(
-            "the weights of TotalSegmentator are not found: run `totalseg_download_weights -t total` and "
-            "`-t vertebrae_body` once where there is a network, and set TOTALSEG_WEIGHTS_PATH to their folder"
-        )
+    require_weights(task)
+    os.environ["TOTALSEG_WEIGHTS_PATH"] = str(weights_folder())
     settings = {"totalseg_id": "totalseg_none", "send_usage_stats": False, "prediction_counter": 0}
     (state / "config.json").write_text(json.dumps(settings))
     os.environ["TOTALSEG_HOME_DIR"] = str(state)
-    os.environ["TOTALSEG_WEIGHTS_PATH"] = str(weights)
+    limit_threads(threads)
     from totalsegmentator.config import setup_nnunet
 
     setup_nnunet()  # before nnU-Net is imported, which reads its folders then and only then
@@ -81,6 +101,7 @@ def prepare(state: Path, *, threads: int) -> ModuleType:
     return api
 
 
+# At most four networks: a rough one, the vertebrae, the ribs, the bodies.
 @functools.lru_cache(maxsize=4)
 def _predictor(folder: str, folds: tuple[int, ...] | None, step_size: float, device: str):
     """Load a network once per job; TotalSegmentator by itself loads it for every study."""
@@ -138,8 +159,11 @@ def _predict(
     )
 
 
-def segment(api: ModuleType, ct: Volume, *, scratch: Path, device: str) -> tuple[Volume, list[Level]]:
+def segment(api: ModuleType, ct: Volume, settings: Settings) -> tuple[Volume, list[Level]]:
     """Outline and name the vertebrae of a scan (see `masks.segment` for the result).
+
+    A scan that is too large for the job's memory is computed in three parts along the body that overlap; so is one on
+    which memory ran out.
 
     Parameters
     ----------
@@ -147,25 +171,62 @@ def segment(api: ModuleType, ct: Volume, *, scratch: Path, device: str) -> tuple
         What `prepare` gave.
     ct : Volume
         HU.
-    scratch : Path
-        Folder for the NIfTI that TotalSegmentator reads.
-    device : {"cpu", "cuda"}
-        Where its networks run.
+    settings : Settings
+        How it is run.
+
+    Raises
+    ------
+    StudyFailure
+        ``no_vertebra`` where none is found.
+    MemoryError, RuntimeError
+        If there is too little memory for the parts too (see `memory.ran_out`).
     """
-    path = scratch / "ct.nii"
+    path = settings.scratch / "ct.nii"
     write_nifti(ct, path)
-    run = functools.partial(api.totalsegmentator, path, None, ml=True, quiet=True, device=device.replace("cuda", "gpu"))
-    named = run(task="total", roi_subset=ROIS)
-    if not np.any(named.dataobj):
-        raise StudyFailure("no_vertebra")
-    parts = run(task="vertebrae_body")
+    length_mm = float(np.abs(ct.affine[2, :3]) @ (np.array(ct.array.shape) - 1))
+    splittable = length_mm >= _LEAST_TO_SPLIT_MM[settings.task]
+    split = splittable and memory.estimate_mb(ct) > settings.memory_mb
+    maps = None
+    try:
+        maps = outline(api, path, settings, split=split)
+    except (MemoryError, RuntimeError) as error:
+        if not memory.ran_out(error) or split or not splittable:
+            raise
+    if maps is None:  # not within `except`, where the exception still holds the arrays
+        log.warning("too little memory for %s voxels at once: once more in parts", ct.array.shape)
+        memory.release()
+        maps = outline(api, path, settings, split=True)
+    named, parts = maps
     labels = combine(_on_grid(named, ct), _on_grid(parts, ct))
     return ct.with_array(labels), levels_in(labels, confidence=CONFIDENCE)
 
 
+def outline(api: ModuleType, path: Path, settings: Settings, *, split: bool) -> tuple[Any, Any]:
+    """Maps (nibabel images) of the tasks `total` and `vertebrae_body`, as TotalSegmentator numbers them.
+
+    Raises
+    ------
+    StudyFailure
+        ``no_vertebra`` where the first map is empty, ``out_of_memory`` where too little of the spine is in view to be
+        split.
+    """
+    device = settings.device.replace("cuda", "gpu")
+    run = functools.partial(api.totalsegmentator, path, None, ml=True, quiet=True, device=device, force_split=split)
+    try:
+        named = run(task="total", roi_subset=ROIS, fast=settings.task == "fast")
+        if not np.any(named.dataobj):
+            raise StudyFailure("no_vertebra")
+        return named, run(task="vertebrae_body")
+    except ValueError as error:
+        # The task `total` is cut to the spine before it is split: parts may come out shorter than their overlap.
+        if not split or "broadcast" not in str(error):
+            raise
+        raise StudyFailure("out_of_memory", "too little of the spine is in view for three parts") from error
+
+
 def combine(total: NDArray[np.uint8], parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Canonical codes from the maps of the tasks `total` and `vertebrae_body`, both of one shape."""
-    code = CODINGS["totalsegmentator"][total]
+    code = recode(total, CODINGS["totalsegmentator"])
     vertebra = np.isin(code, BODY_CODES)
     labels = np.where(vertebra & (parts != BODY), code + np.uint8(POSTERIOR), code)
     return np.where((parts == DISCS) & (code == 0), np.uint8(DISC), labels)

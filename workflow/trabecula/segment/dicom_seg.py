@@ -1,0 +1,103 @@
+"""Label maps given as DICOM Segmentation objects (DICOM PS3.3, A.51)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from trabecula.codings import Structure, structure_named
+from trabecula.errors import StudyFailure
+from trabecula.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
+from trabecula.volume import Volume
+
+# SNOMED CT; pydicom holds a retired SRT code equal to the one that replaced it.
+_SNOMED = [
+    *((getattr(codes.SCT, f"{level}Vertebra", None), code) for level, code in CODE_OF_LEVEL.items()),
+    (codes.SCT.Sacrum, SACRUM),
+    (Code("65985001", "SCT", "S1 vertebra"), SACRUM),
+    (codes.SCT.Rib, RIB),
+    (codes.SCT.Hip, HIP),
+]
+_VERTEBRAL_BODY = Code("3572006", "SCT", "Vertebral body")
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# What highdicom and pydicom raise on objects that are damaged, no SEG, or no volume.
+_UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a SEG object that belong to the spine.
+
+    Attributes
+    ----------
+    labels : Volume
+        Segment numbers on the object's own grid; 0 where no segment of the spine is.
+    structures : dict
+        Segment number to what it stands for.
+    frame_of_reference : str
+        Frame of Reference UID (0020,0052).
+    """
+
+    labels: Volume
+    structures: dict[int, Structure]
+    frame_of_reference: str
+
+
+def read_seg(path: Path) -> Segments:
+    """Read the spine's segments from a DICOM SEG file, binary, fractional (above one half) or as a label map.
+
+    Raises
+    ------
+    StudyFailure
+        ``mask_unreadable`` if it is no SEG object or its frames form no volume, ``no_vertebra`` if no segment is
+        named or coded as a part of the spine.
+    """
+    import highdicom  # a second of start-up, for this kind of mask alone
+
+    try:
+        seg = highdicom.seg.segread(path)
+        structures = {}
+        for number in seg.segment_numbers:
+            found = _structure(seg.get_segment_description(number))
+            if found is not None:
+                structures[int(number)] = found
+        if not structures:
+            raise StudyFailure("no_vertebra", "no segment is named or coded as a part of the spine")
+        labels = _volume(seg, sorted(structures))
+    except _UNREADABLE as error:
+        raise StudyFailure("mask_unreadable", type(error).__name__) from error
+    return Segments(labels, structures, str(seg.FrameOfReferenceUID))
+
+
+def _volume(seg, numbers: list[int]) -> Volume:
+    """Segment numbers on the object's grid; of segments that overlap, the last counts."""
+    geometry = seg.get_volume_geometry()
+    labels = np.zeros(geometry.spatial_shape, np.uint16)
+    for number in numbers:
+        part = seg.get_volume(segment_numbers=[number]).array
+        labels[part.reshape(labels.shape) > 0.5] = number
+    return Volume(labels, _LPS_TO_RAS @ geometry.affine)
+
+
+def _structure(segment) -> Structure | None:
+    """What a segment stands for, by its label (0062,0005), its codes, or these codes' words.
+
+    Where the property type (0062,000F) is only a vertebra or a body, the anatomic region (0008,2218) says which.
+    """
+    kind, regions = segment.segmented_property_type, segment.anatomic_regions
+    found = structure_named(segment.segment_label)
+    for concept in (kind, *regions):
+        found = found or _coded(concept) or structure_named(concept.meaning)
+    if found is None or not found.whole:
+        return found
+    return Structure(found.code, whole=kind != _VERTEBRAL_BODY)
+
+
+def _coded(concept: Code) -> Structure | None:
+    for known, code in _SNOMED:
+        if known is not None and concept == known:
+            return Structure(code, whole=code not in (SACRUM, RIB, HIP))
+    return None

@@ -1,0 +1,145 @@
+"""Backend `nnunet`: any trained nnU-Net v2 that labels vertebrae.
+
+Isensee et al., Nat Methods 2021, doi:10.1038/s41592-020-01008-z. The network comes as the folder that training leaves:
+``dataset.json``, ``plans.json`` and ``fold_*/checkpoint_final.pth``.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from trabecula.codings import Coding
+from trabecula.errors import ConfigError
+from trabecula.segment.bodies import split_bodies
+from trabecula.segment.masks import levels_in, recode
+from trabecula.segment.numbering import Level
+from trabecula.volume import Volume, resample
+
+# nnU-Net's, which is imported only where it is used and leaves its attributes untyped.
+Predictor = Any
+
+# Readers that turn images to RAS+ before training. All others keep the files' axes, and archived axial CT has LPS+.
+_REORIENTING = ("NibabelIOWithReorient",)
+AIR_HU = -1024.0
+# Like TotalSegmentator's: how often such a network is wrong is not in its output.
+CONFIDENCE = 0.95
+
+
+def limit_threads(threads: int) -> None:
+    """Keep nnU-Net, which takes eight by default, to a job's threads; it looks once, when it is imported."""
+    os.environ.update(nnUNet_def_n_proc=str(threads))
+
+
+def load(folder: Path, *, folds: Sequence[int | str] | None, device: str, threads: int) -> Predictor:
+    """Load a network's folds, for all studies of a job.
+
+    A checkpoint is a pickle, which can run any code: load none that you don't trust.
+
+    Parameters
+    ----------
+    folder : Path
+        ``{trainer}__{plans}__{configuration}`` of nnU-Net's results.
+    folds : sequence of int or "all", optional
+        Which folds answer together; all that are there by default.
+    device : {"cpu", "cuda"}
+        Where they run.
+    threads : int
+        CPU threads of this job.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not complete, or the network two-dimensional.
+    """
+    wanted = [folder / name for name in ("dataset.json", "plans.json")]
+    wanted += [folder / f"fold_{fold}" / "checkpoint_final.pth" for fold in folds or []]
+    missing = [path.relative_to(folder) for path in wanted if not path.is_file()]
+    if missing or not any(folder.glob("fold_*/checkpoint_final.pth")):
+        lacking = missing[0] if missing else "fold_*/checkpoint_final.pth"
+        raise ConfigError(
+            f"Option segment.nnunet.folder names {folder}, which lacks {lacking}; give a trained nnU-Net."
+        )
+    limit_threads(threads)
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor: Predictor = nnUNetPredictor(
+        use_mirroring=False,  # eight times the work for little
+        perform_everything_on_device=device != "cpu",
+        device=torch.device(device),
+        allow_tqdm=False,
+    )
+    # None stands for all folds that are found.
+    predictor.initialize_from_trained_model_folder(str(folder), tuple(folds) if folds else None)
+    if len(predictor.configuration_manager.spacing) != 3:
+        raise ConfigError(f"Option segment.nnunet.folder: {folder} is two-dimensional; name a 3d configuration.")
+    return predictor
+
+
+def name_of(predictor: Predictor) -> str:
+    """The network's name for the tables: its data set and its configuration."""
+    plans = predictor.plans_manager
+    return f"nnunet-{plans.dataset_name}-{predictor.trainer_name}"
+
+
+def segment(predictor: Predictor, ct: Volume, *, coding: Coding) -> tuple[Volume, list[Level]]:
+    """Outline and name the vertebrae of a scan (see `masks.segment` for the result).
+
+    Parameters
+    ----------
+    predictor : nnUNetPredictor
+        What `load` gave.
+    ct : Volume
+        HU.
+    coding : Coding
+        What the network's numbers mean.
+
+    Raises
+    ------
+    StudyFailure
+        ``no_vertebra`` where none is found.
+    """
+    numbers = predict(predictor, ct)
+    coded = split_bodies(numbers.with_array(recode(numbers.array, coding)), coding.whole)
+    labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
+    return labels, levels_in(labels.array, confidence=CONFIDENCE)
+
+
+def predict(predictor: Predictor, ct: Volume) -> Volume:
+    """The network's numbers, on a grid with the spacing that it was trained on.
+
+    nnU-Net would bring its answers for all classes to the CT's grid, which takes more than ten times the memory.
+    """
+    plans = predictor.plans_manager
+    axes = "RAS" if plans.plans["image_reader_writer"] in _REORIENTING else "LPS"
+    # nnU-Net counts axes from the last to the first, in the order of its own.
+    spacing_zyx = [predictor.configuration_manager.spacing[i] for i in plans.transpose_backward]
+    image = resample(ct, *grid_for(ct, axes, spacing_zyx[::-1]), outside=AIR_HU)
+    numbers = predictor.predict_single_npy_array(
+        np.ascontiguousarray(image.array.transpose(2, 1, 0), np.float32)[None], {"spacing": spacing_zyx}
+    )
+    return image.with_array(np.asarray(numbers).transpose(2, 1, 0))
+
+
+def grid_for(ct: Volume, axes: str, spacing_mm: Sequence[float]) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Shape and affine of a grid over a scan, along the scan's own axes in another order and spacing.
+
+    Parameters
+    ----------
+    ct : Volume
+        What the grid covers.
+    axes : str
+        Where the grid's axes point, such as ``LPS``; the nearest to that among the scan's.
+    spacing_mm : (3,) sequence
+        Distances along these axes.
+    """
+    turn = ornt_transform(io_orientation(ct.affine), axcodes2ornt(axes))
+    turned = Volume(apply_orientation(ct.array, turn), ct.affine @ inv_ornt_aff(turn, ct.array.shape))
+    step = np.array(spacing_mm) / turned.spacing_mm
+    n = np.ceil((np.array(turned.array.shape) - 1) / step).astype(int) + 1
+    return (int(n[0]), int(n[1]), int(n[2])), turned.affine @ np.diag([*step, 1.0])
