@@ -15,9 +15,10 @@ Heights: TypeAlias = tuple[float, float, float]
 
 # Heights are read in this part of the body, half to each side of its middle.
 MID_SAGITTAL_MM = 12.0
-# From the back wall to the front, as shares of the depth at mid-height: inside the rounded corners, where
-# the six points of morphometry are put.
+# Where endplates are read, as shares of the depth at mid-height from the back wall: inside the rounded corners.
 BANDS = {"posterior": (0.05, 0.15), "middle": (0.45, 0.55), "anterior": (0.85, 0.95)}
+# From there to the walls, where the six points of morphometry are put, heights go on in a straight line.
+TO_WALL = 0.10 / 0.80
 
 # Loss of height from which a deformity is mild, moderate, severe (Genant et al., J Bone Miner Res 1993;8:1137-48,
 # doi:10.1002/jbmr.5650080915).
@@ -45,8 +46,8 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
     Returns
     -------
     (3,) tuple or None
-        Means over the middle 12 mm and a tenth of the depth each, in millimetres; None where
-        the middle of the body reaches a face of its cube, since it may go on beyond.
+        At the front wall, in the middle and at the back wall, in millimetres; means over the middle
+        12 mm. None where the middle of the body reaches a face of its cube, since it may go on beyond.
     """
     right = np.linspace(-MID_SAGITTAL_MM / 2, MID_SAGITTAL_MM / 2, 7)
     front = np.concatenate([np.linspace(*BANDS[name], 4) for name in ("anterior", "middle", "posterior")])
@@ -56,7 +57,8 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
     starts = frame.to_cube(own)
     height = sum(body.ends_mm(starts, frame.axes[2], FURTHEST_MM))
     anterior, middle, posterior = np.reshape(height, (len(right), 3, -1)).mean(axis=(0, 2)).tolist()
-    return anterior, middle, posterior
+    rise = TO_WALL * (anterior - posterior)
+    return anterior + rise, middle, posterior - rise
 
 
 def _middle_is_cut(body: Solid, frame: BodyFrame) -> bool:
