@@ -18,7 +18,7 @@ results = report.Results(
     statistics={name: tables.read(files[name], schema) for name, schema in tables.STATISTICS.items()},
     bundle=bundle.read(Path(files.model).parents[1]),
 )
-report.write_gallery(results, files.crops, snakemake.output.gallery, per_page=snakemake.params.per_page)
+report.write_gallery(results, files.crops, files.measures, snakemake.output.gallery, per_page=snakemake.params.per_page)
 made = report.compose(results, title=snakemake.params.title, **snakemake.params.cuts)
 for name, svg in made.figures.items():
     report.write(svg, snakemake.output[name])

@@ -16,6 +16,11 @@ def places_mm(size=64, spacing_mm=1.0) -> NDArray[np.float64]:
     return (np.indices((size,) * 3).astype(np.float64) - (size - 1) / 2) * spacing_mm
 
 
+def from_middle(mask) -> NDArray[np.float64]:
+    """(n, 3) places of a mask's voxels in a cube of 1 mm."""
+    return np.argwhere(mask).astype(np.float64) - (len(mask) - 1) / 2
+
+
 def turned(**angles_deg: float) -> NDArray[np.float64]:
     """(3, 3) rows right, front and up of a vertebra turned about x, y and z one after the other."""
     return Rotation.from_euler("xyz", [angles_deg.get(axis, 0.0) for axis in "xyz"], degrees=True).as_matrix().T

@@ -64,7 +64,8 @@ def patient(of, role, rng, **given):
 
 def vertebra(of, level, **given):
     keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
-    known = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True, "flags": []}
+    known = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True}
+    known |= {"level_flags": [], "flags": []}
     return empty(tables.VERTEBRAE, **keys, **known) | given
 
 
@@ -195,6 +196,18 @@ def crops(results, tmp_path):
     return paths
 
 
+@pytest.fixture
+def measures(results, tmp_path):
+    """A table of the stage measure, with a picture for every vertebra but one level that was not measured."""
+    rows = [
+        empty(tables.MEASURE, flags=[], picture=None if of["level"] == "L3" else webp(i))
+        | {name: of[name] for name in ("cohort", "patient_id", "study_id", "level")}
+        for i, of in enumerate(results.vertebrae.to_pylist())
+    ]
+    tables.write(rows[::-1], tables.MEASURE, tmp_path / "measure.parquet")
+    return [tmp_path / "measure.parquet"]
+
+
 def compose(results):
     return report.compose(results, title="Bones & <more>", **CUTS)
 
@@ -265,11 +278,11 @@ def test_the_page_says_what_the_tables_say(composed, results):
 
 
 @pytest.mark.parametrize("of_model", [True, False])
-def test_synthetic_is_said_wherever_figures_stand(tmp_path, crops, results, of_model):
+def test_synthetic_is_said_wherever_figures_stand(tmp_path, crops, measures, results, of_model):
     rows = [row | {"synthetic": not of_model} for row in results.patients.to_pylist()]
     made = make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=of_model))
     drawn = compose(made)
-    report.write_gallery(made, crops, tmp_path / "gallery", per_page=10)
+    report.write_gallery(made, crops, measures, tmp_path / "gallery", per_page=10)
     pages = [drawn.page, *(path.read_text() for path in (tmp_path / "gallery").glob("*.html"))]
     assert all('class="band"' in page for page in pages)
     assert all("SYNTHETIC DATA" in svg for svg in drawn.figures.values())
@@ -298,8 +311,8 @@ def test_many_patients_are_drawn_small(tmp_path, results, monkeypatch):
     assert len(compose(results).figures["agreement"]) < 600_000
 
 
-def test_the_gallery_shows_every_study_once_and_doubtful_ones_first(results, crops, tmp_path):
-    report.write_gallery(results, crops, tmp_path / "gallery", per_page=7)
+def test_the_gallery_shows_every_study_once_and_doubtful_ones_first(results, crops, measures, tmp_path):
+    report.write_gallery(results, crops, measures, tmp_path / "gallery", per_page=7)
     pages = sorted((tmp_path / "gallery").glob("*.html"))
     shown = [name for page in pages for name in re.findall(r"study (st\w+)</p>", page.read_text())]
     wanted = [row["study_id"] for row in results.studies.to_pylist() if row["status"] != "rejected"]
@@ -311,9 +324,19 @@ def test_the_gallery_shows_every_study_once_and_doubtful_ones_first(results, cro
     assert set(shown[len(uncertain) : len(uncertain) + len(failed)]) == failed
 
 
-def test_links_of_the_gallery_lead_somewhere(composed, results, crops, tmp_path):
+def test_tiles_stand_from_head_to_foot_under_their_study(results, crops, measures, tmp_path):
+    report.write_gallery(results, crops, measures, tmp_path / "gallery", per_page=100)
+    (page,) = (tmp_path / "gallery").glob("*.html")
+    for card in page.read_text().split("<article")[1:]:
+        study_id = re.findall(r"study (st\w+)</p>", card)[0]
+        tiles = re.findall(rf'src="(pictures/\w+/{study_id}_\w+.webp)"', card)
+        levels = [tile.split("_")[-1] for tile in tiles]
+        assert levels == (["T12.webp", "L1.webp", "L2.webp"] if "vBMD" in card else [])
+
+
+def test_links_of_the_gallery_lead_somewhere(composed, results, crops, measures, tmp_path):
     (tmp_path / "index.html").write_text(composed.page)
-    report.write_gallery(results, crops, tmp_path / "gallery", per_page=7)
+    report.write_gallery(results, crops, measures, tmp_path / "gallery", per_page=7)
     for page in [tmp_path / "index.html", *(tmp_path / "gallery").glob("*.html")]:
         parsed = Page(page.read_text())
         assert parsed.open == []
@@ -322,12 +345,14 @@ def test_links_of_the_gallery_lead_somewhere(composed, results, crops, tmp_path)
             assert link.startswith("#") or (page.parent / link).is_file()
 
 
-def test_pictures_are_copied_bit_by_bit_and_old_ones_go(results, crops, tmp_path):
+def test_pictures_are_copied_bit_by_bit_and_old_ones_go(results, crops, measures, tmp_path):
     gallery = tmp_path / "gallery"
     (gallery / "pictures").mkdir(parents=True)
     (gallery / "pictures" / "old.webp").write_bytes(b"old")
-    report.write_gallery(results, crops, gallery, per_page=50)
+    report.write_gallery(results, crops, measures, gallery, per_page=50)
     stored = {row["study_id"]: row["picture"] for path in crops for row in pq.read_table(path).to_pylist()}
+    for row in pq.read_table(*measures).to_pylist():
+        stored |= {f"{row['study_id']}_{row['level']}": row["picture"]} if row["picture"] else {}
     assert {path.stem: path.read_bytes() for path in gallery.rglob("*.webp")} == stored
     assert [path.name for path in tmp_path.glob(".gallery*")] == []
 
@@ -343,7 +368,7 @@ def test_a_gallery_of_nothing_is_a_page(tmp_path):
         made.statistics,
         made.bundle,
     )
-    report.write_gallery(nobody, [], tmp_path / "gallery", per_page=5)
+    report.write_gallery(nobody, [], [], tmp_path / "gallery", per_page=5)
     assert [path.name for path in (tmp_path / "gallery").iterdir()] == ["page_0001.html"]
 
 

@@ -17,6 +17,7 @@ rule report:
         left_out="results/evaluate/left_out.parquet",
         model=f"{MODEL}/configs/metadata.json",
         crops=of_shards("results/{cohort}/crop/{shard}.parquet"),
+        measures=of_shards("results/{cohort}/measure/{shard}.parquet"),
     output:
         page=report(
             "results/report/index.html",

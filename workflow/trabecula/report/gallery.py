@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula import tables
+from trabecula.levels import ORDER
 from trabecula.report import words
 from trabecula.report.content import Results, synthetic_note
 from trabecula.report.pages import render
@@ -37,6 +38,8 @@ class Card:
         What to look at.
     picture : str or None
         Path of the picture, seen from the pages.
+    tiles : tuple of (str, str)
+        Level and path of each vertebra's own picture, from head to foot.
     rank : tuple
         Cards are sorted by it, most doubtful first.
     """
@@ -47,6 +50,7 @@ class Card:
     facts: tuple[str, ...]
     flags: tuple[str, ...]
     picture: str | None
+    tiles: tuple[tuple[str, str], ...]
     rank: tuple[Any, ...]
 
 
@@ -59,14 +63,21 @@ class Outlines:
     flags: tuple[str, ...] = ()
 
 
-def write_gallery(results: Results, crops: Iterable[Path | str], folder: Path | str, *, per_page: int) -> None:
+def write_gallery(
+    results: Results,
+    crops: Iterable[Path | str],
+    measures: Iterable[Path | str],
+    folder: Path | str,
+    *,
+    per_page: int,
+) -> None:
     """Write pages and pictures beside the folder, then put them in its place.
 
     Parameters
     ----------
     results : Results
-    crops : iterable of paths
-        Tables of the stage crop, read one after the other.
+    crops, measures : iterables of paths
+        Tables of the stages crop and measure, read one after the other.
     folder : path
         What lies there is replaced.
     per_page : int
@@ -77,7 +88,8 @@ def write_gallery(results: Results, crops: Iterable[Path | str], folder: Path | 
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
     pictured = {key for path in crops for key in write_pictures(path, part)}
-    listed = cards(results, pictured)
+    tiles = {key: levels for path in measures for key, levels in write_tiles(path, part).items()}
+    listed = cards(results, pictured, tiles)
     pages = [listed[start : start + per_page] for start in range(0, len(listed), per_page)] or [[]]
     for number, page in enumerate(pages, start=1):
         (part / page_name(number)).write_text(
@@ -106,19 +118,37 @@ def picture_name(cohort: str, study_id: str) -> str:
     return f"pictures/{cohort}/{study_id}.webp"
 
 
+def tile_name(cohort: str, study_id: str, level: str) -> str:
+    """Path of a vertebra's picture, seen from the gallery's pages."""
+    return f"pictures/{cohort}/{study_id}_{level}.webp"
+
+
 def write_pictures(path: Path | str, folder: Path) -> list[Key]:
     """Write the pictures of one table of the stage crop; gives back the studies that have one."""
     written = []
     for row in pq.ParquetFile(path).read(columns=["cohort", "study_id", "picture"]).to_pylist():
         if row["picture"]:
-            file = folder / picture_name(row["cohort"], row["study_id"])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(row["picture"])
+            _write(row["picture"], folder / picture_name(row["cohort"], row["study_id"]))
             written.append((row["cohort"], row["study_id"]))
     return written
 
 
-def cards(results: Results, pictured: set[Key]) -> list[Card]:
+def write_tiles(path: Path | str, folder: Path) -> dict[Key, list[str]]:
+    """Write the pictures of one table of the stage measure; gives back each study's levels that have one."""
+    written: dict[Key, list[str]] = {}
+    for row in pq.ParquetFile(path).read(columns=["cohort", "study_id", "level", "picture"]).to_pylist():
+        if row["picture"]:
+            _write(row["picture"], folder / tile_name(row["cohort"], row["study_id"], row["level"]))
+            written.setdefault((row["cohort"], row["study_id"]), []).append(row["level"])
+    return written
+
+
+def _write(picture: bytes, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(picture)
+
+
+def cards(results: Results, pictured: set[Key], tiles: Mapping[Key, Sequence[str]]) -> list[Card]:
     """Cards of all studies that were measured or failed, most doubtful first.
 
     Parameters
@@ -126,6 +156,8 @@ def cards(results: Results, pictured: set[Key]) -> list[Card]:
     results : Results
     pictured : set of (cohort, study)
         Studies that have a picture.
+    tiles : mapping
+        Levels that have a picture of their own, by (cohort, study).
     """
     of_study = {(row["cohort"], row["study_id"]): row for row in results.patients.to_pylist() if row["study_id"]}
     seen = outlines(results.vertebrae)
@@ -134,7 +166,9 @@ def cards(results: Results, pictured: set[Key]) -> list[Card]:
     for study in accepted:
         key = study["cohort"], study["study_id"]
         picture = picture_name(*key) if key in pictured else None
-        made.append(_card(study, of_study.get(key), seen.get(key, Outlines()), picture))
+        levels = sorted(tiles.get(key, ()), key=ORDER.index)
+        own = tuple((level, tile_name(*key, level)) for level in levels)
+        made.append(_card(study, of_study.get(key), seen.get(key, Outlines()), picture, own))
     return sorted(made, key=lambda card: card.rank)
 
 
@@ -154,7 +188,9 @@ def outlines(vertebrae: pa.Table) -> dict[Key, Outlines]:
     }
 
 
-def _card(study: Row, result: Row | None, seen: Outlines, picture: str | None) -> Card:
+def _card(
+    study: Row, result: Row | None, seen: Outlines, picture: str | None, tiles: tuple[tuple[str, str], ...]
+) -> Card:
     difference = _difference(result)
     low_confidence = seen.confidence is not None and seen.confidence < LOW_CONFIDENCE
     failed = study["status"] == "failed" or (result is not None and result["vbmd_mg_cm3"] is None)
@@ -174,6 +210,7 @@ def _card(study: Row, result: Row | None, seen: Outlines, picture: str | None) -
         facts=(_scan(study), *_result(study, result)),
         flags=tuple(_flags(study, result, seen, difference)),
         picture=picture,
+        tiles=tiles,
         rank=rank,
     )
 
