@@ -21,7 +21,9 @@ FURTHEST_MM = 40.0
 INNER, OUTER = 0.35, 0.75
 # Deviations of an endplate from its plane below this are roughness; larger ones (Schmorl's nodes, spurs) count less.
 TOLERATED_MM = 1.0
-TURNS, SETTLED_DEG, RAYS = 12, 0.1, 96
+TURNS, INNER_TURNS, SETTLED_DEG, RAYS = 12, 3, 0.1, 96
+# Smaller than this on any axis, or tilted by more than 60 degrees, it is no vertebral body.
+LEAST_VOXELS, MOST_TILTED = 4, 0.5
 # A side of the posterior elements of less than this is no pedicle.
 PEDICLE_MIN_MM3 = 150.0
 # Seen from the body, pedicles lie 30 to 80 degrees apart; the halves of a single one 11.
@@ -102,29 +104,38 @@ def find_frame(body: Solid, posterior: NDArray[np.bool_]) -> BodyFrame | None:
     Returns
     -------
     BodyFrame or None
-        None where the body is too small to have endplates.
+        None where the body is too small to have endplates, or seems to lie on its side.
     """
     centre = body.voxels_mm().mean(axis=0)
-    axes, ends = np.eye(3), None
-    for turn in range(TURNS):
-        found = _endplates(body, axes, centre, INNER if turn < 3 else OUTER)
-        if found is None:
-            return None
-        slopes, ends = found
-        up = _unit(np.array([-slopes[0], -slopes[1], 1.0]) @ axes)
-        moved = np.degrees(np.arccos(np.clip(up @ axes[2], -1, 1)))
-        axes = _upright(up, axes[1])
-        if turn >= 3 and moved < SETTLED_DEG:
-            break
-    assert ends is not None
-    centre = centre + (ends[0] - ends[1]) / 2 * axes[2]
-    height = float(ends[0] + ends[1])
+    found = _between_endplates(body, centre)
+    if found is None:
+        return None
+    axes, (above, below) = found
+    centre, height = centre + (above - below) / 2 * axes[2], above + below
     front = _front_of_pedicles(body, posterior, axes, centre, height)
     axes = _upright(axes[2], _front_of_shape(body, axes, centre, height) if front is None else front)
     right, left = _walls(body, axes, centre, height, 0)
     ahead, behind = _walls(body, axes, centre, height, 1)
+    if min(right + left, ahead + behind, height) < LEAST_VOXELS * body.spacing_mm:
+        return None
     centre = centre + (right - left) / 2 * axes[0] + (ahead - behind) / 2 * axes[1]
     return BodyFrame(axes, centre, right + left, ahead + behind, height, front is not None)
+
+
+def _between_endplates(body: Solid, centre: Array) -> tuple[Array, tuple[float, float]] | None:
+    """Axes whose up halves the angle between the endplates, and the endplates' distances above and below."""
+    axes = np.eye(3)
+    for turn in range(TURNS):
+        found = _endplates(body, axes, centre, INNER if turn < INNER_TURNS else OUTER)
+        if found is None:
+            return None
+        slopes, ends = found
+        up = _unit(np.array([-slopes[0], -slopes[1], 1.0]) @ axes)
+        settled = np.degrees(np.arccos(np.clip(up @ axes[2], -1, 1))) < SETTLED_DEG
+        axes = _upright(up, axes[1])
+        if turn >= INNER_TURNS and settled:
+            break
+    return None if axes[2, 2] < MOST_TILTED else (axes, ends)  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def _unit(vector: Array) -> Array:
@@ -140,7 +151,7 @@ def _upright(up: Array, ahead: Array) -> Array:
 def _endplates(body: Solid, axes: Array, centre: Array, part: float) -> tuple[Array, tuple[float, float]] | None:
     """Slopes of the endplates' mean plane to the right and to the front, and their distances up and down."""
     half = [float(sum(body.ends_mm(centre, axis, FURTHEST_MM))) / 2 for axis in axes[:2]]
-    if min(half) < 2 * body.spacing_mm:
+    if min(half) < LEAST_VOXELS / 2 * body.spacing_mm:
         return None
     place = part * _SPREAD * half
     starts = centre + place @ axes[:2]

@@ -47,7 +47,8 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
     -------
     (3,) tuple or None
         At the front wall, in the middle and at the back wall, in millimetres; means over the middle
-        12 mm. None where the middle of the body reaches a face of its cube, since it may go on beyond.
+        12 mm. None where the middle of the body reaches a face of its cube, since it may go on beyond,
+        and where one of them is nothing.
     """
     right = np.linspace(-MID_SAGITTAL_MM / 2, MID_SAGITTAL_MM / 2, 7)
     front = np.concatenate([np.linspace(*BANDS[name], 4) for name in ("anterior", "middle", "posterior")])
@@ -58,7 +59,8 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
     height = sum(body.ends_mm(starts, frame.axes[2], FURTHEST_MM))
     anterior, middle, posterior = np.reshape(height, (len(right), 3, -1)).mean(axis=(0, 2)).tolist()
     rise = TO_WALL * (anterior - posterior)
-    return anterior + rise, middle, posterior - rise
+    heights = anterior + rise, middle, posterior - rise
+    return heights if min(heights) > 0 else None
 
 
 def _middle_is_cut(body: Solid, frame: BodyFrame) -> bool:
