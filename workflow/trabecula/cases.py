@@ -20,9 +20,11 @@ VERTEBRA = ["cohort", "patient_id", "study_id", "level"]
 
 
 def read_vertebrae(cubes: Iterable[Path | str], measures: Iterable[Path | str]) -> pd.DataFrame:
-    """Read the vertebrae of all shards without their voxels: columns of the tables `vertebrae` and `measure`."""
+    """Read the vertebrae of all shards without voxels and pictures: columns of the tables `vertebrae` and `measure`."""
     facts = pd.concat([read_facts(path).to_pandas() for path in cubes], ignore_index=True)
-    return facts.merge(read_tables(measures, tables.MEASURE), on=VERTEBRA, validate="one_to_one")
+    wanted = [name for name in tables.MEASURE.names if name != "picture"]
+    measured = pd.concat([tables.read_columns(path, wanted).to_pandas() for path in measures], ignore_index=True)
+    return facts.merge(measured, on=VERTEBRA, validate="one_to_one")
 
 
 def read_tables(paths: Iterable[Path | str], of) -> pd.DataFrame:
