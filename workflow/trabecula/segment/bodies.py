@@ -133,7 +133,7 @@ def _canal(vertebra: NDArray[np.bool_], opened: NDArray[np.bool_]) -> NDArray[np
         return found
     back = np.argwhere(opened)[:, 1].mean()
     # Above and below a hollow endplate there is bone, above and below the canal there is none.
-    footprint = opened.any(axis=2)
+    footprint = np.asarray(opened.any(axis=2))
     for k in np.flatnonzero(vertebra.any(axis=(0, 1))):
         plane = _closed(vertebra[:, :, k])
         filled = np.asarray(ndimage.binary_fill_holes(plane))

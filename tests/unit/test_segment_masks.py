@@ -1,0 +1,283 @@
+"""Given label maps: NIfTI and DICOM SEG, their codings, grids and frames, and a shard of them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+import pyarrow as pa
+import pydicom
+import pytest
+import SimpleITK as sitk
+from ct_files import UID, ct_dataset, save, slice_of
+from nnunet_folders import HU_OF_LEVEL, painted_scan
+from pydicom.sr.codedict import codes as snomed
+from pydicom.sr.coding import Code
+
+from trabecula import tables
+from trabecula.codings import CODINGS, Coding, Structure, read_coding
+from trabecula.errors import StudyFailure
+from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.linkage import LINKAGE
+from trabecula.private import write_private
+from trabecula.segment import dicom_seg, masks, open_backend, segment_shard
+from trabecula.segment.dicom_seg import read_seg
+from trabecula.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
+
+FRAME = f"{UID}.77"
+
+
+def bodies_only(labels: Volume) -> Volume:
+    return labels.with_array(np.where(labels.array < 50, labels.array, 0).astype(np.uint8))
+
+
+def numbered(labels: Volume, coding: Coding) -> Volume:
+    """A canonical label map in another coding's numbers."""
+    back = np.zeros(256, np.uint16)
+    for value, code in reversed(list(coding.codes.items())):
+        back[code] = value
+    return labels.with_array(back[labels.array])
+
+
+# --- NIfTI --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("coding", ["canonical", "vertebrae_pp", "vertebralbodiesct"])
+def test_bodies_come_out_in_the_canonical_coding(tmp_path: Path, coding: str) -> None:
+    ct, labels = painted_scan()
+    bodies = bodies_only(labels)
+    # Another grid: half the spacing and mirrored axes.
+    finer, affine = (120, 120, 220), np.diag([-1.0, -1, 1, 1])
+    affine[:3, 3] = 58.5, 58.5, -110.5
+    given = numbered(bodies, CODINGS[coding])
+    write_nifti(resample(given, finer, affine, outside=0, how="nearest"), tmp_path / "m.nii.gz")
+    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS[coding])
+    assert [level.name for level in levels] == list(HU_OF_LEVEL)
+    assert np.array_equal(found.array, bodies.array)
+
+
+@pytest.mark.parametrize("coding", ["verse", "totalsegmentator", "totalspineseg", "moose"])
+def test_whole_vertebrae_come_out_in_two_parts(tmp_path: Path, coding: str) -> None:
+    ct, labels = painted_scan()
+    vertebra = labels.array % POSTERIOR
+    whole = labels.with_array(np.where(vertebra < 50, vertebra, 0).astype(np.uint8))
+    write_nifti(numbered(whole, CODINGS[coding]), tmp_path / "m.nii.gz")
+    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS[coding])
+    assert [level.name for level in levels] == list(HU_OF_LEVEL)
+    assert np.array_equal(found.array % POSTERIOR, whole.array)
+    posterior = labels.array > POSTERIOR
+    assert (found.array[posterior] > POSTERIOR).all()
+
+
+def test_numbers_beyond_a_byte_and_floats_are_read(tmp_path: Path) -> None:
+    ct, labels = painted_scan()
+    (tmp_path / "mine.tsv").write_text("value\tlevel\n1000\tL1 body\n2000\tL2 body\n")
+    given = np.zeros(labels.array.shape, np.float32)
+    given[labels.array == CODE_OF_LEVEL["L1"]] = 1000
+    given[labels.array == CODE_OF_LEVEL["L2"]] = 2000
+    write_nifti(labels.with_array(given), tmp_path / "m.nii.gz")
+    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=read_coding(tmp_path / "mine.tsv"))
+    assert [level.name for level in levels] == ["L2", "L1"]
+    assert np.array_equal(found.array, np.where(given > 0, labels.array, 0))
+
+
+def test_a_mask_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    ct, labels = painted_scan()
+
+    def refused(path: Path, coding: str = "canonical") -> str:
+        with pytest.raises(StudyFailure) as failure:
+            masks.segment(ct, path, coding=CODINGS[coding])
+        return failure.value.reason
+
+    far = labels.affine.copy()
+    far[:3, 3] += 10 * (bounds_mm(labels)[1] - bounds_mm(labels)[0])
+    write_nifti(Volume(labels.array, far), tmp_path / "far.nii.gz")
+    write_nifti(labels.with_array(np.full(labels.array.shape, 0.5, np.float32)), tmp_path / "soft.nii.gz")
+    write_nifti(labels.with_array(np.full(labels.array.shape, -1, np.int16)), tmp_path / "negative.nii.gz")
+    write_nifti(labels.with_array(np.zeros_like(labels.array)), tmp_path / "empty.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    assert refused(tmp_path / "none.nii.gz") == "mask_missing"
+    assert refused(tmp_path / "broken.nii.gz") == "mask_unreadable"
+    assert [refused(tmp_path / f"{name}.nii.gz") for name in ("far", "soft", "negative")] == ["mask_mismatch"] * 3
+    assert refused(tmp_path / "empty.nii.gz") == "no_vertebra"
+
+
+# --- DICOM SEG ----------------------------------------------------------------------------------------
+
+Described = tuple[str, Code, list[Code]]
+BODY = Code("3572006", "SCT", "Vertebral body")
+
+
+def write_seg(path: Path, parts: Sequence[np.ndarray], described: Sequence[Described], kind: str = "BINARY") -> Path:
+    """A SEG object whose (k, j, i) parts lie on ten axial slices of 20 x 24 pixels, 3 mm apart."""
+    slices = [slice_of((-17.0, -20.0, -30.0 + 3 * k)) for k in range(len(parts[0]))]
+    for k, source in enumerate(slices):
+        source.FrameOfReferenceUID, source.SOPInstanceUID = FRAME, f"{UID}.8.{k + 1}"
+        source.StudyTime = source.StudyID = source.AccessionNumber = source.ReferringPhysicianName = ""
+        source.PositionReferenceIndicator = ""
+        source.SliceThickness = source.SpacingBetweenSlices = 3
+        save(source, path.parent / f"source-{k}")
+    segments = []
+    for number, (label, kind_of, regions) in enumerate(described, start=1):
+        segments.append(
+            hd.seg.SegmentDescription(
+                segment_number=number,
+                segment_label=label,
+                segmented_property_category=snomed.SCT.AnatomicalStructure,
+                segmented_property_type=kind_of,
+                algorithm_type="MANUAL",
+                anatomic_regions=regions or None,
+            )
+        )
+    pixels = np.stack(parts, axis=-1)
+    seg = hd.seg.Segmentation(
+        source_images=[pydicom.dcmread(path.parent / f"source-{k}") for k in range(len(slices))],
+        pixel_array=pixels.astype(np.float32) * 0.8 if kind == "FRACTIONAL" else pixels.astype(np.uint8),
+        segmentation_type=kind,
+        segment_descriptions=segments,
+        series_instance_uid=f"{UID}.5",
+        series_number=5,
+        sop_instance_uid=f"{UID}.5.1",
+        instance_number=1,
+        manufacturer="Maker",
+        manufacturer_model_name="Model",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    seg.save_as(path)
+    return path
+
+
+def blocks(n: int) -> list[np.ndarray]:
+    """Boxes one above the other, with an empty slice between."""
+    parts = []
+    for i in range(n):
+        part = np.zeros((10, 20, 24), bool)
+        part[1 + 3 * i : 3 + 3 * i, 5:15, 4:20] = True
+        parts.append(part)
+    return parts
+
+
+def scan_around() -> Volume:
+    """A CT that holds the slices of `write_seg`, on a finer grid with other axes."""
+    affine = np.diag([1.0, 1.0, 1.5, 1.0])
+    affine[:3, 3] = -25.0, -25.0, -35.0
+    return Volume(np.zeros((50, 50, 30), np.int16), affine)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_segments_lie_where_their_slices_lie(tmp_path: Path, kind: str) -> None:
+    described: list[Described] = [("L2 body", BODY, []), ("L1 body", BODY, [])]
+    parts = blocks(2)
+    found = read_seg(write_seg(tmp_path / "m.dcm", parts, described, kind))
+    assert found.frame_of_reference == FRAME
+    for number, part in enumerate(parts, start=1):
+        k, j, i = np.argwhere(part).T
+        places = np.column_stack([-17 + 1.5 * i, -20 + 2.0 * j, -30 + 3.0 * k]) * [-1, -1, 1]
+        inside = found.labels.to_mm(np.argwhere(found.labels.array == number))
+        assert np.allclose(np.sort(inside, axis=0), np.sort(places, axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        ("L1 body", snomed.SCT.Bone, []),
+        ("vertebrae_L1", BODY, []),
+        ("Segment_1", BODY, [snomed.SCT.L1Vertebra]),
+        ("Segment_1", BODY, [Code("T-11910", "SRT", "First lumbar vertebra")]),
+    ],
+    ids=["label", "type and label", "region", "retired code"],
+)
+def test_a_body_is_known_by_its_label_or_its_codes(tmp_path: Path, described: Described) -> None:
+    path = write_seg(tmp_path / "m.dcm", blocks(1), [described])
+    found, levels = masks.segment(scan_around(), path, coding=CODINGS["verse"], frame_of_reference=FRAME)
+    assert [level.name for level in levels] == ["L1"]
+    assert set(np.unique(found.array)) == {0, CODE_OF_LEVEL["L1"]}
+
+
+@pytest.mark.parametrize("described", [("vertebrae_L1", snomed.SCT.Bone, []), ("x", snomed.SCT.L1Vertebra, [])])
+def test_a_vertebra_is_a_whole_one(tmp_path: Path, described: Described) -> None:
+    found = read_seg(write_seg(tmp_path / "m.dcm", blocks(1), [described]))
+    assert found.structures[1].whole and found.structures[1].code == CODE_OF_LEVEL["L1"]
+
+
+def test_another_frame_of_reference_is_refused(tmp_path: Path) -> None:
+    path = write_seg(tmp_path / "m.dcm", blocks(1), [("L1 body", BODY, [])])
+    with pytest.raises(StudyFailure, match="mask_mismatch"):
+        masks.segment(scan_around(), path, coding=CODINGS["verse"], frame_of_reference=f"{UID}.78")
+
+
+def test_a_ct_or_a_seg_of_something_else_is_refused(tmp_path: Path) -> None:
+    ct = save(ct_dataset(FrameOfReferenceUID=FRAME), tmp_path / "ct.dcm")
+    with pytest.raises(StudyFailure, match="mask_unreadable"):
+        read_seg(ct)
+    with pytest.raises(StudyFailure, match="no_vertebra"):
+        read_seg(write_seg(tmp_path / "m.dcm", blocks(1), [("Liver", snomed.SCT.Liver, [])]))
+
+
+def test_a_real_seg_of_a_liver_holds_no_vertebra_and_lies_where_its_twin_lies(
+    real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object of the dcmqi project, taken for a vertebra, against the same mask as NRRD."""
+    folder = real_data / "dcmqi_ct_seg/24x38x3"
+    with pytest.raises(StudyFailure, match="no_vertebra"):
+        read_seg(folder / "seg/label.seg")
+    monkeypatch.setattr(dicom_seg, "structure_named", lambda text: Structure(20))
+    found = read_seg(folder / "seg/label.seg").labels
+    twin = Volume.from_sitk(sitk.ReadImage(folder / "nrrd/label.nrrd"))
+    again = resample(found, twin.array.shape, twin.affine, outside=0, how="nearest")
+    assert np.array_equal(again.array > 0, twin.array > 0) and again.array.any()
+
+
+# --- a shard ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shard(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
+    """Segments a shard of two studies whose masks a pattern names; the first has none."""
+    ct, labels = painted_scan()
+    studies = [{"cohort": "c", "patient_id": "pa1", "study_id": study} for study in ("st1", "st2")]
+    rows = []
+    for number, study in enumerate(studies, start=1):
+        write_nifti(ct, tmp_path / f"{study['study_id']}.nii")
+        part = {"path": str(tmp_path / f"{number}.dcm")}
+        known = {"study_uid": f"1.2.{number}", "study_id": study["study_id"], "shard": "00001", "slices": [part]}
+        rows.append(known | {"chosen": True})
+    write_private(pa.Table.from_pylist(rows, LINKAGE), tmp_path / "linkage.parquet")
+    write_nifti(labels, tmp_path / "mask-st2.nii")
+    write_nifti(labels, tmp_path / "mask-1.2.2.nii")
+
+    def run(pattern: str) -> list[dict[str, Any]]:
+        backend = open_backend(
+            "masks", network=tmp_path, task="total", nnunet_folder=None, folds=None,
+            masks_pattern=f"{tmp_path}/{pattern}", coding="canonical", device="cpu", threads=1, memory_mb=1000,
+            scratch=tmp_path, linkage=tmp_path / "linkage.parquet", shard="00001",
+        )  # fmt: skip
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        found = segment_shard(studies, backend, ct_folder=tmp_path, label_folder=tmp_path / "labels")
+        return tables.cast(list(found), tables.SEGMENT).to_pylist()
+
+    return run
+
+
+@pytest.mark.parametrize("pattern", ["mask-{study_id}.nii", "mask-{study_instance_uid}.nii"])
+def test_a_failed_study_is_a_row_and_its_neighbour_goes_on(
+    tmp_path: Path, shard: Callable[[str], list[dict[str, Any]]], pattern: str
+) -> None:
+    table = shard(pattern)
+    assert [(row["study_id"], row["reason"]) for row in table[:1]] == [("st1", "mask_missing")]
+    assert [row["level"] for row in table[1:]] == list(HU_OF_LEVEL)
+    assert {row["segmenter"] for row in table} == {"masks"}
+    assert [path.name for path in (tmp_path / "labels").iterdir()] == ["st2.nii.gz"]
+    assert np.array_equal(read_nifti(tmp_path / "labels/st2.nii.gz").array, painted_scan()[1].array)
+
+
+def test_the_scans_frame_of_reference_is_read_from_its_files(
+    tmp_path: Path, shard: Callable[[str], list[dict[str, Any]]]
+) -> None:
+    write_seg(tmp_path / "mask-st1.nii", blocks(1), [("L1 body", BODY, [])])
+    save(ct_dataset(FrameOfReferenceUID=FRAME), tmp_path / "1.dcm")
+    assert shard("mask-{study_id}.nii")[0]["level"] == "L1"
+    save(ct_dataset(FrameOfReferenceUID=f"{FRAME}.1"), tmp_path / "1.dcm")
+    assert shard("mask-{study_id}.nii")[0]["reason"] == "mask_mismatch"
