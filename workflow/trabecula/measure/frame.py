@@ -21,7 +21,7 @@ FURTHEST_MM = 40.0
 INNER, OUTER = 0.35, 0.75
 # Deviations of an endplate from its plane below this are roughness; larger ones (Schmorl's nodes, spurs) count less.
 TOLERATED_MM = 1.0
-TURNS, INNER_TURNS, SETTLED_DEG, RAYS = 12, 3, 0.1, 96
+TURNS, INNER_TURNS, SETTLED_DEG, RAYS = 12, 2, 0.2, 96
 # Smaller than this on any axis, or tilted by more than 60 degrees, it is no vertebral body.
 LEAST_VOXELS, MOST_TILTED = 4, 0.5
 # A side of the posterior elements of less than this is no pedicle.
@@ -106,7 +106,7 @@ def find_frame(body: Solid, posterior: NDArray[np.bool_]) -> BodyFrame | None:
     BodyFrame or None
         None where the body is too small to have endplates, or seems to lie on its side.
     """
-    centre = body.voxels_mm().mean(axis=0)
+    centre = body.centroid_mm
     found = _between_endplates(body, centre)
     if found is None:
         return None
@@ -166,11 +166,11 @@ def _endplates(body: Solid, axes: Array, centre: Array, part: float) -> tuple[Ar
 def _plane(place: Array, height: Array) -> Array:
     """Plane through heights at (n, 2) places, far ones counting less (Huber): height at 0, slopes; (3,)."""
     design = np.column_stack([np.ones(len(place)), place])
-    plane = np.linalg.lstsq(design, height, rcond=None)[0].astype(np.float64)
-    for _ in range(3):
-        weighted = design / np.maximum(np.abs(height - design @ plane), TOLERATED_MM)[:, None]
+    weighted = design
+    for _ in range(4):
         plane = np.linalg.solve(weighted.T @ design, weighted.T @ height).astype(np.float64)
-    return plane
+        weighted = design / np.maximum(np.abs(height - design @ plane), TOLERATED_MM)[:, None]
+    return plane  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
 def _front_of_pedicles(

@@ -22,7 +22,7 @@ METAL_KEEP_OFF_MM = 5.0
 VEIN_WIDTH, VEIN_DEPTH, VEIN_HEIGHT = 0.24, 0.40, 0.30
 
 # Grids reach beyond rims and osteophytes.
-AROUND_MM = 14.0
+AROUND_MM = 12.0
 
 # The ellipse is half as wide as the body, and goes from the vein to the anterior cortex.
 ELLIPSE_WIDTH = 0.5

@@ -52,7 +52,7 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
     """
     right = np.linspace(-MID_SAGITTAL_MM / 2, MID_SAGITTAL_MM / 2, 7)
     front = np.concatenate([np.linspace(*BANDS[name], 4) for name in ("anterior", "middle", "posterior")])
-    if _middle_is_cut(body, frame):
+    if reaches_faces(body) and _middle_is_cut(body, frame):
         return None
     own = np.stack(np.broadcast_arrays(right[:, None], (front - 0.5) * frame.depth_mm, 0.0), axis=-1)
     starts = frame.to_cube(own)

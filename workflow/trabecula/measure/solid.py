@@ -47,11 +47,17 @@ class Solid:
         """Volume of the mask's voxels."""
         return float(np.count_nonzero(self.mask)) * self.spacing_mm**3
 
+    @property
+    def centroid_mm(self) -> NDArray[np.float64]:
+        """(3,) mean place of the mask's voxels."""
+        along = [np.count_nonzero(self.mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
+        return self.places_mm(np.array([np.average(np.arange(len(n)), weights=n) for n in along]))
+
     def voxels_mm(self) -> NDArray[np.float64]:
         """(n, 3) places of the mask's voxels, in the order of ``mask[mask]``."""
         return self.places_mm(np.argwhere(self.mask))
 
-    def places_mm(self, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
+    def places_mm(self, voxels: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Places of (..., 3) voxels of the box."""
         return (voxels.astype(np.float64) + self.first - (self.size - 1) / 2) * self.spacing_mm
 
