@@ -6,7 +6,7 @@ from trabecula.log import to_log
 
 to_log(snakemake.log[0])
 
-from trabecula import aggregate, catalog
+from trabecula import aggregate, calibrate, catalog
 from trabecula.config import fingerprint
 
 files, params = snakemake.input, snakemake.params
@@ -17,6 +17,7 @@ aggregate.run(
     Path(files.model).parents[1],
     Path(snakemake.output.runs).parents[1],
     aggregate.Rules(**params.options),
+    calibrate.Options(**params.calibration),
     scheduler=params.scheduler,
     threads=snakemake.threads,
     config=fingerprint(snakemake.config),

@@ -112,22 +112,26 @@ def _series(cohort: str, studies: list[Study], shown: dict[str, Any]) -> list[di
 
 def _study(cohort: str, study: Study, shown: dict[str, Any]) -> dict[str, Any]:
     chosen = study.status == "accepted"
-    return shown | {
-        "cohort": cohort,
-        "patient_id": study.patient,
-        "study_id": study.name,
-        "series_id": f"{study.name}.1" if chosen else None,
-        "shard": study.shard if chosen else None,
-        "age_years": 61.5,
-        "sex": "F",
-        "days_from_first_study": study.day,
-        "device_key": "M X 120 B",
-        "repairs": [],
-        "flags": ["thick_slices"],
-        "status": study.status,
-        "stage": None if chosen else "index",
-        "reason": study.fails[1] if study.fails and not chosen else None,
-    }
+    return (
+        dict.fromkeys(tables.STUDIES.names)
+        | shown
+        | {
+            "cohort": cohort,
+            "patient_id": study.patient,
+            "study_id": study.name,
+            "series_id": f"{study.name}.1" if chosen else None,
+            "shard": study.shard if chosen else None,
+            "age_years": 61.5,
+            "sex": "F",
+            "days_from_first_study": study.day,
+            "device_key": "M X 120 B",
+            "repairs": [],
+            "flags": ["thick_slices"],
+            "status": study.status,
+            "stage": None if chosen else "index",
+            "reason": study.fails[1] if study.fails and not chosen else None,
+        }
+    )
 
 
 def _label(cohort: str, label: dict[str, Any]) -> dict[str, Any]:
@@ -165,6 +169,7 @@ def _stage_rows(schema: pa.Schema, cohort: str, study: Study, stage: str) -> lis
 
 
 _STAGE_FACTS = {"segmenter": "test 1", "n_vertebrae": 0, "picture": b"webp", "repairs": ["gantry_tilt"], "flags": []}
+_STAGE_FACTS |= {"air_hu": -999.0, "fat_hu": -95.0, "muscle_hu": 35.0, "blood_hu": 42.0, "level_flags": []}
 
 
 def _key(cohort: str, study: Study, level: str) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def _key(cohort: str, study: Study, level: str) -> dict[str, Any]:
 
 def _vertebra(cohort: str, study: Study, level: str, facts: dict[str, Any]) -> dict[str, Any]:
     centre = dict(centroid_x_mm=0.0, centroid_y_mm=1.0, centroid_z_mm=2.0)
-    named = dict(level_confidence=0.9, level_uncertain=False, complete=True, segmenter="test 1")
+    named = dict(level_confidence=0.9, level_uncertain=False, level_flags=[], complete=True, segmenter="test 1")
     return _key(cohort, study, level) | centre | named | {name: facts[name] for name in facts if name in named}
 
 

@@ -12,12 +12,13 @@ import pytest
 from distributed import LocalCluster
 from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bundle, write_cohort, write_shard
 
-from trabecula import aggregate, bundle, tables
+from trabecula import aggregate, bundle, calibrate, tables
 from trabecula.aggregate import shards
 from trabecula.errors import REASONS
 
 SPLITS = {"trained": 1}
 RULES = aggregate.Rules(LEVELS, SUBSTITUTES, 120.0, 80.0, 180)
+CALIBRATION = calibrate.Options("phantomless", 3, [], "mg/cm3 HA")
 COHORTS = [aggregate.Cohort("dev", "development", True), aggregate.Cohort("ext", "external", False)]
 CUT = {"complete": False, "trabecular_hu_mean": None, "flags": ["incomplete"]}
 METAL = {"flags": ["metal"]}
@@ -75,7 +76,7 @@ def run(results: Path, folder: Path | None = None, scheduler: str | None = None)
     index = [str(path) for path in sorted(results.glob("*/index/*.parquet"))]
     options = {"scheduler": scheduler, "threads": 2, "config": "{}", "code": {"index": "0"}}
     found = aggregate.of_paths(**paths)
-    aggregate.run(COHORTS, index, found, results.parent / "model", folder, RULES, **options)
+    aggregate.run(COHORTS, index, found, results.parent / "model", folder, RULES, CALIBRATION, **options)
     return folder
 
 

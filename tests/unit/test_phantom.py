@@ -13,6 +13,7 @@ import xraydb
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pq
 
+from trabecula.attenuation import EFFECTIVE_ENERGY_KEV, material_hu, spongiosa
 from trabecula.levels import CODE_OF_LEVEL, DISC, HIP, ORDER, POSTERIOR, RIB, SACRUM
 from trabecula.phantom import (
     DEVICES,
@@ -26,7 +27,6 @@ from trabecula.phantom import (
 )
 from trabecula.phantom.archive import headers_of, k2hpo4_from_ha, truth_rows
 from trabecula.phantom.dirt import PROPORTIONS, has_dirt
-from trabecula.phantom.physics import EFFECTIVE_ENERGY_KEV, material_hu, spongiosa
 from trabecula.phantom.population import VBMD_SD_MG_CM3, mean_marrow_fat, mean_vbmd_mg_cm3
 from trabecula.phantom.render import bone_of, expected_hu
 from trabecula.phantom.spine import build_spine

@@ -9,7 +9,8 @@ from trabecula import catalog, tables
 ALL = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema) and not name.startswith("_")}
 # Numbers without a unit: shares, scores, and values whose unit another column or the column's meaning gives.
 RATIOS = {"height_ratio_anterior", "height_ratio_middle", "height_ratio_neighbours"}
-WITHOUT_UNIT = {"score", "level_confidence", "probability_reduced", "value", "threshold"} | RATIOS
+SHARES = {"padding_share", "contrast_probability"}
+WITHOUT_UNIT = {"score", "level_confidence", "probability_reduced", "value", "threshold"} | RATIOS | SHARES
 
 
 @pytest.mark.parametrize("name", tables.PUBLIC)

@@ -30,6 +30,7 @@ rule aggregate:
                 ],
             )
         ),
+        calibrations=update("results/tables/calibrations/calibrations.parquet"),
         runs=update("results/tables/runs/runs.parquet"),
         views=update("results/tables/views.sql"),
         database=update("results/tables/trabecula.duckdb"),
@@ -48,6 +49,7 @@ rule aggregate:
         code=digest("aggregate"),
         catalog=digest("catalog"),
         options=config["aggregate"],
+        calibration=config["calibrate"],
         cohorts=[dict(name=name, role=cohort.role, synthetic=cohort.synthetic) for name, cohort in COHORTS.items()],
         stages=["convert", "segment", "crop", "cubes", "measure", "infer"],
         digests={

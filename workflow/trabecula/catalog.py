@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from trabecula import tables
-from trabecula.errors import FLAGS, REASONS, REPAIRS
+from trabecula.errors import FLAGS, LEVEL_FLAGS, REASONS, REPAIRS
 
 # DuckDB's variable that says where the tables are, for readers who moved them.
 PLACE = "trabecula_tables"
@@ -63,9 +63,10 @@ def views_sql(place: str) -> str:
 """
     statements = [head]
     for name, schema in tables.PUBLIC.items():
-        files = f"{name}/{name}.parquet" if name == "runs" else f"{name}/cohort=*/{name}.parquet"
+        whole = "cohort" not in schema.names
+        files = f"{name}/{name}.parquet" if whole else f"{name}/cohort=*/{name}.parquet"
         columns = ", ".join(_quoted(column) for column in schema.names)
-        source = f"read_parquet(coalesce(getvariable('{PLACE}'), {_text(place)}) || '/{files}'{_HIVE[name == 'runs']})"
+        source = f"read_parquet(coalesce(getvariable('{PLACE}'), {_text(place)}) || '/{files}'{_HIVE[whole]})"
         statements.append(f"CREATE OR REPLACE VIEW {name} AS SELECT {columns} FROM {source};\n{_comments(schema)}")
     for name, meanings in CODES.items():
         rows = ",\n".join(f"    ({_text(code)}, {_text(meaning)})" for code, meaning in sorted(meanings.items()))
@@ -76,8 +77,8 @@ def views_sql(place: str) -> str:
     return "\n".join(statements)
 
 
-# Words of the columns reason, repairs and flags.
-CODES = {"reasons": REASONS, "repairs": REPAIRS, "flags": FLAGS}
+# Words of the columns reason, repairs, flags and level_flags.
+CODES = {"reasons": REASONS, "repairs": REPAIRS, "flags": FLAGS, "level_flags": LEVEL_FLAGS}
 _HIVE = {False: ", hive_partitioning = true, hive_types = {'cohort': VARCHAR}", True: ""}
 
 
@@ -98,7 +99,7 @@ def dictionary() -> str:
         "# Tables\n\nMade from the schemas. NULL means undefined or unknown, never 0. Files lie in "
         "`results/tables/{table}/cohort={cohort}/{table}.parquet`; the column `cohort` stands in the folder's name, "
         "and pandas, Arrow, polars and DuckDB add it when they read the folder. "
-        "`runs` has one file for all cohorts.\n"
+        "`calibrations` and `runs` have one file for all cohorts.\n"
     ]
     for schema in tables.PUBLIC.values():
         name = _name(schema)

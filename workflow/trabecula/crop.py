@@ -239,6 +239,7 @@ def _cut_vertebra(
     return VertebraCrop(
         **{name: row[name] for name in ("cohort", "patient_id", "study_id", "level", "level_confidence", "segmenter")},
         level_uncertain=bool(row["level_uncertain"]),
+        level_flags=row["level_flags"],
         complete=is_complete(ct, labels, code, box),
         centroid_mm=tuple(centre_mm.tolist()),
         ct=cut_ct(ct, centre_mm, size=size, spacing_mm=spacing_mm),
@@ -255,16 +256,14 @@ def crop_study(
     """
     row: dict[str, Any] = {name: found[0][name] for name in ("cohort", "patient_id", "study_id")}
     row |= {"status": "ok", "reason": None, "detail": None, "n_vertebrae": 0, "picture": None}
-    row |= {"noise_hu": None, "muscle_hu": None, "fat_hu": None}
+    row |= dict.fromkeys(fact.name for fact in tables.SCAN_FACTS)
     try:
         vertebrae = cut_study(ct, labels, found, size=size, spacing_mm=spacing_mm)
     except StudyFailure as failure:
         return StudyCrop(row | {"status": "failed", "reason": failure.reason, "detail": failure.detail or None}, ())
     row |= {
         "n_vertebrae": len(vertebrae),
-        "noise_hu": tissue.noise_hu(ct),
-        "muscle_hu": tissue.muscle_hu(ct, labels),
-        "fat_hu": tissue.fat_hu(ct),
+        **tissue.scan_facts(ct, labels),
         "picture": picture.overlay(ct, labels, [_mark(vertebra) for vertebra in vertebrae]),
     }
     return StudyCrop(row, vertebrae)

@@ -229,7 +229,8 @@ def patient_rows(
     Returns
     -------
     DataFrame
-        By patient: the columns of the table `patients` except those on the model and the cohort's role.
+        By patient: the columns of the table `patients` except those on the model, the cohort's role and the
+        calibration.
     """
     first = studies.sort_values(["days_from_first_study", "study_id"], kind="stable").drop_duplicates("patient_id")
     rows = first[["cohort", "patient_id", "sex"]].merge(truth.drop(columns="reason"), on="patient_id", how="left")

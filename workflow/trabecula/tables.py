@@ -52,6 +52,32 @@ _ACQUISITION = (
     column("thickness_mm", FLOAT, "Slice thickness (0018,0050)", unit="mm"),
 )
 
+# What `crop` finds in the whole scan.
+SCAN_FACTS = (
+    column("noise_hu", FLOAT, "Standard deviation between neighbouring voxels in soft tissue", unit="HU"),
+    column("padding_share", FLOAT, "Share of the voxels that hold padding, no measurement"),
+    column("air_hu", FLOAT, "Median of the air around the patient and in bowel, without padding", unit="HU"),
+    column("fat_hu", FLOAT, "Median of the subcutaneous fat", unit="HU"),
+    column("muscle_hu", FLOAT, "Median of the paravertebral soft tissue", unit="HU"),
+    column("blood_hu", FLOAT, "Median of the aorta in front of T11 to L3", unit="HU"),
+    column("rods_hu", pa.list_(FLOAT), "Even round rods under the patient, from left to right", unit="HU"),
+)
+
+# What contrast medium was given, by the blood and the header.
+CONTRAST = (
+    column("contrast_probability", FLOAT, "Probability that contrast medium was given; NULL where no blood is seen"),
+    column("phase", TEXT, "native, portal, arterial or unknown"),
+)
+
+# Bone density from HU alone, without the network.
+CALIBRATED = (
+    column("vbmd_hu_mg_cm3", FLOAT, "Trabecular vBMD from HU by the calibration, without network", unit="mg/cm3 HA"),
+    column("vbmd_hu_sd_mg_cm3", FLOAT, "Standard deviation of vbmd_hu_mg_cm3", unit="mg/cm3 HA"),
+    column("calibration", TEXT, "Method of vbmd_hu_mg_cm3: none, device, phantom or phantomless"),
+    column("calibration_reason", TEXT, "Why vbmd_hu_mg_cm3 is NULL, reason code; NULL where it is given"),
+    column("calibration_extrapolates", BOOL, "HU beyond those that the calibration was made from; NULL without one"),
+)
+
 # --- public tables -----------------------------------------------------------------------------
 
 SERIES = schema(
@@ -87,6 +113,9 @@ STUDIES = schema(
     column("device_key", TEXT, "Maker, model, kVp, kernel; calibrations are fitted per key"),
     *_ACQUISITION,
     column("spacing_mm", FLOAT, "Median distance between slices, from their positions", unit="mm"),
+    column("contrast_agent", BOOL, "The header names a contrast medium (0018,0010), or none; NULL where it is silent"),
+    *SCAN_FACTS,
+    *CONTRAST,
     REPAIRED,
     FLAGGED,
     column("status", TEXT, "measured, failed or rejected", required=True),
@@ -135,7 +164,11 @@ _MEASUREMENT = (
 )
 
 VERTEBRAE = schema(
-    *_VERTEBRA, *_MEASUREMENT, column("segmenter", TEXT, "Backend and version that outlined it"), name="vertebrae"
+    *_VERTEBRA,
+    *_MEASUREMENT,
+    *CALIBRATED,
+    column("segmenter", TEXT, "Backend and version that outlined it"),
+    name="vertebrae",
 )
 
 PREDICTIONS = schema(
@@ -169,6 +202,7 @@ PATIENTS = schema(
     column("levels_used", TEXTS, "Levels that the result stands on", required=True),
     column("level_uncertain", BOOL, "One of the levels used may be off by one"),
     column("trabecular_hu", FLOAT, "Mean trabecular HU over the levels used", unit="HU"),
+    *CALIBRATED,
     column("hu_baseline_vbmd_mg_cm3", FLOAT, "vBMD by the linear HU baseline, same folds", unit="mg/cm3 HA"),
     column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT, where labelled", unit="mg/cm3 HA"),
     column("qct_reduced", BOOL, "QCT vBMD lies below the cut of reduced density"),
@@ -202,6 +236,21 @@ FAILURES = schema(
     name="failures",
 )
 
+CALIBRATIONS = schema(
+    column("device_key", TEXT, "Maker, model, kVp, kernel", required=True),
+    column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown", required=True),
+    column("n", INT, "Labelled patients of development cohorts", required=True),
+    column("slope", FLOAT, "vBMD per HU; NULL without a line", unit="mg/cm3 HA per HU"),
+    column("intercept", FLOAT, "vBMD at 0 HU", unit="mg/cm3 HA"),
+    column("slope_sd", FLOAT, "Standard error of the slope", unit="mg/cm3 HA per HU"),
+    column("intercept_sd", FLOAT, "Standard error of the intercept", unit="mg/cm3 HA"),
+    column("residual_sd", FLOAT, "Standard deviation around the line", unit="mg/cm3 HA"),
+    column("low_hu", FLOAT, "Lowest HU that the line stands on", unit="HU"),
+    column("high_hu", FLOAT, "Highest HU that the line stands on", unit="HU"),
+    REASON,
+    name="calibrations",
+)
+
 RUNS = schema(
     column("run_id", TEXT, "Digest of configuration, code and model", required=True),
     column("started", pa.timestamp("s", tz="UTC"), "When aggregation started", required=True),
@@ -223,6 +272,7 @@ PUBLIC: dict[str, pa.Schema] = {
     "patients": PATIENTS,
     "labels": LABELS,
     "failures": FAILURES,
+    "calibrations": CALIBRATIONS,
     "runs": RUNS,
 }
 
@@ -234,6 +284,7 @@ MEANINGS: dict[str, str] = {
     "patients": "The result: one row per patient",
     "labels": "Every line of the hospital's QCT labels, and whether it was used",
     "failures": "All that dropped out: files (n_files given), series (series_id given), studies (neither given)",
+    "calibrations": "A straight line from HU to the QCT value per device and contrast phase, over development cohorts",
     "runs": "Which configuration, code and model made the tables, and when",
 }
 
@@ -276,9 +327,7 @@ CROP = schema(
     REASON,
     DETAIL,
     column("n_vertebrae", INT, "Vertebrae cut out", required=True),
-    column("noise_hu", FLOAT, "Standard deviation between neighbouring voxels in soft tissue", unit="HU"),
-    column("muscle_hu", FLOAT, "Median of the paravertebral soft tissue", unit="HU"),
-    column("fat_hu", FLOAT, "Median of the subcutaneous fat", unit="HU"),
+    *SCAN_FACTS,
     column("picture", pa.binary(), "Sagittal and coronal overlay, WebP"),
     name="crop",
 )
@@ -287,7 +336,9 @@ MEASURE = schema(
     *KEYS,
     LEVEL,
     *_MEASUREMENT,
-    column("picture", pa.binary(), "Axial and sagittal section with the regions outlined, WebP; NULL when not measured"),
+    column(
+        "picture", pa.binary(), "Axial and sagittal section with the regions outlined, WebP; NULL when not measured"
+    ),
     name="measure",
 )
 

@@ -6,7 +6,7 @@ held against Parquet's.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from dask.base import compute
 from dask.delayed import delayed
 
-from trabecula import bundle, labels, patients, tables
+from trabecula import bundle, calibrate, labels, patients, tables
 from trabecula.aggregate import fates, record
 from trabecula.aggregate.check import reconcile, require
 from trabecula.aggregate.shards import Part, Shard, batches, in_file, of_paths, read_batch
@@ -77,6 +77,7 @@ def run(
     model: Path,
     folder: Path,
     rules: Rules,
+    calibration: calibrate.Options,
     *,
     scheduler: str | None,
     threads: int,
@@ -99,6 +100,8 @@ def run(
         Where the tables go: ``{table}/cohort={cohort}/{table}.parquet``.
     rules : Rules
         From vertebrae to patients.
+    calibration : calibrate.Options
+        From HU to density.
     scheduler : str or None
         Address of a Dask scheduler, whose workers see the same files; None works in this process's threads.
     threads : int
@@ -123,12 +126,34 @@ def run(
         own = [part for part in parts if part.cohort == cohort.name]
         made[cohort.name] = small_tables(cohort, found[cohort.name], own, used.model_id, set(splits), rules)
         reconcile(cohort.name, made[cohort.name], found[cohort.name])
+    devices = _devices(cohorts, made, calibration)
     for cohort in cohorts:
         own = [part for part in parts if part.cohort == cohort.name]
-        _write_cohort(folder, cohort.name, made[cohort.name], own)
+        small = made[cohort.name]
+        lines = calibrate.study_lines(small["studies"], calibration, devices)
+        density = partial(calibrate.calibrated, lines=lines, method=calibration.method)
+        rows = small["patients"]
+        found = density(rows["trabecular_hu"], rows["study_id"]).set_index(rows.index)
+        _write_cohort(
+            folder, cohort.name, {**small, "patients": pd.concat([rows, found], axis="columns")}, own, density
+        )
     shutil.rmtree(beside)
+    tables.write(devices.table(), tables.CALIBRATIONS, folder / "calibrations" / "calibrations.parquet")
     row = record.run_row(started=started, finished=record.now(), config=config, code=code, model_id=used.model_id)
     _write_runs(folder / "runs" / "runs.parquet", row)
+
+
+def _devices(
+    cohorts: Sequence[Cohort], made: Mapping[str, Mapping[str, pd.DataFrame]], calibration: calibrate.Options
+) -> calibrate.Devices:
+    """Labelled patients of the development cohorts, by device and contrast phase."""
+    labelled = []
+    for cohort in cohorts:
+        if cohort.role == "development":
+            phase = made[cohort.name]["studies"].set_index("study_id")["phase"]
+            rows = made[cohort.name]["patients"]
+            labelled.append(rows.assign(phase=rows["study_id"].map(phase)))
+    return calibrate.gather(labelled, min_patients=calibration.min_patients)
 
 
 def _read_index(paths: Sequence[str], cohort: str) -> dict[str, pd.DataFrame]:
@@ -203,7 +228,7 @@ def small_tables(
     """
     fate = pd.concat([part.fates for part in parts] or [fates.none()], ignore_index=True)
     results = pd.concat([part.results for part in parts] or [patients.no_results()])
-    studies = fates.study_rows(index["studies"], fate)
+    studies = _with_scan_facts(fates.study_rows(index["studies"], fate), parts)
     candidates = patients.candidates(studies, results)
     near = {"levels": rules.levels, "max_interval_days": rules.max_interval_days}
     rows = patients.patient_rows(
@@ -230,8 +255,24 @@ def small_tables(
     }
 
 
-def _write_cohort(folder: Path, cohort: str, small: Mapping[str, pd.DataFrame], parts: Sequence[Part]) -> None:
-    """Write a cohort's tables, each beside its place first."""
+def _with_scan_facts(studies: pd.DataFrame, parts: Sequence[Part]) -> pd.DataFrame:
+    """Studies with what was found in their scans, and what contrast medium was given."""
+    facts = studies["study_id"].map
+    found = {column.name: [part.scans[column.name] for part in parts] for column in tables.SCAN_FACTS}
+    known = {name: facts(pd.concat(values)).astype(object) for name, values in found.items() if values}
+    studies = studies.assign(**{name: values.where(values.notna(), None) for name, values in known.items()})
+    given = calibrate.contrast_rows(studies)
+    return studies.drop(columns=given.columns).join(given)
+
+
+def _write_cohort(
+    folder: Path,
+    cohort: str,
+    small: Mapping[str, pd.DataFrame],
+    parts: Sequence[Part],
+    density: Callable[[Iterable[float | None], Iterable[str | None]], pd.DataFrame],
+) -> None:
+    """Write a cohort's tables, each beside its place first; vertebrae with their density from HU."""
     for name in SMALL:
         schema = tables.PUBLIC[name]
         _write(iter([in_file(small[name], schema)]), schema, _place(folder, name, cohort), rows=len(small[name]))
@@ -239,7 +280,18 @@ def _write_cohort(folder: Path, cohort: str, small: Mapping[str, pd.DataFrame], 
         files = [getattr(part, name) for part in parts]
         rows = sum(pq.read_metadata(file).num_rows for file in files)
         pieces = (tables.read_columns(file) for file in files)
+        if name == "vertebrae":
+            pieces = (_with_density(piece, density) for piece in pieces)
         _write(pieces, tables.PUBLIC[name], _place(folder, name, cohort), rows=rows)
+
+
+def _with_density(piece: pa.Table, density: Callable[..., pd.DataFrame]) -> pa.Table:
+    """Fill in the columns `tables.CALIBRATED` of a piece of the table `vertebrae`."""
+    found = density(piece["trabecular_hu_mean"].to_pylist(), piece["study_id"].to_pylist())
+    for name in found:
+        kind = tables.VERTEBRAE.field(name)
+        piece = piece.set_column(piece.schema.get_field_index(name), kind, pa.array(found[name].tolist(), kind.type))
+    return piece
 
 
 def _place(folder: Path, name: str, cohort: str) -> Path:

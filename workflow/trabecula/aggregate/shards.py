@@ -63,6 +63,8 @@ class Part:
         Parquet files with the batch's rows of these tables, without the column cohort.
     fates : DataFrame
         Per study: study_id, status (measured, failed), stage, reason, detail.
+    scans : DataFrame
+        Per study_id, `tables.SCAN_FACTS` of the studies that were cropped.
     results : DataFrame
         Per study_id, see `patients.study_results`.
     """
@@ -71,6 +73,7 @@ class Part:
     vertebrae: Path
     predictions: Path
     fates: pd.DataFrame
+    scans: pd.DataFrame
     results: pd.DataFrame
 
 
@@ -134,6 +137,7 @@ def read_batch(
             {stage: _read_outcomes(stage, shards) for stage in fates.TABLED},
             vertebrae,
         ),
+        scans=_read_scans(shards),
         results=study_results(vertebrae, predictions, bundle, splits, levels=levels, substitutes=substitutes),
     )
 
@@ -157,7 +161,9 @@ def _read_vertebrae(shards: Sequence[Shard]) -> pd.DataFrame:
     require(not cropped.duplicated(keys).any(), "a vertebra is there twice")
     same = cropped[keys].to_numpy().tolist() == measured[keys].to_numpy().tolist()
     require(same, "crop and measure hold different vertebrae")
-    return pd.concat([cropped, measured.drop(columns=keys)], axis="columns")
+    # Density from HU needs all cohorts' labels, and is filled in when the rows are put in their place.
+    later = dict.fromkeys(column.name for column in tables.CALIBRATED)
+    return pd.concat([cropped, measured.drop(columns=keys)], axis="columns").assign(**later)
 
 
 def _check_predictions(
@@ -185,6 +191,11 @@ def _read_outcomes(stage: str, shards: Sequence[Shard]) -> pd.DataFrame:
     columns = ["study_id", "status", "reason", "detail", *(("repairs", "flags") if stage == "convert" else ())]
     found = _concat(tables.read_columns(getattr(shard, stage), columns).to_pandas() for shard in shards)
     return found.drop_duplicates(columns[:4]).reset_index(drop=True)
+
+
+def _read_scans(shards: Sequence[Shard]) -> pd.DataFrame:
+    columns = ["study_id", *(column.name for column in tables.SCAN_FACTS)]
+    return _concat(tables.read_columns(shard.crop, columns).to_pandas() for shard in shards).set_index("study_id")
 
 
 def _concat(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

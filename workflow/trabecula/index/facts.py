@@ -6,6 +6,8 @@ from trabecula.headers import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_YEARS = 90.0
+# What is written into ContrastBolusAgent when none was given.
+_NO_CONTRAST = frozenset({"NONE", "NO", "N", "NATIVE", "NON", "WITHOUT", "NO CONTRAST", "NONCONTRAST", "OHNE", "0"})
 _YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
@@ -41,6 +43,12 @@ def _stated_years(age: str | None) -> float | None:
 def sex(header: Header) -> str | None:
     """F, M or O; None where unknown."""
     return header.sex.upper() if header.sex and header.sex.upper() in ("F", "M", "O") else None
+
+
+def contrast_agent(header: Header) -> bool | None:
+    """Whether the header names a contrast medium; None where it says nothing. The text itself is not kept."""
+    words = (header.contrast or "").strip().upper()
+    return None if not words else words not in _NO_CONTRAST
 
 
 def device_key(header: Header) -> str:

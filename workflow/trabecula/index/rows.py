@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from trabecula import tables
 from trabecula.files import location
 from trabecula.headers import Header
 from trabecula.index import choose, facts
@@ -21,6 +22,8 @@ from trabecula.stacks import Stack, defect_of, identity_of, sound_and_damaged, s
 
 Row = dict[str, Any]
 _YEARS_OF_CT = range(1971, 2100)
+# What later stages find out.
+_UNKNOWN_YET: Row = dict.fromkeys(column.name for column in (*tables.SCAN_FACTS, *tables.CONTRAST))
 Dates = dict[str, tuple[str, date]]
 
 
@@ -231,6 +234,8 @@ def _study_row(rules: Rules, part: list[Candidate]) -> Row:
         "device_key": facts.device_key(header) if chosen else None,
         **(_acquisition(header) if chosen else dict.fromkeys(_acquisition(header))),
         "spacing_mm": shown.stack.spacing_mm if chosen else None,
+        "contrast_agent": facts.contrast_agent(header) if chosen else None,
+        **_UNKNOWN_YET,
         "repairs": [],
         "flags": choose.flags_of(shown.stack, rules.gates) if chosen else [],
         "status": "accepted" if chosen else "rejected",
@@ -250,7 +255,7 @@ def study_reason(reasons: Iterable[str | None]) -> str:
 def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -> list[Row]:
     """Rows of the table `studies` for those of the ledger of which the archive no longer holds any file."""
     scan = ("series_id", "age_years", "sex", "days_from_first_study", "device_key", "spacing_mm")
-    unknown = dict.fromkeys((*scan, *_acquisition(Header("", None, 0, 0))))
+    unknown = dict.fromkeys((*scan, "contrast_agent", *_acquisition(Header("", None, 0, 0)), *_UNKNOWN_YET))
     return [
         {
             **unknown,

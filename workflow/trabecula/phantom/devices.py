@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trabecula.phantom.physics import EFFECTIVE_ENERGY_KEV
+from trabecula.attenuation import EFFECTIVE_ENERGY_KEV
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Paint muscles, vessels, abdominal organs, lungs, gas and the table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,8 @@ from trabecula.phantom.spine import Spine
 GAS_HU = -990.0
 LUNG_HU = -860.0
 CALCIUM_HU = 620.0
+# A calibration phantom: thickness of its slab, radius and distance of its rods.
+SLAB_MM, ROD_MM, ROD_STEP_MM = 24.0, 8.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -257,12 +260,34 @@ def _paint_bowel(scene: Scene, rng: Generator, w: float, b: float, middle: float
         paint_ellipsoid(scene, content, centre, radii - 3.0, within_layer=2.3)
 
 
-def paint_table(scene: Scene) -> None:
-    """A curved shell filled with foam, under the back and outside the body."""
-    _, b, middle = scene.body.at(scene.grid.z)
-    top = float((middle - b).min()) - 4.0
+def paint_rods(scene: Scene, hu: Sequence[float], water_hu: float = 0.0) -> None:
+    """A flat slab like water under the back, with a calibration rod of 16 mm for each value, from left to right."""
     grid = scene.grid
-    y = grid.y[:, None] - (top + grid.x[None, :] ** 2 / 1500.0)
+    depth = np.abs(grid.y - (_under_back(scene) - 0.5 * SLAB_MM))[:, None] - 0.5 * SLAB_MM
+    side = np.abs(grid.x)[None, :] - 0.5 * ROD_STEP_MM * (len(hu) + 1)
+    cover = np.clip(0.5 - np.maximum(depth, side) / grid.psf_mm, 0, 1)
+    image = GAS_HU + (water_hu - GAS_HU) * cover
+    for number, value in enumerate(hu):
+        x = ROD_STEP_MM * (number - 0.5 * (len(hu) - 1))
+        away = np.hypot(grid.x[None, :] - x, grid.y[:, None] - (_under_back(scene) - 0.5 * SLAB_MM)) - ROD_MM
+        image += np.clip(0.5 - away / grid.psf_mm, 0, 1) * (value - image)
+    rows = np.flatnonzero(cover.any(axis=1))
+    box = slice(rows[0], rows[-1] + 1)
+    part = scene.canvas[:, box]
+    outside = (scene.layer[:, box] < -0.2) & (cover[box] > 0)
+    np.copyto(part, image[box].astype(np.float32), where=outside)
+
+
+def _under_back(scene: Scene) -> float:
+    """Y of a plane that the whole back lies above."""
+    _, b, middle = scene.body.at(scene.grid.z)
+    return float((middle - b).min()) - 4.0
+
+
+def paint_table(scene: Scene, *, lower_mm: float = 0.0) -> None:
+    """A curved shell filled with foam, under the back and outside the body."""
+    grid = scene.grid
+    y = grid.y[:, None] - (_under_back(scene) - lower_mm + grid.x[None, :] ** 2 / 1500.0)
     shell = np.clip(1.2 - np.abs(np.abs(y + 18) - 18), 0, 1) * 950.0
     foam = np.where((y < 0) & (y > -36), 40.0, 0.0)
     table = ((shell + foam) * (np.abs(grid.x) < 215)).astype(np.float32)
@@ -272,11 +297,13 @@ def paint_table(scene: Scene) -> None:
         scene.canvas[:, box] += table[box] * (scene.layer[:, box] < -0.2)
 
 
-def paint_soft_tissue(scene: Scene) -> None:
-    """All that is not bone, from the back to what overlaps it."""
+def paint_soft_tissue(scene: Scene, rods_hu: Sequence[float] = ()) -> None:
+    """All that is not bone, from the back to what overlaps it; a calibration phantom where rods are given."""
     rng = np.random.default_rng([scene.patient.seed, 5])
     dome = diaphragm(scene, 232.0 * scene.scale + rng.normal(0, 10))
-    paint_table(scene)
+    paint_table(scene, lower_mm=SLAB_MM if rods_hu else 0.0)
+    if rods_hu:
+        paint_rods(scene, rods_hu)
     paint_abdomen(scene, dome, rng)
     paint_lungs(scene, dome, rng)
     paint_back(scene)

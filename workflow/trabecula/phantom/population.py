@@ -9,10 +9,6 @@ from 20 to 90 years, from young adulthood on; Riggs et al., J Bone Miner Res 200
 Young women: 171 mg/ml in the third decade (Buchanan et al., J Bone Miner Res 1988). SD 27 mg/cm³.
 Women have more than men at 40-60 years and not afterwards: Rühling et al.,
 Front Endocrinol 2024 (doi:10.3389/fendo.2024.1352048).
-
-Marrow fat: Baum et al., Front Endocrinol 2018 (doi:10.3389/fendo.2018.00141): 32 ± 8 % (men) and
-27 ± 6 % (women) in the twenties; Griffith et al., J Magn Reson Imaging 2012 (doi:10.1002/jmri.23619):
-a steep rise in women of 55-65, after which they have about 10 % more than men.
 """
 
 from collections.abc import Mapping
@@ -24,6 +20,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
+from trabecula.attenuation import mean_marrow_fat
+
 Sex = Literal["F", "M"]
 Coverage = Literal["abdomen_pelvis", "upper_abdomen", "lumbar"]
 
@@ -32,10 +30,6 @@ _AGES_YEARS = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0)
 _VBMD_MG_CM3 = {
     "F": (175.0, 170.0, 158.0, 140.0, 114.0, 96.0, 85.0, 79.0),
     "M": (171.0, 161.0, 148.0, 136.0, 123.0, 111.0, 101.0, 92.0),
-}
-_MARROW_FAT = {
-    "F": (0.25, 0.27, 0.31, 0.38, 0.48, 0.55, 0.58, 0.60),
-    "M": (0.30, 0.34, 0.37, 0.40, 0.43, 0.46, 0.49, 0.51),
 }
 # Relative to L1-L2; thoracic bodies are denser, L3 is the least dense.
 _LEVEL_FACTOR = {
@@ -47,11 +41,6 @@ _LEVEL_FACTOR = {
 def mean_vbmd_mg_cm3(age_years: ArrayLike, sex: Sex) -> NDArray[np.float64]:
     """Population mean of trabecular vBMD of L1-L2, mg/cm³ HA, constant beyond 20 and 90 years."""
     return np.interp(np.asarray(age_years, float), _AGES_YEARS, _VBMD_MG_CM3[sex])
-
-
-def mean_marrow_fat(age_years: ArrayLike, sex: Sex) -> NDArray[np.float64]:
-    """Population mean of the fat fraction of lumbar marrow, 0 to 1."""
-    return np.interp(np.asarray(age_years, float), _AGES_YEARS, _MARROW_FAT[sex])
 
 
 @dataclass(frozen=True)

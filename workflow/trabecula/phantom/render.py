@@ -1,16 +1,19 @@
 """From a patient and a device to a CT and its label map."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trabecula.attenuation import Spongiosa, in_water, spongiosa
 from trabecula.levels import CODE_OF_LEVEL
 from trabecula.phantom.acquisition import acquire
-from trabecula.phantom.body import build_body, layer_hu, layers
+from trabecula.phantom.body import Body, build_body, layer_hu, layers
 from trabecula.phantom.devices import Device, Kernel
 from trabecula.phantom.organs import Scene, make_texture, paint_soft_tissue
-from trabecula.phantom.physics import IODINE_MG_ML, Spongiosa, spongiosa, tissue_hu
+from trabecula.phantom.physics import IODINE_MG_ML, tissue_hu
 from trabecula.phantom.population import Patient
 from trabecula.phantom.shapes import Grid
 from trabecula.phantom.skeleton import paint_hips, paint_ribs, paint_sacrum
@@ -86,6 +89,8 @@ def render(
     seed: int,
     kernel: Kernel | None = None,
     phase: Phase | None = None,
+    rods_mg_cm3: Sequence[float] = (),
+    shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> tuple[Volume, Volume]:
     """Scan a patient.
 
@@ -103,6 +108,10 @@ def render(
         The device's standard kernel by default.
     phase : str, optional
         Contrast phase; by default the one that the patient would have on this device.
+    rods_mg_cm3 : sequence of float
+        Rods of a calibration phantom under the patient, mg/cm³ HA in water; none by default.
+    shift_mm : (3,) tuple
+        Shift of the grid of voxels against the patient, as when a patient is laid down again.
 
     Returns
     -------
@@ -118,21 +127,25 @@ def render(
     centre_y = float(body.at(middle_z)[2])
     psf = float(np.hypot(kernel.blur_mm, 0.5 * (spacing_mm[0] + spacing_mm[1]) * 0.8))
     grid = scan_grid(patient, spine, centre_y, spacing_mm, matrix, spacing_mm[2], psf)
-    canvas, labels = paint(patient, device, phase, grid, spine, body)
+    grid = replace(grid, x=grid.x + shift_mm[0], y=grid.y + shift_mm[1], z=grid.z + shift_mm[2])
+    canvas, labels = paint(patient, device, phase, grid, spine, body, rods_mg_cm3)
     acquired = acquire(canvas, grid, device, kernel, body, spacing_mm[2], np.random.default_rng([seed, patient.index]))
     affine = np.diag([*spacing_mm, 1.0]).astype(float)
     affine[:3, 3] = grid.x[0], grid.y[0], grid.z[0]
     return Volume(acquired.transpose(2, 1, 0), affine), Volume(labels.transpose(2, 1, 0), affine)
 
 
-def paint(patient: Patient, device: Device, phase: Phase, grid: Grid, spine: Spine, body) -> tuple[NDArray, NDArray]:
+def paint(
+    patient: Patient, device: Device, phase: Phase, grid: Grid, spine: Spine, body: Body, rods_mg_cm3: Sequence[float]
+) -> tuple[NDArray, NDArray]:
     """(z, y, x) noise-free HU and labels: soft tissue first, then discs and bones over it."""
     tissue, bone = tissue_hu(device.energy_kev, phase), bone_of(patient, device, phase)
     layer = layers(body, grid)
     canvas = layer_hu(layer, tissue, tissue.fat + 6.0, body.fat_mm)
     labels = np.zeros(grid.shape, np.uint8)
     texture = make_texture(np.random.default_rng([patient.seed, 7]), grid)
-    paint_soft_tissue(Scene(canvas, layer, texture, grid, body, spine, tissue, patient))
+    rods_hu = [float(in_water(device.energy_kev).hu(density)) for density in rods_mg_cm3]
+    paint_soft_tissue(Scene(canvas, layer, texture, grid, body, spine, tissue, patient), rods_hu)
     for number in range(len(spine.vertebrae)):
         paint_disc(canvas, labels, grid, spine, number, tissue.disc)
     lowest = patient.vbmd_mg_cm3[spine.vertebrae[0].level]

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from trabecula.attenuation import Spongiosa
 from trabecula.levels import HIP, RIB, SACRUM
 from trabecula.phantom.body import Body
-from trabecula.phantom.physics import Spongiosa
 from trabecula.phantom.shapes import (
     WORLD,
     Array,

@@ -1,4 +1,4 @@
-"""Facts of a scan that bone density is judged against: noise, muscle and fat."""
+"""Noise of a scan, and its soft tissues and air."""
 
 import cc3d
 import numpy as np
@@ -39,10 +39,9 @@ def noise_hu(ct: Volume, *, block: int = 4) -> float | None:
     float or None
         HU; None where there is no soft tissue.
     """
-    stack = np.moveaxis(ct.array, slice_axis(ct), 0)
-    chosen = np.linspace(0, len(stack) - 1, min(SLICES, len(stack))).astype(int)
+    stack = chosen_slices(ct)
     rows, columns = (n - n % block for n in stack.shape[1:])
-    blocks = stack[chosen, :rows, :columns].reshape(-1, rows // block, block, columns // block, block)
+    blocks = stack[:, :rows, :columns].reshape(-1, rows // block, block, columns // block, block)
     mean = blocks.mean(axis=(2, 4), dtype=np.float32)
     soft = blocks.transpose(0, 1, 3, 2, 4)[(mean >= 0) & (mean <= 100)]
     difference = np.diff(soft.astype(np.float32), axis=-1).ravel()
@@ -54,6 +53,12 @@ def noise_hu(ct: Volume, *, block: int = 4) -> float | None:
 def slice_axis(volume: Volume) -> int:
     """Find the array axis that runs most nearly along the patient's length."""
     return int(np.argmax(np.abs(volume.affine[2, :3]) / volume.spacing_mm))
+
+
+def chosen_slices(volume: Volume) -> NDArray:
+    """(n, rows, columns) at most 16 slices of a scan, evenly from end to end."""
+    stack = np.moveaxis(volume.array, slice_axis(volume), 0)
+    return stack[np.linspace(0, len(stack) - 1, min(SLICES, len(stack))).astype(int)]
 
 
 def coarse(volume: Volume, step_mm: float) -> Volume:
@@ -107,10 +112,8 @@ def fat_hu(ct: Volume, *, near_mm: float = 4.0, far_mm: float = 15.0) -> float |
         HU; None where there is no fat at that depth.
     """
     hu = coarse(ct, 4.0)
-    stack = np.moveaxis(hu.array, slice_axis(hu), 0)
-    stack = stack[np.linspace(0, len(stack) - 1, min(SLICES, len(stack))).astype(int)]
     spacing = np.delete(hu.spacing_mm, slice_axis(hu))
-    found = [image[_under_skin(image, spacing, near_mm, far_mm)] for image in stack]
+    found = [image[_under_skin(image, spacing, near_mm, far_mm)] for image in chosen_slices(hu)]
     return _median(np.concatenate(found), low=-150, high=-50)
 
 

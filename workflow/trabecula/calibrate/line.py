@@ -1,0 +1,62 @@
+"""A study's straight line from Hounsfield units to bone density, and how sure it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Line:
+    """vBMD = slope * HU + intercept, in mg/cm3 HA.
+
+    Attributes
+    ----------
+    slope, intercept : float
+        mg/cm3 HA per HU, and mg/cm3 HA at 0 HU.
+    covariance : (2, 2) array
+        Of slope and intercept.
+    residual_sd : float
+        What a single patient deviates from the line beside its own uncertainty, in mg/cm3 HA.
+    low_hu, high_hu : float
+        The values that the line was made from; beyond them it is an extrapolation.
+    """
+
+    slope: float
+    intercept: float
+    covariance: NDArray[np.float64]
+    residual_sd: float
+    low_hu: float = -np.inf
+    high_hu: float = np.inf
+
+    def vbmd_mg_cm3(self, hu: ArrayLike) -> NDArray[np.float64]:
+        """VBMD at Hounsfield units, in mg/cm3 HA."""
+        return self.slope * np.asarray(hu, float) + self.intercept
+
+    def sd_mg_cm3(self, hu: ArrayLike) -> NDArray[np.float64]:
+        """Standard deviation of the vBMD, in mg/cm3 HA."""
+        hu = np.asarray(hu, float)
+        (slope, both), (_, intercept) = self.covariance
+        return np.sqrt(np.maximum(slope * hu**2 + 2 * both * hu + intercept, 0.0) + self.residual_sd**2)
+
+    def extrapolates(self, hu: ArrayLike) -> NDArray[np.bool_]:
+        """Whether Hounsfield units lie beyond those that the line was made from; False for NaN."""
+        hu = np.asarray(hu, float)
+        return (hu < self.low_hu) | (hu > self.high_hu)
+
+
+def fit_line(hu: ArrayLike, vbmd_mg_cm3: ArrayLike) -> Line:
+    """Fit a line by least squares.
+
+    Parameters
+    ----------
+    hu, vbmd_mg_cm3 : (n,) arrays
+        Pairs, at least three, of more than one HU.
+    """
+    x, y = np.asarray(hu, float), np.asarray(vbmd_mg_cm3, float)
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    slope, intercept = np.linalg.lstsq(design, y, rcond=None)[0]
+    variance = float(np.sum((y - slope * x - intercept) ** 2) / (len(x) - 2))
+    covariance = variance * np.linalg.inv(design.T @ design)
+    low, high = float(x.min()), float(x.max())
+    return Line(float(slope), float(intercept), covariance, float(np.sqrt(variance)), low, high)

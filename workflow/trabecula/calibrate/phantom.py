@@ -1,0 +1,53 @@
+"""Bone density from the rods of a calibration phantom that was scanned with the patient."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from trabecula.attenuation import in_water
+from trabecula.calibrate.energy import energy_prior_kev
+from trabecula.calibrate.line import Line, fit_line
+from trabecula.errors import StudyFailure
+
+# More even places than this under a patient are no phantom.
+MOST_SPOTS = 14
+# Rods lie on a straight line: correlation, and residual SD in mg/cm3.
+LEAST_CORRELATION, WORST_RESIDUAL_MG_CM3 = 0.995, 8.0
+# The slope is that of hydroxyapatite at the tube's energy, within this share, which K2HPO4 and solids need.
+SLOPE_SHARE = 0.35
+
+
+def calibrate(rods_hu: Sequence[float], densities_mg_cm3: Sequence[float], *, kvp: float | None) -> Line:
+    """Line through a phantom's rods.
+
+    Parameters
+    ----------
+    rods_hu : sequence of float
+        What was found under the patient, see `tissue.rods_hu`; may hold more than the rods.
+    densities_mg_cm3 : sequence of float
+        Densities of the rods in mg/cm3 HA, at least three.
+    kvp : float or None
+        Tube voltage, against which the line's slope is checked.
+
+    Raises
+    ------
+    StudyFailure
+        If no choice of the values lies on a straight line of a plausible slope.
+    """
+    densities = np.sort(np.asarray(densities_mg_cm3, float))
+    if not len(densities) <= len(rods_hu) <= MOST_SPOTS:
+        raise StudyFailure("no_phantom", f"{len(rods_hu)} even spots under the patient")
+    choices = (np.array(chosen) for chosen in combinations(sorted(rods_hu), len(densities)))
+    lines = [fit_line(chosen, densities) for chosen in choices if np.ptp(chosen) > 0]
+    best = min(lines, key=lambda line: line.residual_sd, default=None)
+    if best is None or not _plausible(best, float(np.std(densities)), kvp):
+        raise StudyFailure("no_phantom", f"{len(rods_hu)} even spots under the patient, not on a line")
+    return best
+
+
+def _plausible(line: Line, density_sd: float, kvp: float | None) -> bool:
+    usual = 1.0 / in_water(energy_prior_kev(kvp)[0]).hu_per_mg_cm3
+    correlation = 1.0 - 0.5 * (line.residual_sd / density_sd) ** 2
+    straight = correlation >= LEAST_CORRELATION and line.residual_sd <= WORST_RESIDUAL_MG_CM3
+    return straight and abs(line.slope / usual - 1.0) <= SLOPE_SHARE
