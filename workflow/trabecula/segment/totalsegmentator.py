@@ -87,6 +87,7 @@ def prepare(state: Path, *, task: Task, threads: int) -> ModuleType:
     require_weights(task)
     os.environ["TOTALSEG_WEIGHTS_PATH"] = str(weights_folder())
     settings = {"totalseg_id": "totalseg_none", "send_usage_stats": False, "prediction_counter": 0}
+    settings |= {"statistics_disclaimer_shown": True}  # else it prints that it sends them
     (state / "config.json").write_text(json.dumps(settings))
     os.environ["TOTALSEG_HOME_DIR"] = str(state)
     limit_threads(threads)
