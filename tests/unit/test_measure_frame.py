@@ -64,6 +64,16 @@ def test_one_pedicle_alone_is_not_trusted():
     assert error_deg(found, np.eye(3)) < 1.0
 
 
+def test_posterior_elements_in_front_are_not_believed():
+    crop = cylinder()
+    posterior = crop.label > POSTERIOR
+    crop.label[posterior] = 0
+    crop.label[posterior[:, ::-1]] = POSTERIOR + crop.code
+    found = frame_of(crop)
+    assert not found.from_pedicles
+    assert error_deg(found, np.eye(3)) < 1.0
+
+
 def test_a_pedicle_of_which_the_cube_cuts_more_turns_nothing():
     """Processes that reach out of the cube on one side only."""
     crop = cylinder()

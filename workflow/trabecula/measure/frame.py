@@ -28,6 +28,8 @@ LEAST_VOXELS, MOST_TILTED = 4, 0.5
 PEDICLE_MIN_MM3 = 150.0
 # Seen from the body, pedicles lie 30 to 80 degrees apart; the halves of a single one 11.
 APART_DEG = 20.0
+# A vertebra never turns further; ribs or a neighbour's processes with a wrong label may say so.
+MOST_TURNED_DEG = 60.0
 # Below this ratio of width to depth, a body's section tells nothing about its rotation.
 OBLONG = 1.12
 # The waist: this part of the height, half to each side of mid-height; osteophytes sit at the rims.
@@ -199,6 +201,8 @@ def _front_of_pedicles(
         if right - left < np.radians(APART_DEG):
             return None
         back += (left + right) / 2
+    if np.cos(back) < np.cos(np.radians(MOST_TURNED_DEG)):
+        return None
     return -np.sin(back) * axes[0] + np.cos(back) * axes[1]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula.distance import depth_mm
+from trabecula.distance import bounding_box, depth_mm
 
 # Metal may touch the body from outside (screws, rods).
 METAL_REACH_MM = 2.0
@@ -29,10 +29,15 @@ def find_metal(
     spacing_mm, metal_hu : float
         Distance between voxels, and the value above which a voxel is metal.
     """
-    metal = ct > metal_hu
-    if metal.any():
-        metal &= depth_mm(~body, spacing_mm) <= METAL_REACH_MM if body.any() else body
-    return metal if metal.sum() * spacing_mm**3 >= METAL_MIN_MM3 else np.zeros_like(metal)
+    metal, box = np.zeros_like(body), bounding_box(body)
+    if box is None:
+        return metal
+    reach = int(np.ceil(METAL_REACH_MM / spacing_mm))
+    wide = tuple(slice(max(axis.start - reach, 0), axis.stop + reach) for axis in box)
+    bright = ct[wide] > metal_hu
+    if np.count_nonzero(bright) * spacing_mm**3 >= METAL_MIN_MM3:
+        metal[wide] = bright & (depth_mm(~body[wide], spacing_mm) <= METAL_REACH_MM)
+    return metal if np.count_nonzero(metal) * spacing_mm**3 >= METAL_MIN_MM3 else np.zeros_like(metal)
 
 
 def is_cement(ct: NDArray[np.int16], body: NDArray[np.bool_], metal: NDArray[np.bool_], *, metal_hu: float) -> bool:
