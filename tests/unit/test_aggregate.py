@@ -237,3 +237,15 @@ def test_rows_of_a_batch_come_by_patient_study_and_level(copy, results):
     write_shard(copy / "dev", "00000", "dev", [Study("p", "p", vertebrae=good("L2", "T12", "L10"[:2]))], "m", {})
     vertebrae = table(results, "vertebrae")
     assert vertebrae.loc[vertebrae["study_id"] == "trained", "level"].tolist() == ["T12", "L1", "L2", "L3"]
+
+
+def test_densities_from_hu_carry_their_method_and_a_reason_where_there_is_none(results):
+    for name, hu in (("vertebrae", "trabecular_hu_mean"), ("patients", "trabecular_hu")):
+        rows = table(results, name)
+        known = rows["vbmd_hu_mg_cm3"].notna()
+        assert known.any()
+        assert (known == rows[hu].notna()).all()
+        assert (known == rows["calibration_reason"].isna()).all()
+        assert set(rows["calibration"]) == {"phantomless"}
+    lines = tables.read(results / "tables" / "calibrations" / "calibrations.parquet", tables.CALIBRATIONS).to_pandas()
+    assert lines["reason"].tolist() == ["too_few_labels"]

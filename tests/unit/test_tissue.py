@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from trabecula import tissue
+from trabecula.attenuation import in_water
 from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
-from trabecula.volume import Volume
+from trabecula.phantom import DEVICES, render, sample_patient
+from trabecula.phantom.physics import tissue_hu
+from trabecula.volume import Volume, read_nifti
 
 MUSCLE_HU, FAT_HU, AIR_HU = 52, -103, -1000
 
@@ -54,3 +57,54 @@ def test_what_is_not_there_is_undefined():
     assert tissue.fat_hu(air) is None
     assert tissue.muscle_hu(air, labels) is None
     assert tissue.muscle_hu(patient()[0], labels.with_array(np.zeros_like(labels.array))) is None
+    assert tissue.air_hu(air) is None
+    assert tissue.blood_hu(air, labels, noise_hu=10.0) is None
+    assert tissue.rods_hu(air, labels, noise_hu=10.0) == []
+
+
+def test_padding_is_told_from_cold_air():
+    ct, _ = patient(noise=20)
+    hu = np.maximum(ct.array, -1024)
+    assert tissue.padding_share(ct.with_array(hu)) < 1e-3
+    hu[:16] = -1024
+    assert tissue.padding_share(ct.with_array(hu)) == pytest.approx(16 / 160, abs=2e-3)
+    assert tissue.air_hu(ct.with_array(hu)) == pytest.approx(AIR_HU, abs=1)
+
+
+# --- synthetic patients, whose tissues are known ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "phase"), [("alpha", "native"), ("beta", "portal"), ("gamma", "arterial")])
+def test_blood_is_that_of_the_aorta(name, phase):
+    device = DEVICES[name]
+    ct, labels = render(sample_patient(7, 8), device, spacing_mm=(2.0, 2.0, 3.0), seed=1, phase=phase)
+    true = device.slope * tissue_hu(device.energy_kev, phase).aorta + device.offset_hu
+    found = tissue.blood_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0)
+    # Beam hardening in the middle of the body takes up to 6 HU.
+    assert found is not None
+    assert true - 8 < found < true + 3
+
+
+@pytest.mark.parametrize("rods", [(0.0, 50.0, 100.0, 200.0), (200.0, 100.0, 50.0)])
+def test_calibration_rods_are_found_under_the_patient(rods):
+    device = DEVICES["delta"]
+    scan = {"spacing_mm": (1.5, 1.5, 5.0), "seed": 1}
+    ct, labels = render(sample_patient(7, 2), device, rods_mg_cm3=rods, **scan)
+    found = np.array(tissue.rods_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0))
+    true = device.slope * in_water(device.energy_kev).hu(rods) + device.offset_hu
+    for hu in true:
+        assert np.abs(found - hu).min() < 1.5
+    without, labels = render(sample_patient(7, 2), device, **scan)
+    assert tissue.rods_hu(without, labels, noise_hu=10.0) == []
+
+
+def test_a_real_native_scan(real_data):
+    """A native scan with its published label map: blood of the usual attenuation, no rods, air near -1000 HU."""
+    folder = real_data / "totalseg_example"
+    ct = read_nifti(folder / "example_ct.nii.gz")
+    labels = read_nifti(folder / "spine_report" / "test_result" / "totalseg_vertebrae_pp_refined.nii.gz")
+    facts = tissue.scan_facts(ct, labels.with_array(labels.array.astype(np.uint8)))
+    assert facts["blood_hu"] == pytest.approx(44, abs=6)
+    assert facts["air_hu"] == pytest.approx(-1000, abs=5)
+    assert facts["fat_hu"] == pytest.approx(-103, abs=5)
+    assert facts["rods_hu"] == []
