@@ -1,6 +1,7 @@
 """Bone density from the rods of a calibration phantom that was scanned with the patient."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -16,6 +17,9 @@ MOST_SPOTS = 14
 LEAST_CORRELATION, WORST_RESIDUAL_MG_CM3 = 0.995, 8.0
 # The slope is that of hydroxyapatite at the tube's energy, within this share, which K2HPO4 and solids need.
 SLOPE_SHARE = 0.35
+# Between the rods' place under the patient and the spine: water is the same to about 5 HU all over the field of view
+# (the limit of acceptance tests).
+UNIFORMITY_SD_HU = 3.0
 
 
 def calibrate(rods_hu: Sequence[float], densities_mg_cm3: Sequence[float], *, kvp: float | None) -> Line:
@@ -30,6 +34,11 @@ def calibrate(rods_hu: Sequence[float], densities_mg_cm3: Sequence[float], *, kv
     kvp : float or None
         Tube voltage, against which the line's slope is checked.
 
+    Returns
+    -------
+    Line
+        To mg/cm3 HA in water, as quantitative CT gives it: fat in the marrow lowers it, which its SD does not hold.
+
     Raises
     ------
     StudyFailure
@@ -43,7 +52,7 @@ def calibrate(rods_hu: Sequence[float], densities_mg_cm3: Sequence[float], *, kv
     best = min(lines, key=lambda line: line.residual_sd, default=None)
     if best is None or not _plausible(best, float(np.std(densities)), kvp):
         raise StudyFailure("no_phantom", f"{len(rods_hu)} even spots under the patient, not on a line")
-    return best
+    return replace(best, residual_sd=float(np.hypot(best.residual_sd, UNIFORMITY_SD_HU * best.slope)))
 
 
 def _plausible(line: Line, density_sd: float, kvp: float | None) -> bool:
