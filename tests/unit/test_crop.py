@@ -47,7 +47,7 @@ def segmented(study="s", level: str | None = "L1", status="ok", **other):
     row = dict.fromkeys(tables.SEGMENT.names)
     return row | {
         "cohort": "c", "patient_id": "p", "study_id": study, "status": status, "segmenter": "test",
-        "level": level, "level_confidence": 0.9, "level_uncertain": False,
+        "level": level, "level_confidence": 0.9, "level_uncertain": False, "level_flags": [],
     } | other  # fmt: skip
 
 
