@@ -26,8 +26,11 @@ __all__ = ["VertebraCrop", "crop_shard", "read_cubes", "read_spacing_mm", "read_
 
 AIR_HU = -1024
 
-# A body counts as cut when less than one slice and less than this is left to the scan's edge.
-EDGE_MM = 2.0
+# A body counts as cut when less than one slice or less than this is left to the scan's edge: outlines of bodies that
+# the edge cuts end up to 3 mm before it.
+EDGE_MM = 4.0
+# Padding is looked for in a rim of this width around the body.
+RIM_MM = 2.0
 # Noise in lung reaches -1024 HU in single voxels; padding that cuts a body lines more of its rim.
 PADDING_SHARE = 0.01
 # Nearest neighbour follows a surface well enough below this distance between slices.
@@ -175,14 +178,14 @@ def is_complete(ct: Volume, labels: Volume, code: int, box: Box) -> bool:
     Returns
     -------
     bool
-        False when a body voxel lies on the first or last slice of any axis or within 2 mm of
+        False when a body voxel lies on the first or last slice of any axis or within 4 mm of
         it, or when padding (-1024 HU or less) lines more than 1 % of the body's 2 mm rim.
     """
     shape, spacing = labels.array.shape, labels.spacing_mm
     free = np.array([[axis.start, n - axis.stop] for axis, n in zip(box, shape, strict=True)])
     if np.any(free < 1) or np.any(free * spacing[:, None] < EDGE_MM):
         return False
-    reach = np.maximum(np.ceil(EDGE_MM / spacing).astype(int), 1)
+    reach = np.maximum(np.ceil(RIM_MM / spacing).astype(int), 1)
     wide = grown(box, shape, by=reach)
     padding = ct.array[wide] <= AIR_HU
     if not padding.any():

@@ -1,6 +1,6 @@
 """The file of vertebrae between `crop` and all later stages: Arrow IPC, a batch per study."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ class VertebraCrop:
         Hounsfield units; -1024 outside the scan.
     label : (size, size, size) array of uint8
         Canonical codes (see `trabecula.levels`).
+    level_flags : sequence of str
+        What speaks against the name, keys of `errors.LEVEL_FLAGS`.
     """
 
     cohort: str
@@ -51,6 +53,7 @@ class VertebraCrop:
     segmenter: str
     ct: NDArray[np.int16]
     label: NDArray[np.uint8]
+    level_flags: Sequence[str] = ()
 
     @property
     def code(self) -> int:

@@ -1,11 +1,12 @@
 """The builtin network that outlines the spine: its classes, its input, its bundle.
 
-A MONAI UNet sees CT at 3 mm and tells vertebral body, posterior elements, sacrum, ribs,
+A MONAI UNet sees CT at 2 mm and tells vertebral body, posterior elements, sacrum, ribs,
 hips and discs apart. It does not number the vertebrae; `segment.numbering` does.
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from trabecula.volume import Volume, aligned_grid, bounds_mm, resample
 CLASSES = ("background", "body", "posterior", "sacrum", "rib", "hip", "disc")
 BODY, POSTERIOR, SACRUM, RIB, HIP, DISC = range(1, len(CLASSES))
 
-SPACING_MM = 3.0
-PATCH = 56
+SPACING_MM = 2.0
+PATCH = 64
 AIR_HU = -1024.0
 # From fat to cortical bone; what lies outside says nothing about the spine.
 HU_WINDOW = (-250.0, 1000.0)
@@ -51,15 +52,21 @@ class SpineMap:
         """(n, 3) voxel indices to (n, 3) RAS+ millimetres."""
         return Volume(self.seen, self.affine).to_mm(voxels)
 
+    def part(self, box: tuple[slice, ...]) -> Volume:
+        """The part of `seen` in a box, in its place."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_mm(np.array([[side.start for side in box]]))[0]
+        return Volume(self.seen[box], affine)
+
 
 def build_network() -> UNet:
-    """The untrained network; 603,000 parameters."""
+    """The untrained network; 1.76 million parameters."""
     return UNet(
         spatial_dims=3,
         in_channels=1,
         out_channels=len(CLASSES),
-        channels=(16, 32, 64, 128),
-        strides=(2, 2, 2),
+        channels=(16, 32, 64, 128, 128),
+        strides=(2, 2, 2, 2),
         num_res_units=1,
         norm=("INSTANCE", {"affine": True}),
     )
@@ -101,19 +108,20 @@ def predict(network: UNet, ct: Volume, *, device: str) -> SpineMap:
     grid, seen = to_grid(ct)
     batch = torch.from_numpy(to_input(grid.array))[None, None].to(device)
     with torch.inference_mode():
-        logits = sliding_window_inference(batch, (PATCH,) * 3, 4, network, overlap=0.4, mode="gaussian")
+        # Around a scan smaller than the window lies air, which is -1 at the network's input.
+        logits = sliding_window_inference(batch, (PATCH,) * 3, 4, network, overlap=0.25, mode="gaussian", cval=-1.0)
         assert isinstance(logits, torch.Tensor)
         probabilities = torch.softmax(logits.float(), dim=1)[0].cpu().numpy().astype(np.float16)
     probabilities[1:, ~seen] = 0
     return SpineMap(probabilities, grid.affine, seen)
 
 
-def save_bundle(network: UNet, folder: Path, *, facts: dict[str, object]) -> None:
-    """Write weights (safetensors) and `configs/metadata.json` with their SHA-256 and what is known of them."""
+def save_bundle(network: UNet, folder: Path, *, facts: Mapping[str, object]) -> None:
+    """Write weights (safetensors, half precision) and `configs/metadata.json` with their SHA-256 and all `facts`."""
     weights = folder / "models" / "segmenter.safetensors"
     weights.parent.mkdir(parents=True, exist_ok=True)
     (folder / "configs").mkdir(exist_ok=True)
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, weights)
+    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, weights)
     sha = hashlib.sha256(weights.read_bytes()).hexdigest()
     metadata = {"name": "segmenter", "classes": CLASSES, "spacing_mm": SPACING_MM, "patch": PATCH}
     metadata |= {"hu_window": HU_WINDOW, "sha256": {weights.name: sha}, **facts}
@@ -134,5 +142,5 @@ def load_bundle(folder: Path, *, device: str) -> tuple[UNet, str]:
     if metadata["sha256"] != {weights.name: sha}:
         raise ValueError(f"the weights in {folder.name} are not those that its metadata name; fetch the bundle again")
     network = build_network()
-    network.load_state_dict(load_file(weights))
+    network.load_state_dict({name: value.float() for name, value in load_file(weights).items()})
     return network.eval().to(device), f"builtin-{sha[:8]}"

@@ -4,11 +4,14 @@ import cc3d
 import numpy as np
 from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from trabecula import segmenter
 from trabecula.errors import StudyFailure
 from trabecula.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
-from trabecula.segment.numbering import BODY_REACH_MM, Column, Level, find_column, name_levels
+from trabecula.segment.column import BODY_REACH_MM, Column, find_column
+from trabecula.segment.evidence import find_evidence
+from trabecula.segment.numbering import Level, name_levels
 from trabecula.segmenter import SpineMap
 from trabecula.volume import Volume, resample
 
@@ -42,9 +45,10 @@ def segment(network: UNet, ct: Volume, *, device: str) -> tuple[Volume, list[Lev
     """
     spine = segmenter.predict(network, ct, device=device)
     column = find_column(spine)
-    found = name_levels(spine, column) if column is not None else []
-    if column is None or not found:
+    evidence = find_evidence(spine, column) if column is not None else None
+    if column is None or evidence is None:
         raise StudyFailure("no_vertebra")
+    found = name_levels(evidence)
     coarse = Volume(coarse_labels(spine, column, found), spine.affine)
     return to_ct_grid(ct, spine, column, found, coarse), found
 
@@ -97,10 +101,12 @@ def to_ct_grid(ct: Volume, spine: SpineMap, column: Column, found: list[Level], 
 
 
 def _slabs(coarse: Volume, around: tuple[slice, ...], column: Column, found: list[Level]) -> Volume:
-    """Code of the level in whose slab each voxel around the bodies lies, on the network's grid."""
+    """Code of the level in whose slab each voxel at or beside a body lies, on the network's grid."""
     part = Volume(coarse.array[around], _shifted(coarse.affine, around))
-    points = part.to_mm(np.indices(part.array.shape).reshape(3, -1).T)
-    return part.with_array(codes_at(points, column, found, reach_mm=BODY_REACH_MM).reshape(part.array.shape))
+    voxels = np.argwhere(ndimage.binary_dilation(np.isin(part.array, BODY_CODES), iterations=2))
+    slabs = np.zeros(part.array.shape, np.uint8)
+    slabs[tuple(voxels.T)] = codes_at(part.to_mm(voxels), column, found, reach_mm=BODY_REACH_MM)
+    return part.with_array(slabs)
 
 
 def largest_parts(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:

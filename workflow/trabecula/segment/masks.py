@@ -8,12 +8,14 @@ from pydicom.misc import is_dicom
 
 from trabecula.codings import Coding, coding_of
 from trabecula.errors import StudyFailure
-from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.numbering import Level
+from trabecula.segment.review import review
 from trabecula.volume import Volume, bounds_mm, read_nifti, resample
 
+# Who gives label maps of his own has looked at them.
+TRUST = 0.99
 _MAX_VALUE = np.iinfo(np.uint16).max
 
 
@@ -55,7 +57,7 @@ def segment(
         raise StudyFailure("mask_mismatch", "the label map lies outside the scan")
     coded = split_bodies(mask.with_array(recode(mask.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
-    return labels, levels_in(labels.array)
+    return labels, review(labels, trust=TRUST)
 
 
 def _read_labels(path: Path) -> Volume:
@@ -80,17 +82,3 @@ def recode(numbers: NDArray, coding: Coding) -> NDArray[np.uint8]:
     table = np.zeros(_MAX_VALUE + 1, np.uint8)
     table[list(coding.codes)] = list(coding.codes.values())
     return table[numbers.astype(np.uint16, copy=False)]
-
-
-def levels_in(labels: NDArray[np.uint8], *, confidence: float = 1.0) -> list[Level]:
-    """The levels of a canonical label map, from foot to head.
-
-    Raises
-    ------
-    StudyFailure
-        ``no_vertebra`` where it holds none.
-    """
-    codes = sorted((int(code) for code in np.unique(labels) if code in BODY_CODES), reverse=True)
-    if not codes:
-        raise StudyFailure("no_vertebra")
-    return [Level(piece, LEVEL_OF_CODE[code], confidence) for piece, code in enumerate(codes)]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from trabecula.codings import Coding
 from trabecula.errors import ConfigError
 from trabecula.segment.bodies import split_bodies
-from trabecula.segment.masks import levels_in, recode
+from trabecula.segment.masks import recode
 from trabecula.segment.numbering import Level
+from trabecula.segment.review import review
 from trabecula.volume import Volume, resample
 
 # nnU-Net's, which is imported only where it is used and leaves its attributes untyped.
@@ -27,8 +28,8 @@ Predictor = Any
 # Readers that turn images to RAS+ before training. All others keep the files' axes, and archived axial CT has LPS+.
 _REORIENTING = ("NibabelIOWithReorient",)
 AIR_HU = -1024.0
-# Like TotalSegmentator's: how often such a network is wrong is not in its output.
-CONFIDENCE = 0.95
+# Like TotalSegmentator's: how often such a network's names are wrong is not in its output.
+TRUST = 0.95
 
 
 def limit_threads(threads: int) -> None:
@@ -107,7 +108,7 @@ def segment(predictor: Predictor, ct: Volume, *, coding: Coding) -> tuple[Volume
     numbers = predict(predictor, ct)
     coded = split_bodies(numbers.with_array(recode(numbers.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
-    return labels, levels_in(labels.array, confidence=CONFIDENCE)
+    return labels, review(labels, trust=TRUST)
 
 
 def predict(predictor: Predictor, ct: Volume) -> Volume:

@@ -1,62 +1,57 @@
-"""From an outlined spine to numbered vertebrae.
+"""Name the vertebrae of a column together, from all that is in view.
 
-The column of bodies is cut at the discs along the spine's curve, and the pieces are named
-together, from all that is in view: the sacrum below, the last rib, and the order between.
+Every way to name them (four, five or six lumbar vertebrae, a thirteenth thoracic one, each possible start) gets a
+posterior probability from the sacrum, the ribs and the sizes. The likeliest way gives the names; the probability of
+a name over all ways is its confidence.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.interpolate import make_smoothing_spline
-from scipy.spatial import KDTree
 
-from trabecula.segmenter import BODY, DISC, RIB, SACRUM, SPACING_MM, SpineMap
-from trabecula.volume import Volume
+from trabecula.levels import ORDER
+from trabecula.segment.evidence import Evidence
 
-# Distance from disc to disc, mm, from T8 to L5 in adults, with room for fractures and small or tall people.
-PITCH_MM = (15.0, 52.0)
-# Smaller pieces at the ends of the column are no vertebrae.
-MIN_BODY_MM3 = 2500.0
-# An uncut piece at an end of less than this share of the usual volume is a fragment.
-FRAGMENT = 0.4
-# No part of a vertebral body lies farther from the spine's axis; what does is something else.
-BODY_REACH_MM = 40.0
-# A rib that comes no nearer to the spine's axis belongs to a vertebra above.
-RIB_START_MM = 45.0
-# Share of people with five lumbar vertebrae, with four, with six (Carrino et al., Radiology 2011;262:262-268, rounded).
-LUMBAR_PRIOR = {5: 0.93, 4: 0.03, 6: 0.04}
-# Thoracic levels from below; names below L1 come from the number of lumbar vertebrae.
-THORACIC = tuple(f"T{i}" for i in range(12, 0, -1))
 CERTAIN = 0.9
-
-
-@dataclass(frozen=True)
-class Column:
-    """The column of vertebral bodies, cut into pieces.
-
-    Attributes
-    ----------
-    curve_mm : (n, 3) array
-        Points every millimetre along the spine's axis, from foot to head, RAS+.
-    cuts_mm : (m,) array
-        Arc lengths of the discs between the pieces, increasing (towards the head).
-    """
-
-    curve_mm: NDArray[np.float64]
-    cuts_mm: NDArray[np.float64]
-
-    def arc_mm(self, points_mm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Arc length of the nearest point of the curve, and the distance to it, for (n, 3) points."""
-        distance, nearest = KDTree(self.curve_mm).query(points_mm)
-        return nearest.astype(float), distance
-
-    def piece(self, points_mm: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Which piece (n,) points belong to, counted from the foot."""
-        return np.searchsorted(self.cuts_mm, self.arc_mm(points_mm)[0])
+# Lumbar vertebrae, whether there is a thirteenth thoracic one, and how common that is (Carrino et al., Radiology
+# 2011;262:262-268; Paik et al., Spine 2013, doi:10.1097/BRS.0b013e318277d3a7; rounded).
+VARIANTS = ((5, False, 0.92), (4, False, 0.025), (6, False, 0.035), (5, True, 0.01), (4, True, 0.01))
+# How often a long rib is seen at a level, and at all levels above the last ones.
+RIB_SEEN = {"T13": 0.8, "T12": 0.94, "L1": 0.03}
+RIB_SEEN_ABOVE, RIB_SEEN_BELOW = 0.97, 0.01
+# In a poor scan all ribs may be missed at once.
+RIBS_LOST = 0.02
+# How far ribs come from the spine's axis, mean and spread, mm: the twelfth are some 3 to 14 cm long, the eleventh about
+# twice that, and those above go round the trunk (Gray's Anatomy); rounded, and wide for differences of build.
+RIB_REACH_MM = {
+    "L1": (35.0, 15.0),
+    "T13": (40.0, 20.0),
+    "T12": (65.0, 25.0),
+    "T11": (100.0, 20.0),
+    "T10": (130.0, 20.0),
+}
+RIB_REACH_ABOVE_MM = (145.0, 25.0)
+# A rib of this length (mm) is no rib at all, and one of that length is unmistakable.
+STUB_MM, RIB_MM = 8.0, 26.0
+# The sacrum is taken for something else, or something else for it.
+SACRUM_MISSED, SACRUM_MISTAKEN = 0.03, 0.001
+# Height with the disc (mm) and cube root of the body's volume (mm) from T1 to L5: depth, width and height of bodies of
+# Panjabi et al., Spine 1991;16:888-901 and 1992;17:299-306, with discs of 4 to 11 mm; only ratios matter.
+HEIGHT_MM = (18.5, 19.5, 20.0, 20.5, 21.5, 22.5, 24.0, 25.0, 26.0, 27.5, 29.0, 31.5, 34.5, 36.5, 38.0, 38.5, 38.0)
+SIZE_MM = (19.0, 19.2, 19.4, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.3, 27.6, 29.3, 31.0, 32.3, 33.3, 34.0, 34.4)
+# Spread of the logarithms between people, and between the vertebrae of one.
+BETWEEN, WITHIN = 0.1, 0.08
+# Neighbours' sizes vary together: they tell less than as many independent ones.
+SIZE_WEIGHT = 0.5
+# A piece this much higher or lower than its neighbours is two vertebrae, or a part of one.
+MERGED, SPLIT = 1.6, 0.6
+# Share of wrong names that are wrong by one level.
+OFF_BY_ONE = 0.9
+# From this probability on, the number of vertebrae is said to be unusual.
+UNUSUAL = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,239 +66,183 @@ class Level:
         Level name.
     confidence : float
         Posterior probability of the name.
+    flags : tuple of str
+        What speaks against the numbering; keys of `errors.LEVEL_FLAGS`.
     """
 
     piece: int
     name: str
     confidence: float
+    flags: tuple[str, ...] = ()
 
     @property
     def uncertain(self) -> bool:
         """The name may be off by one."""
-        return self.confidence < CERTAIN
+        return self.confidence < CERTAIN or any(flag != "transitional" for flag in self.flags)
 
 
-def find_column(spine: SpineMap) -> Column | None:
-    """Cut the column of bodies at its discs; None where there are no bodies."""
-    column = _main_column(spine)
-    if column is None:
-        return None
-    curve = _curve(Volume(column, spine.affine))
-    if curve is None:
-        return None
-    whole = Column(curve, np.empty(0))
-    return Column(curve, _cuts(_disc_profile(spine, column, whole)))
-
-
-def _main_column(spine: SpineMap) -> NDArray[np.float32] | None:
-    """Probability of body or disc, in the largest connected piece only."""
-    bone = spine.probabilities[BODY].astype(np.float32)
-    joined = bone + spine.probabilities[DISC].astype(np.float32)
-    parts, n = cc3d.connected_components(
-        ndimage.binary_closing(joined > 0.5) | (joined > 0.5), connectivity=6, return_N=True
-    )
-    if n == 0:
-        return None
-    volumes = np.bincount(parts.ravel(), bone.ravel(), minlength=n + 1)[1:] * SPACING_MM**3
-    main = int(np.argmax(volumes)) + 1
-    if volumes[main - 1] < MIN_BODY_MM3:
-        return None
-    # A missed disc or a fracture may part the column: add large pieces that lie in line with those already there.
-    large = {int(i) + 1 for i in np.flatnonzero(volumes > MIN_BODY_MM3)}
-    kept, ends = {main}, {main}
-    while ends:
-        ends = {i for i in large - kept if any(_in_line(parts, end, i) for end in ends)}
-        kept |= ends
-    return np.where(np.isin(parts, list(kept)), joined, 0)
-
-
-def _in_line(parts: NDArray[np.integer], one: int, other: int) -> bool:
-    """A piece lies above or below another, not beside it, and not far off its axis."""
-    a, b = np.argwhere(parts == one), np.argwhere(parts == other)
-    below, above = (a, b) if a[:, 2].mean() < b[:, 2].mean() else (b, a)
-    if above[:, 2].min() < below[:, 2].max() - 2:
-        return False
-    end = below[below[:, 2] > below[:, 2].max() - 5].mean(axis=0)
-    start = above[above[:, 2] < above[:, 2].min() + 5].mean(axis=0)
-    return bool(np.linalg.norm((end - start) * SPACING_MM) < 50)
-
-
-def _curve(column: Volume) -> NDArray[np.float64] | None:
-    """(n, 3) points every millimetre along the column's axis, or None where it is too short for a curve."""
-    weight = column.array.sum(axis=(0, 1))
-    at = np.flatnonzero(weight > 8)
-    if len(at) < 5:
-        return None
-    i, j = np.ogrid[: column.array.shape[0], : column.array.shape[1]]
-    x = (column.array * i[..., None]).sum(axis=(0, 1))[at] / weight[at]
-    y = (column.array * j[..., None]).sum(axis=(0, 1))[at] / weight[at]
-    fine = np.linspace(at[0], at[-1], 10 * len(at))
-    smooth = [make_smoothing_spline(at.astype(float), c, w=np.sqrt(weight[at]), lam=30.0)(fine) for c in (x, y)]
-    points = column.to_mm(np.column_stack([*smooth, fine]))
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    every = np.arange(0, length[-1], 1.0)
-    return np.column_stack([np.interp(every, length, points[:, axis]) for axis in range(3)])
-
-
-def _disc_profile(spine: SpineMap, column: NDArray[np.float32], whole: Column) -> NDArray[np.float64]:
-    """Per millimetre of the curve: -1 where all of the cross-section is body, 1 where all is disc or gap."""
-    voxels = np.argwhere(column > 0.2)
-    points = spine.to_mm(voxels)
-    arc = whole.arc_mm(points)[0].astype(int)
-    index = tuple(voxels.T)
-    n = len(whole.curve_mm)
-    body = np.bincount(arc, spine.probabilities[BODY][index].astype(float), minlength=n)
-    disc = np.bincount(arc, spine.probabilities[DISC][index].astype(float), minlength=n)
-    body, disc = (ndimage.gaussian_filter1d(profile, 2.5) for profile in (body, disc))
-    full = ndimage.maximum_filter1d(ndimage.gaussian_filter1d(body + disc, 10), 41) + 1e-6
-    return (disc - body) / full + np.clip(1 - (body + disc) / full, 0, 1)
-
-
-def _cuts(profile: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Choose the discs together: deep minima of bone, at spacings that change little from one to the next."""
-    peaks = [
-        s
-        for s in range(1, len(profile) - 1)
-        if profile[s] >= profile[s - 1] and profile[s] > profile[s + 1] and profile[s] > -0.75
-    ]
-    if not peaks:
-        return np.empty(0)
-    gain = np.array([profile[s] + 0.75 for s in peaks])
-    # best[(a, b)]: best score of a chain that ends with the cuts a, b.
-    best: dict[tuple[int, int], tuple[float, tuple[int, int] | None]] = {}
-    for b in range(len(peaks)):
-        best[(-1, b)] = (gain[b], None)
-        for a in range(b):
-            pitch = peaks[b] - peaks[a]
-            if not PITCH_MM[0] <= pitch <= PITCH_MM[1]:
-                continue
-            before = [(key, score) for key, (score, _) in best.items() if key[1] == a]
-            step = [(score - _unevenness(peaks, key, pitch), key) for key, score in before]
-            score, key = max(step, key=lambda pair: pair[0])
-            best[(a, b)] = (score + gain[b], key)
-    chain, key = [], max(best, key=lambda key: best[key][0])
-    while key is not None:
-        chain.append(peaks[key[1]])
-        key = best[key][1]
-    return np.array(chain[::-1], float)
-
-
-def _unevenness(peaks: Sequence[int], key: tuple[int, int], pitch: float) -> float:
-    """Penalty for a spacing that differs from the one before; a chain's first spacing is compared with 32 mm."""
-    before, weight = (peaks[key[1]] - peaks[key[0]], 2.0) if key[0] >= 0 else (32.0, 0.5)
-    return float(weight * np.log(pitch / before) ** 2)
-
-
-def name_levels(spine: SpineMap, column: Column) -> list[Level]:
-    """Name the pieces of the column that are vertebrae, from foot to head."""
-    voxels = np.argwhere(spine.probabilities[BODY] > 0.5)
-    points = spine.to_mm(voxels)
-    near = column.arc_mm(points)[1] < BODY_REACH_MM
-    voxels, points = voxels[near], points[near]
-    piece = column.piece(points)
-    inner = np.asarray(ndimage.binary_erosion(spine.seen), bool)[tuple(voxels.T)]
-    cut = np.bincount(piece, np.logical_not(inner), minlength=len(column.cuts_mm) + 1) > 0
-    vertebrae = whole_or_cut(np.bincount(piece, minlength=len(cut)) * SPACING_MM**3, cut)
-    if not vertebrae:
-        return []
-    ribs = rib_evidence(spine, column, vertebrae)
-    return _decide(vertebrae, ribs, sacrum_below=sees_sacrum(spine, points[piece == vertebrae[0]]))
-
-
-def whole_or_cut(volumes_mm3: NDArray[np.floating], cut: NDArray[np.bool_]) -> list[int]:
-    """Pieces that are vertebrae, from foot to head.
-
-    A small piece at an end is a vertebra only if the edge of the scan made it small: inside the scan it is a part of
-    the sacrum or of a neighbour.
+def name_levels(evidence: Evidence, given: Sequence[str] = (), *, trust: float = 0.0) -> list[Level]:
+    """Name vertebrae, from foot to head.
 
     Parameters
     ----------
-    volumes_mm3 : (n,) array
-        Volume of body in each piece.
-    cut : (n,) bool array
-        The piece touches the edge of the scan.
+    evidence : Evidence
+        What is seen.
+    given : sequence of str
+        Names that somebody else gave them; these are kept, and only their confidence is found. None by default.
+    trust : float
+        How often such names are right.
     """
-    large = [int(p) for p in np.flatnonzero(volumes_mm3 >= MIN_BODY_MM3)]
-    usual = np.median(volumes_mm3[large]) if large else 0.0
-    while large and not cut[large[0]] and volumes_mm3[large[0]] < FRAGMENT * usual:
-        large.pop(0)
-    while large and not cut[large[-1]] and volumes_mm3[large[-1]] < FRAGMENT * usual:
-        large.pop()
-    return large
-
-
-def sees_sacrum(spine: SpineMap, lowest_mm: NDArray[np.float64]) -> bool:
-    """The sacrum's top lies in view just below the lowest body, whose points are (n, 3)."""
-    sacrum = np.argwhere(spine.probabilities[SACRUM] > 0.5)
-    if len(sacrum) * SPACING_MM**3 < 8000:
-        return False
-    points = spine.to_mm(sacrum)
-    near = KDTree(lowest_mm).query(points)[0] < 20
-    lower = points[:, 2].mean() < lowest_mm[:, 2].mean()
-    return bool(near.sum() * SPACING_MM**3 > 500 and lower)
-
-
-def rib_evidence(spine: SpineMap, column: Column, vertebrae: Sequence[int]) -> NDArray[np.float64]:
-    """Length in mm of rib beside each vertebra, the mean of left and right.
-
-    A rib leaves the spine's axis and runs outwards and down. Its start tells whose it is: a rib of the vertebra above
-    passes farther out, and a transverse process or a stub stays short.
-    """
-    rib = np.argwhere(_long_parts(spine.probabilities[RIB] > 0.5))
-    points = spine.to_mm(rib)
-    arc, distance = column.arc_mm(points) if len(points) else (np.empty(0), np.empty(0))
-    near = (distance > 12) & (distance < 60)
-    arc, points, distance = arc[near], points[near], distance[near]
-    axis = column.curve_mm[arc.astype(int)] if len(arc) else np.empty((0, 3))
-    edges = np.concatenate([[0.0], column.cuts_mm, [len(column.curve_mm)]])
-    found = []
-    for p in vertebrae:
-        mine = (arc >= edges[p]) & (arc < edges[p + 1] + 4)
-        sides = [mine & (points[:, 0] < axis[:, 0]), mine & (points[:, 0] >= axis[:, 0])]
-        found.append(np.mean([_outward_mm(distance[side]) for side in sides]))
-    return np.array(found)
-
-
-def _outward_mm(distance_mm: NDArray[np.float64]) -> float:
-    """How far a rib that starts here runs outwards; 0 where none starts."""
-    starts = len(distance_mm) >= 3 and distance_mm.min() < RIB_START_MM
-    return float(np.ptp(distance_mm)) if starts else 0.0
-
-
-def _long_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Connected parts longer than 30 mm: ribs, not stubs."""
-    parts = cc3d.connected_components(mask, connectivity=26)
-    boxes = cc3d.statistics(parts)["bounding_boxes"]
-    long = [i for i, box in enumerate(boxes) if i and max(s.stop - s.start for s in box) * SPACING_MM >= 30]
-    return np.isin(parts, long)
-
-
-def _decide(vertebrae: Sequence[int], ribs_mm: NDArray[np.float64], *, sacrum_below: bool) -> list[Level]:
-    """Weigh every way to name the pieces by what is seen, and keep the likeliest.
-
-    A way is the number of lumbar vertebrae and the name of the lowest piece. Seeing the sacrum below fixes the lowest
-    piece as the last lumbar one; ribs are seen beside thoracic vertebrae, seldom beside lumbar ones.
-    """
-    # A piece without a body between two vertebrae is one that was missed: it counts.
-    offsets = [p - vertebrae[0] for p in vertebrae]
-    seen = np.clip((ribs_mm - 8) / 8, 0, 1)  # a rib on one side alone counts in full
-    ways: dict[tuple[str, ...], float] = {}
-    for lumbar, prior in LUMBAR_PRIOR.items():
-        order = [f"L{i}" for i in range(lumbar, 0, -1)] + list(THORACIC)
-        starts = range(1 if sacrum_below else len(order) - offsets[-1])
-        for start in starts:
-            names = tuple(order[start + offset] for offset in offsets)
-            likelihood = np.prod([_rib_likelihood(name, rib) for name, rib in zip(names, seen, strict=True)])
-            ways[names] = ways.get(names, 0.0) + prior * float(likelihood) / len(starts)
-    best = max(ways, key=lambda names: ways[names])
+    offsets = [p - evidence.pieces[0] for p in evidence.pieces]
+    ways = _ways(offsets, evidence)
+    if given:
+        ways = {names: weight * _trusted(names, given, trust) for names, weight in ways.items()}
     total = sum(ways.values())
+    best = tuple(given) or max(ways, key=lambda names: ways[names])
+    flags = [list(found) for found in piece_flags(evidence)]
+    unusual = sum(weight for names, weight in ways.items() if _is_unusual(names, evidence)) / total
+    if unusual > UNUSUAL:
+        for found in flags:
+            found.append("transitional")
     return [
-        Level(piece, name, sum(weight for names, weight in ways.items() if names[i] == name) / total)
-        for i, (piece, name) in enumerate(zip(vertebrae, best, strict=True))
+        Level(piece, name, sum(weight for names, weight in ways.items() if names[i] == name) / total, tuple(flags[i]))
+        for i, (piece, name) in enumerate(zip(evidence.pieces, best, strict=True))
     ]
 
 
-def _rib_likelihood(name: str, seen: float) -> float:
-    """How likely it is to see (1) or not to see (0) a rib at a level; halves count as doubt."""
-    chance = 0.02 if name.startswith("L") else 0.85 if name == "T12" else 0.95
-    return seen * chance + (1 - seen) * (1 - chance)
+def _trusted(names: Sequence[str], given: Sequence[str], trust: float) -> float:
+    """How often names of this origin are given where others are right: mostly, they are off by one."""
+    if tuple(names) == tuple(given):
+        return trust
+    by_one = abs(ORDER.index(names[0]) - ORDER.index(given[0])) == 1
+    return (1 - trust) * (OFF_BY_ONE / 2 if by_one else 0.01)
+
+
+def _ways(offsets: Sequence[int], evidence: Evidence) -> dict[tuple[str, ...], float]:
+    """Every way to name the vertebrae, with its weight; ways with the same names are put together."""
+    found: dict[tuple[str, ...], float] = {}
+    for lumbar, thirteenth, prior in VARIANTS:
+        order = order_of(lumbar, thirteenth=thirteenth)
+        starts = [start for start in range(len(order)) if start + offsets[-1] < len(order)]
+        for start in starts:
+            names = tuple(order[start + offset] for offset in offsets)
+            weight = prior * _sacrum_likelihood(evidence.sacrum, is_last=start == 0)
+            weight *= _ribs_likelihood(names, evidence.ribs) * _reach_likelihood(names, evidence.reaches_mm)
+            weight *= _sizes_likelihood(names, evidence)
+            found[names] = found.get(names, 0.0) + weight
+    return found
+
+
+def order_of(lumbar: int, *, thirteenth: bool) -> list[str]:
+    """Level names from the last lumbar vertebra upwards."""
+    thoracic = range(13 if thirteenth else 12, 0, -1)
+    return [f"L{i}" for i in range(lumbar, 0, -1)] + [f"T{i}" for i in thoracic]
+
+
+def _is_unusual(names: Sequence[str], evidence: Evidence) -> bool:
+    """The names say four or six lumbar vertebrae, or a thirteenth thoracic one."""
+    return "T13" in names or "L6" in names or (evidence.sacrum is True and names[0] == "L4")
+
+
+def _sacrum_likelihood(sacrum: bool | None, *, is_last: bool) -> float:
+    if sacrum is None:
+        return 1.0
+    chance = 1 - SACRUM_MISSED if is_last else SACRUM_MISTAKEN
+    return chance if sacrum else 1 - chance
+
+
+def _ribs_likelihood(names: Sequence[str], ribs_mm: NDArray[np.float64]) -> float:
+    """How likely these ribs are at levels of these names; both sides speak together, and halves count as doubt."""
+    product = 1.0
+    lost = 0.0 if np.nansum(ribs_mm) else RIBS_LOST
+    for name, sides in zip(names, ribs_mm, strict=True):
+        if np.all(np.isnan(sides)):
+            continue
+        seen = float(np.nanmean(np.clip((sides - STUB_MM) / (RIB_MM - STUB_MM), 0, 1)))
+        chance = RIB_SEEN.get(name, RIB_SEEN_BELOW if name.startswith("L") else RIB_SEEN_ABOVE)
+        product *= seen * chance + (1 - seen) * (1 - chance)
+    return lost + (1 - lost) * product
+
+
+def _reach_likelihood(names: Sequence[str], reaches_mm: NDArray[np.float64]) -> float:
+    """How likely ribs of these reaches are at levels of these names; no single one counts beyond two deviations."""
+    product = 1.0
+    for name, sides in zip(names, reaches_mm, strict=True):
+        if np.all(np.isnan(sides)):
+            continue
+        mean, spread = RIB_REACH_MM.get(name, RIB_REACH_MM["L1"] if name.startswith("L") else RIB_REACH_ABOVE_MM)
+        # A rib that reaches all around tells no more than that it is none of the last.
+        apart = min(float(np.nanmean(sides)), RIB_REACH_ABOVE_MM[0]) - mean
+        product *= float(np.exp(-0.5 * min((apart / spread) ** 2, 4.0)))
+    return product
+
+
+def _sizes_likelihood(names: Sequence[str], evidence: Evidence) -> float:
+    """How likely these sizes are, whatever the person's own size."""
+    places = [_place(name) for name in names]
+    shares = [
+        np.log(seen) - np.log(np.array(table)[places])
+        for seen, table in ((evidence.heights_mm, HEIGHT_MM), (evidence.sizes_mm, SIZE_MM))
+    ]
+    ratio = np.concatenate(shares)
+    ratio = ratio[~np.isnan(ratio)]
+    if not len(ratio):
+        return 1.0
+    middle = float(np.median(ratio))
+    # Fractures and missed discs make outliers: none counts for more than two and a half deviations.
+    apart = np.minimum(np.abs(ratio - middle) / WITHIN, 2.5) ** 2
+    return float(np.exp(-0.5 * SIZE_WEIGHT * (apart.sum() + middle**2 / (BETWEEN**2 + WITHIN**2 / len(ratio)))))
+
+
+def _place(name: str) -> int:
+    """Row of a level in the tables of sizes; T13 is like T12, L6 like L5."""
+    number = int(name[1:])
+    return min(number, 12) - 1 if name.startswith("T") else 11 + min(number, 5)
+
+
+def piece_flags(evidence: Evidence) -> list[tuple[str, ...]]:
+    """What speaks against each vertebra's place in the order: two in one, one in two, or one that was missed.
+
+    Everything above the first doubt shares it when the sacrum is seen; without the sacrum, everything does.
+    """
+    n = len(evidence.pieces)
+    found: list[tuple[str, ...]] = [()] * n
+    relative = _relative_heights(evidence)
+    for i in range(n):
+        if relative[i] > MERGED or evidence.fused[i]:
+            found[i] = (*found[i], "merged")
+        if relative[i] < SPLIT and _is_half(relative, evidence, i):
+            found[i] = (*found[i], "split")
+    for i, (below, above) in enumerate(pairwise(evidence.pieces)):
+        if above - below > 1:
+            found[i + 1] = (*found[i + 1], "gap")
+    # Two vertebrae that have grown together are counted as two: the order goes on behind them.
+    doubtful = [i for i, flags in enumerate(found) if flags and not evidence.fused[i]]
+    if doubtful:
+        first = doubtful[0] if evidence.sacrum else 0
+        found = [flags or (("order_in_doubt",) if i >= first else ()) for i, flags in enumerate(found)]
+    return found
+
+
+def _relative_heights(evidence: Evidence) -> NDArray[np.float64]:
+    """(n,) heights relative to those of the nearest other vertebrae; NaN where too few are known.
+
+    Where the end of the column leaves a height open, it is at least the length along which the body was found.
+    """
+    known = np.flatnonzero(~np.isnan(evidence.heights_mm))
+    least = np.where(np.isnan(evidence.heights_mm), evidence.spans_mm, evidence.heights_mm)
+    found = np.full(len(least), np.nan)
+    for i in range(len(least)):
+        others = known[known != i]
+        if len(others) >= 2:
+            # Neighbours tell most; heights change slowly along the spine.
+            nearest = others[np.argsort(np.abs(others - i), kind="stable")[:4]]
+            found[i] = least[i] / np.median(evidence.heights_mm[nearest])
+    return found
+
+
+def _is_half(relative: NDArray[np.float64], evidence: Evidence, i: int) -> bool:
+    """A low piece beside another low one is a half; a single one is a fracture, and one at the end is cut off."""
+    inner = ~np.isnan(evidence.heights_mm)
+    beside = [j for j in (i - 1, i + 1) if 0 <= j < len(relative)]
+    return bool(inner[i]) and any(inner[j] and relative[j] < SPLIT for j in beside)

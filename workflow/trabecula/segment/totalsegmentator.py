@@ -22,17 +22,18 @@ from trabecula.codings import CODINGS
 from trabecula.errors import StudyFailure
 from trabecula.levels import BODY_CODES, DISC, POSTERIOR
 from trabecula.segment import memory
-from trabecula.segment.masks import levels_in, recode
+from trabecula.segment.masks import recode
 from trabecula.segment.nnunet import limit_threads
 from trabecula.segment.numbering import Level
+from trabecula.segment.review import review
 from trabecula.volume import Volume, resample, write_nifti
 from trabecula.weights import Task, require_weights, weights_folder
 
 log = logging.getLogger(__name__)
 
 BODY, DISCS = 1, 2
-# How far from right TotalSegmentator's numbering is in a few per cent of cases is not in its output.
-CONFIDENCE = 0.95
+# In a few per cent of scans TotalSegmentator's names are wrong, and its output does not say where.
+TRUST = 0.95
 VERTEBRAE = [f"vertebrae_{part}{i}" for part, n in (("C", 7), ("T", 12), ("L", 5)) for i in range(1, n + 1)]
 RIBS = [f"rib_{side}_{i}" for side in ("left", "right") for i in range(1, 13)]
 ROIS = [*VERTEBRAE, "vertebrae_S1", "sacrum", *RIBS]
@@ -198,8 +199,8 @@ def segment(api: ModuleType, ct: Volume, settings: Settings) -> tuple[Volume, li
         memory.release()
         maps = outline(api, path, settings, split=True)
     named, parts = maps
-    labels = combine(_on_grid(named, ct), _on_grid(parts, ct))
-    return ct.with_array(labels), levels_in(labels, confidence=CONFIDENCE)
+    labels = ct.with_array(combine(_on_grid(named, ct), _on_grid(parts, ct)))
+    return labels, review(labels, trust=TRUST)
 
 
 def outline(api: ModuleType, path: Path, settings: Settings, *, split: bool) -> tuple[Any, Any]:

@@ -1,0 +1,161 @@
+"""Labelled scans that the builtin spine network learns from: real ones, and synthetic patients."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from trabecula import phantom, segmenter
+from trabecula.levels import DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.log import progress
+from trabecula.segmenter import AIR_HU, CLASSES, SPACING_MM
+from trabecula.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample
+
+UNKNOWN = 255
+# Real scans are kept a little finer than the network sees them, so that scaling them up does not show their voxels.
+REAL_MM = 1.5
+
+
+@dataclass(frozen=True)
+class Example:
+    """One labelled scan.
+
+    Attributes
+    ----------
+    name : str
+        Where it comes from.
+    hu : (i, j, k) int16 tensor
+        CT on a patient-aligned grid.
+    classes : (i, j, k) uint8 tensor
+        Class of every voxel, an index into `segmenter.CLASSES`; UNKNOWN is left out of the loss.
+    spacing_mm : float
+        Distance between neighbouring voxels.
+    weight : float
+        How often it is drawn, relative to the others.
+    places : mapping from int to (n, 3) array
+        Some voxels of every class.
+    """
+
+    name: str
+    hu: torch.Tensor
+    classes: torch.Tensor
+    spacing_mm: float
+    weight: float
+    places: Mapping[int, NDArray[np.intp]]
+
+
+def to_classes(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Canonical label codes (see `levels`) to the network's classes."""
+    table = np.zeros(256, np.uint8)
+    table[1:30] = segmenter.BODY
+    table[SACRUM] = segmenter.SACRUM
+    table[POSTERIOR : POSTERIOR + 30] = segmenter.POSTERIOR
+    table[POSTERIOR + SACRUM] = segmenter.SACRUM
+    table[[RIB, HIP, DISC]] = segmenter.RIB, segmenter.HIP, segmenter.DISC
+    return table[labels]
+
+
+def totalseg_classes(folder: Path) -> NDArray[np.uint8]:
+    """Classes of TotalSegmentator's reference case, on its own 3 mm grid.
+
+    Its label maps are combined: bodies from ``vertebrae_pp_refined``, the discs and the rest of T11's body
+    from ``vertebrae_body``, everything else from ``total`` (25, 26 sacrum; 27-33 L5-T11; 77, 78 hips; 92-115 ribs).
+    """
+    maps = folder / "spine_report" / "test_result"
+    total = read_nifti(folder / "example_seg_fast_force_split.nii.gz").array
+    parts = read_nifti(maps / "totalseg_vertebrae_body.nii.gz").array
+    bodies = read_nifti(maps / "totalseg_vertebrae_pp_refined.nii.gz").array
+    classes = np.zeros(total.shape, np.uint8)
+    classes[np.isin(total, range(27, 34))] = segmenter.POSTERIOR
+    classes[(total == 33) & (parts == 1)] = segmenter.BODY
+    classes[np.isin(total, (25, 26))] = segmenter.SACRUM
+    classes[np.isin(total, (77, 78))] = segmenter.HIP
+    classes[np.isin(total, range(92, 116))] = segmenter.RIB
+    classes[(parts == 2) & (classes == 0)] = segmenter.DISC
+    classes[bodies > 0] = segmenter.BODY
+    return classes
+
+
+def read_totalseg_example(folder: Path) -> Example:
+    """TotalSegmentator's reference case (Apache-2.0): native CT, T11 to the sacrum, 3 mm."""
+    ct = read_nifti(folder / "example_ct.nii.gz")
+    shape, affine = aligned_grid(*bounds_mm(ct), REAL_MM)
+    hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=AIR_HU).array
+    classes = smoothly(ct.with_array(totalseg_classes(folder)), shape, affine)
+    return _example("totalseg_example", hu, classes, REAL_MM, weight=1.0)
+
+
+def read_tptbox_crop(folder: Path) -> Example:
+    """TPTBox's sample (Apache-2.0): CT around L3 at 1.5 mm with sub-regions (41-48 posterior, 49 and 50 body)."""
+    ct = read_nifti(folder / "sample_ct" / "sub-ct_label-22_ct.nii.gz")
+    regions = read_nifti(folder / "sample_ct" / "sub-ct_seg-subreg_label-22_msk.nii.gz")
+    shape, affine = aligned_grid(*bounds_mm(ct), REAL_MM)
+    hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=AIR_HU).array
+    part = resample(regions, shape, affine, outside=0, how="nearest").array
+    classes = np.zeros(shape, np.uint8)
+    classes[(part >= 41) & (part <= 48)] = segmenter.POSTERIOR
+    classes[part >= 49] = segmenter.BODY
+    # Discs and ribs are not labelled here: what is bright or between bodies and unlabelled is left out of the loss.
+    classes[(classes == 0) & (hu > 120)] = UNKNOWN
+    return _example("tptbox_vertebra_crop", hu, classes, REAL_MM, weight=0.4)
+
+
+def smoothly(classes: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Classes on a finer grid, without the steps of the coarser one: where each class's blurred share is largest."""
+    best = np.zeros(shape, np.float32)
+    found = np.zeros(shape, np.uint8)
+    for index in range(len(CLASSES)):
+        share = ndimage.gaussian_filter((classes.array == index).astype(np.float32), 0.5)
+        fine = resample(classes.with_array(share), shape, affine, outside=0).array
+        won = fine > best
+        found[won], best[won] = index, fine[won]
+    return found
+
+
+def from_synthetic(ct: Volume, labels: Volume, *, weight: float) -> Example:
+    """A synthetic scan with its canonical label map, both on one patient-aligned isotropic grid."""
+    return _example("synthetic", ct.array, to_classes(labels.array), float(ct.spacing_mm[0]), weight=weight)
+
+
+def _example(name: str, hu: NDArray, classes: NDArray, spacing_mm: float, *, weight: float) -> Example:
+    return Example(
+        name,
+        torch.from_numpy(np.ascontiguousarray(np.rint(hu), np.int16)),
+        torch.from_numpy(np.ascontiguousarray(classes)),
+        spacing_mm,
+        weight,
+        {index: some_places(classes == index) for index in range(1, len(CLASSES))},
+    )
+
+
+def some_places(mask: NDArray[np.bool_], most: int = 4000) -> NDArray[np.intp]:
+    """(n, 3) voxels of a mask, evenly thinned to at most so many."""
+    found = np.flatnonzero(mask)
+    return np.column_stack(np.unravel_index(found[:: len(found) // most + 1], mask.shape))
+
+
+READERS: dict[str, Callable[[Path], Example]] = {
+    "totalseg_example": read_totalseg_example,
+    "tptbox_vertebra_crop": read_tptbox_crop,
+}
+
+
+def read_real(folder: Path | None, sources: Sequence[str]) -> list[Example]:
+    """Real scans of the named sources; none without a folder that holds them."""
+    return [READERS[name](folder / name) for name in sources] if folder else []
+
+
+def make_synthetic(patients: int, *, seed: int) -> list[Example]:
+    """Synthetic patients, each on one of the synthetic devices; together they weigh 1."""
+    devices = list(phantom.DEVICES.values())
+    found = []
+    for index in progress(range(patients), what="synthetic patients", unit="patients"):
+        patient = phantom.sample_patient(seed, index)
+        device = devices[index % len(devices)]
+        ct, labels = phantom.render(patient, device, spacing_mm=(SPACING_MM, SPACING_MM, SPACING_MM), seed=seed + index)
+        found.append(from_synthetic(ct, labels, weight=1 / patients))
+    return found
