@@ -102,3 +102,10 @@ def swapped_halves(labels: Volume, lower: str, upper: str) -> Volume:
         part[:middle] = False
         result[part] = CODE_OF_LEVEL[other]
     return labels.with_array(result)
+
+
+def upper_half(labels: Volume, name: str, other: str) -> Volume:
+    """The upper half of a body bears another name."""
+    part = labels.array == CODE_OF_LEVEL[name]
+    part[:, :, : int(np.argwhere(part)[:, 2].mean())] = False
+    return labels.with_array(np.where(part, CODE_OF_LEVEL[other], labels.array))

@@ -15,7 +15,7 @@ from nnunet_folders import HU_OF_LEVEL, painted_scan
 from pydicom.sr.codedict import codes as snomed
 from pydicom.sr.coding import Code
 
-from trabecula import tables
+from trabecula import crop, tables
 from trabecula.codings import CODINGS, Coding, Structure, read_coding
 from trabecula.errors import StudyFailure
 from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
@@ -101,6 +101,30 @@ def test_a_mask_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "broken.nii.gz") == "mask_unreadable"
     assert [refused(tmp_path / f"{name}.nii.gz") for name in ("far", "soft", "negative")] == ["mask_mismatch"] * 3
     assert refused(tmp_path / "empty.nii.gz") == "no_vertebra"
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_a_mask_that_was_cut_off_is_refused(tmp_path: Path, ending: str) -> None:
+    ct, labels = painted_scan()
+    noise = np.random.default_rng(0).integers(0, 2, labels.array.shape, np.uint8)  # so that packing keeps some length
+    write_nifti(labels.with_array(np.where(labels.array == 0, noise, labels.array)), tmp_path / f"whole.{ending}")
+    raw = (tmp_path / f"whole.{ending}").read_bytes()
+    (tmp_path / f"cut.{ending}").write_bytes(raw[: int(0.8 * len(raw))])
+    with pytest.raises(StudyFailure, match="mask_unreadable"):
+        masks.segment(ct, tmp_path / f"cut.{ending}", coding=CODINGS["canonical"])
+
+
+def test_a_body_at_the_edge_of_its_mask_counts_as_cut(tmp_path: Path) -> None:
+    ct, labels = painted_scan()
+    middle = int(np.argwhere(labels.array == CODE_OF_LEVEL["L2"])[:, 2].mean())
+    write_nifti(Volume(labels.array[:, :, :middle].copy(), labels.affine), tmp_path / "m.nii.gz")
+    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS["canonical"])
+    assert [level.name for level in levels if "cut_by_mask" in level.flags] == ["L2"]
+    keys = {"cohort": "c", "patient_id": "p", "study_id": "s", "segmenter": "masks"}
+    rows = [{**keys, "level": x.name, "level_confidence": 1.0, "level_uncertain": False} for x in levels]
+    rows = [row | {"level_flags": list(level.flags)} for row, level in zip(rows, levels, strict=True)]
+    cut = crop.cut_study(ct, found, rows, size=32, spacing_mm=2.0)
+    assert {vertebra.level: vertebra.complete for vertebra in cut}["L2"] is False
 
 
 # --- DICOM SEG ----------------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ def _cut_vertebra(
         **{name: row[name] for name in ("cohort", "patient_id", "study_id", "level", "level_confidence", "segmenter")},
         level_uncertain=bool(row["level_uncertain"]),
         level_flags=row["level_flags"],
-        complete=is_complete(ct, labels, code, box),
+        complete="cut_by_mask" not in row["level_flags"] and is_complete(ct, labels, code, box),
         centroid_mm=tuple(centre_mm.tolist()),
         ct=cut_ct(ct, centre_mm, size=size, spacing_mm=spacing_mm),
         label=label,

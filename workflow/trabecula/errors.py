@@ -117,6 +117,7 @@ LEVEL_FLAGS: dict[str, str] = {
     "gap": "a vertebra between this one and its neighbour is missing",
     "mixed_sides": "the level lies on one side of the spine only: two names share a vertebra",
     "out_of_order": "the level's name does not fit its neighbours' names",
+    "cut_by_mask": "the given label map ends at this vertebra and the scan goes on: its body counts as cut",
     "order_in_doubt": "a doubtful vertebra lies between this one and what the numbering starts from",
 }
 

@@ -1,21 +1,28 @@
 """Backend `masks`: label maps that the user already has, as NIfTI or DICOM SEG."""
 
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
 from trabecula.codings import Coding, coding_of
 from trabecula.errors import StudyFailure
+from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
-from trabecula.volume import Volume, bounds_mm, read_nifti, resample
+from trabecula.volume import Volume, bounds_mm, resample
 
 # Who gives label maps of his own has looked at them.
-TRUST = 0.99
+TRUST = BLIND = 0.99
+# A body that comes so near to the edge of a label map goes on beyond it (see `crop.EDGE_MM`).
+EDGE_MM = 4.0
 _MAX_VALUE = np.iinfo(np.uint16).max
 
 
@@ -57,18 +64,49 @@ def segment(
         raise StudyFailure("mask_mismatch", "the label map lies outside the scan")
     coded = split_bodies(mask.with_array(recode(mask.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
-    return labels, review(labels, trust=TRUST)
+    cut = cut_by_mask(coded, ct)
+    levels = review(labels, trust=TRUST, blind=BLIND)
+    return labels, [
+        replace(level, flags=(*level.flags, "cut_by_mask")) if level.name in cut else level for level in levels
+    ]
+
+
+def cut_by_mask(mask: Volume, ct: Volume) -> set[str]:
+    """Levels whose bodies reach the edge of a label map where the scan goes on: the map holds a part of them only."""
+    reach = np.maximum(np.ceil(EDGE_MM / mask.spacing_mm).astype(int), 1)
+    found = set()
+    for axis in range(3):
+        for at_end, edge in ((False, slice(0, reach[axis])), (True, slice(-reach[axis], None))):
+            if not _goes_on(mask, ct, axis, at_end=at_end):
+                continue
+            slab = mask.array[tuple(edge if i == axis else slice(None) for i in range(3))]
+            found |= {LEVEL_OF_CODE[int(code)] for code in np.unique(slab) if code in BODY_CODES}
+    return found
+
+
+def _goes_on(mask: Volume, ct: Volume, axis: int, *, at_end: bool) -> bool:
+    """Whether the scan covers what lies just beyond one face of a label map."""
+    middle = (np.array(mask.array.shape) - 1) / 2
+    middle[axis] = mask.array.shape[axis] + 1 if at_end else -2
+    at = np.rint(ct.to_voxels(mask.to_mm([middle]))[0])
+    return bool(np.all(at >= 0) and np.all(at < ct.array.shape))
 
 
 def _read_labels(path: Path) -> Volume:
+    """Read a NIfTI label map by nibabel: ITK fills a file that was cut off with zeros, and warns with its path."""
     try:
-        mask = read_nifti(path)
-    except (RuntimeError, ValueError) as error:
-        raise StudyFailure("mask_unreadable", "no three-dimensional NIfTI image") from error
-    whole_numbers = np.array_equal(mask.array, np.floor(mask.array))
-    if not whole_numbers or mask.array.min() < 0 or mask.array.max() > _MAX_VALUE:
+        image = Nifti1Image.from_filename(path)
+        numbers, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)
+    except (OSError, ValueError, EOFError, zlib.error, ImageFileError) as error:
+        raise StudyFailure("mask_unreadable", type(error).__name__) from None
+    if numbers.ndim != 3 or numbers.size == 0:
+        raise StudyFailure("mask_unreadable", f"an image of {numbers.ndim} dimensions")
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
+        raise StudyFailure("mask_unreadable", "its axes do not stand upright on each other")
+    if not np.array_equal(numbers, np.floor(numbers)) or numbers.min() < 0 or numbers.max() > _MAX_VALUE:
         raise StudyFailure("mask_mismatch", "the label map holds numbers that are no labels")
-    return mask
+    return Volume(numbers.astype(np.uint16), affine)
 
 
 def _overlap(mask: Volume, ct: Volume) -> bool:

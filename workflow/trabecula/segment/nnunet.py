@@ -29,7 +29,7 @@ Predictor = Any
 _REORIENTING = ("NibabelIOWithReorient",)
 AIR_HU = -1024.0
 # Like TotalSegmentator's: how often such a network's names are wrong is not in its output.
-TRUST = 0.95
+TRUST, BLIND = 0.95, 0.8
 
 
 def limit_threads(threads: int) -> None:
@@ -75,11 +75,17 @@ def load(folder: Path, *, folds: Sequence[int | str] | None, device: str, thread
         device=torch.device(device),
         allow_tqdm=False,
     )
-    # None stands for all folds that are found.
-    predictor.initialize_from_trained_model_folder(str(folder), tuple(folds) if folds else None)
+    predictor.initialize_from_trained_model_folder(str(folder), tuple(folds or folds_in(folder)))
     if len(predictor.configuration_manager.spacing) != 3:
         raise ConfigError(f"Option segment.nnunet.folder: {folder} is two-dimensional; name a 3d configuration.")
     return predictor
+
+
+def folds_in(folder: Path) -> list[int | str]:
+    """All trained folds; by itself, nnU-Net overlooks the one that was trained on all cases where it stands alone."""
+    names = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob("fold_*/checkpoint_final.pth"))
+    numbered: list[int | str] = [int(name) for name in names if name.isdecimal()]
+    return numbered or ["all"]
 
 
 def name_of(predictor: Predictor) -> str:
@@ -108,7 +114,7 @@ def segment(predictor: Predictor, ct: Volume, *, coding: Coding) -> tuple[Volume
     numbers = predict(predictor, ct)
     coded = split_bodies(numbers.with_array(recode(numbers.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
-    return labels, review(labels, trust=TRUST)
+    return labels, review(labels, trust=TRUST, blind=BLIND)
 
 
 def predict(predictor: Predictor, ct: Volume) -> Volume:

@@ -5,17 +5,19 @@ posterior probability from the sacrum, the ribs and the sizes. The likeliest way
 a name over all ways is its confidence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.levels import ORDER
+from trabecula.errors import StudyFailure
 from trabecula.segment.evidence import Evidence
 
 CERTAIN = 0.9
+# Flags that say nothing against a name.
+HARMLESS = {"transitional", "cut_by_mask"}
 # Lumbar vertebrae, whether there is a thirteenth thoracic one, and how common that is (Carrino et al., Radiology
 # 2011;262:262-268; Paik et al., Spine 2013, doi:10.1097/BRS.0b013e318277d3a7; rounded).
 VARIANTS = ((5, False, 0.92), (4, False, 0.025), (6, False, 0.035), (5, True, 0.01), (4, True, 0.01))
@@ -38,10 +40,10 @@ RIB_REACH_ABOVE_MM = (145.0, 25.0)
 STUB_MM, RIB_MM = 8.0, 26.0
 # The sacrum is taken for something else, or something else for it.
 SACRUM_MISSED, SACRUM_MISTAKEN = 0.03, 0.001
-# Height with the disc (mm) and cube root of the body's volume (mm) from T1 to L5: depth, width and height of bodies of
-# Panjabi et al., Spine 1991;16:888-901 and 1992;17:299-306, with discs of 4 to 11 mm; only ratios matter.
-HEIGHT_MM = (18.5, 19.5, 20.0, 20.5, 21.5, 22.5, 24.0, 25.0, 26.0, 27.5, 29.0, 31.5, 34.5, 36.5, 38.0, 38.5, 38.0)
-SIZE_MM = (19.0, 19.2, 19.4, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.3, 27.6, 29.3, 31.0, 32.3, 33.3, 34.0, 34.4)
+# Height with the disc (mm) and cube root of the body's volume (mm) of C5 and from T1 to L5: depth, width and height
+# of bodies of Panjabi et al., Spine 1991;16:888-901 and 1992;17:299-306, with discs of 4 to 11 mm; only ratios matter.
+HEIGHT_MM = (17.0, 18.5, 19.5, 20.0, 20.5, 21.5, 22.5, 24.0, 25.0, 26.0, 27.5, 29.0, 31.5, 34.5, 36.5, 38.0, 38.5, 38.0)
+SIZE_MM = (15.5, 19.0, 19.2, 19.4, 20.0, 21.0, 22.0, 23.0, 24.0, 25.0, 26.3, 27.6, 29.3, 31.0, 32.3, 33.3, 34.0, 34.4)
 # Spread of the logarithms between people, and between the vertebrae of one.
 BETWEEN, WITHIN = 0.1, 0.08
 # Neighbours' sizes vary together: they tell less than as many independent ones.
@@ -50,6 +52,10 @@ SIZE_WEIGHT = 0.5
 MERGED, SPLIT = 1.6, 0.6
 # Share of wrong names that are wrong by one level.
 OFF_BY_ONE = 0.9
+# How seldom a scan of the trunk shows cervical vertebrae alone.
+CERVICAL = 0.05
+# Without sacrum and last rib, sizes alone never make a name certain.
+BLIND = 0.85
 # From this probability on, the number of vertebrae is said to be unusual.
 UNUSUAL = 0.2
 
@@ -78,10 +84,12 @@ class Level:
     @property
     def uncertain(self) -> bool:
         """The name may be off by one."""
-        return self.confidence < CERTAIN or any(flag != "transitional" for flag in self.flags)
+        return self.confidence < CERTAIN or bool(set(self.flags) - HARMLESS)
 
 
-def name_levels(evidence: Evidence, given: Sequence[str] = (), *, trust: float = 0.0) -> list[Level]:
+def name_levels(
+    evidence: Evidence, given: Sequence[str] = (), *, trust: float = 0.0, blind: float = BLIND
+) -> list[Level]:
     """Name vertebrae, from foot to head.
 
     Parameters
@@ -92,29 +100,54 @@ def name_levels(evidence: Evidence, given: Sequence[str] = (), *, trust: float =
         Names that somebody else gave them; these are kept, and only their confidence is found. None by default.
     trust : float
         How often such names are right.
+    blind : float
+        Highest confidence where neither the sacrum nor the last rib is in view.
+
+    Raises
+    ------
+    StudyFailure
+        ``no_vertebra`` where there are more pieces than a spine has vertebrae.
     """
     offsets = [p - evidence.pieces[0] for p in evidence.pieces]
     ways = _ways(offsets, evidence)
     if given:
         ways = {names: weight * _trusted(names, given, trust) for names, weight in ways.items()}
     total = sum(ways.values())
+    if not total:
+        raise StudyFailure("no_vertebra", f"{len(offsets)} pieces, more than a spine has vertebrae")
     best = tuple(given) or max(ways, key=lambda names: ways[names])
-    flags = [list(found) for found in piece_flags(evidence)]
+    most = 1.0 if is_anchored(evidence) else blind
+    # A level that others left out is no vertebra that was overlooked.
+    flags = [[flag for flag in found if not given or flag in ("merged", "split")] for found in piece_flags(evidence)]
     unusual = sum(weight for names, weight in ways.items() if _is_unusual(names, evidence)) / total
     if unusual > UNUSUAL:
         for found in flags:
             found.append("transitional")
     return [
-        Level(piece, name, sum(weight for names, weight in ways.items() if names[i] == name) / total, tuple(flags[i]))
+        Level(piece, name, min(most, _share(ways, i, name, total)), tuple(flags[i]))
         for i, (piece, name) in enumerate(zip(evidence.pieces, best, strict=True))
     ]
+
+
+def _share(ways: Mapping[tuple[str, ...], float], i: int, name: str, total: float) -> float:
+    """What all ways together say of the i-th vertebra's name."""
+    return sum(weight for names, weight in ways.items() if names[i] == name) / total
+
+
+def is_anchored(evidence: Evidence) -> bool:
+    """The sacrum is in view, or the last rib: a vertebra with a long rib above one with none."""
+    sides = [side[~np.isnan(side)] for side in evidence.ribs]
+    bears = [len(side) > 0 and side.max() >= RIB_MM for side in sides]
+    lacks = [len(side) > 0 and side.max() < STUB_MM for side in sides]
+    last = next((i for i, so in enumerate(bears) if so), 0)
+    return evidence.sacrum is True or any(lacks[:last])
 
 
 def _trusted(names: Sequence[str], given: Sequence[str], trust: float) -> float:
     """How often names of this origin are given where others are right: mostly, they are off by one."""
     if tuple(names) == tuple(given):
         return trust
-    by_one = abs(ORDER.index(names[0]) - ORDER.index(given[0])) == 1
+    by_one = abs(_place(names[0]) - _place(given[0])) == 1
     return (1 - trust) * (OFF_BY_ONE / 2 if by_one else 0.01)
 
 
@@ -126,7 +159,8 @@ def _ways(offsets: Sequence[int], evidence: Evidence) -> dict[tuple[str, ...], f
         starts = [start for start in range(len(order)) if start + offsets[-1] < len(order)]
         for start in starts:
             names = tuple(order[start + offset] for offset in offsets)
-            weight = prior * _sacrum_likelihood(evidence.sacrum, is_last=start == 0)
+            weight = prior * (CERVICAL if names[0].startswith("C") else 1.0)
+            weight *= _sacrum_likelihood(evidence.sacrum, is_last=start == 0)
             weight *= _ribs_likelihood(names, evidence.ribs) * _reach_likelihood(names, evidence.reaches_mm)
             weight *= _sizes_likelihood(names, evidence)
             found[names] = found.get(names, 0.0) + weight
@@ -135,8 +169,8 @@ def _ways(offsets: Sequence[int], evidence: Evidence) -> dict[tuple[str, ...], f
 
 def order_of(lumbar: int, *, thirteenth: bool) -> list[str]:
     """Level names from the last lumbar vertebra upwards."""
-    thoracic = range(13 if thirteenth else 12, 0, -1)
-    return [f"L{i}" for i in range(lumbar, 0, -1)] + [f"T{i}" for i in thoracic]
+    parts = (("L", lumbar), ("T", 13 if thirteenth else 12), ("C", 7))
+    return [f"{part}{i}" for part, n in parts for i in range(n, 0, -1)]
 
 
 def _is_unusual(names: Sequence[str], evidence: Evidence) -> bool:
@@ -159,7 +193,7 @@ def _ribs_likelihood(names: Sequence[str], ribs_mm: NDArray[np.float64]) -> floa
         if np.all(np.isnan(sides)):
             continue
         seen = float(np.nanmean(np.clip((sides - STUB_MM) / (RIB_MM - STUB_MM), 0, 1)))
-        chance = RIB_SEEN.get(name, RIB_SEEN_BELOW if name.startswith("L") else RIB_SEEN_ABOVE)
+        chance = RIB_SEEN.get(name, RIB_SEEN_ABOVE if name.startswith("T") else RIB_SEEN_BELOW)
         product *= seen * chance + (1 - seen) * (1 - chance)
     return lost + (1 - lost) * product
 
@@ -170,7 +204,7 @@ def _reach_likelihood(names: Sequence[str], reaches_mm: NDArray[np.float64]) -> 
     for name, sides in zip(names, reaches_mm, strict=True):
         if np.all(np.isnan(sides)):
             continue
-        mean, spread = RIB_REACH_MM.get(name, RIB_REACH_MM["L1"] if name.startswith("L") else RIB_REACH_ABOVE_MM)
+        mean, spread = RIB_REACH_MM.get(name, RIB_REACH_ABOVE_MM if name.startswith("T") else RIB_REACH_MM["L1"])
         # A rib that reaches all around tells no more than that it is none of the last.
         apart = min(float(np.nanmean(sides)), RIB_REACH_ABOVE_MM[0]) - mean
         product *= float(np.exp(-0.5 * min((apart / spread) ** 2, 4.0)))
@@ -195,9 +229,9 @@ def _sizes_likelihood(names: Sequence[str], evidence: Evidence) -> float:
 
 
 def _place(name: str) -> int:
-    """Row of a level in the tables of sizes; T13 is like T12, L6 like L5."""
+    """Row of a level in the tables of sizes; T13 is like T12, L6 like L5, and all cervical ones like C5."""
     number = int(name[1:])
-    return min(number, 12) - 1 if name.startswith("T") else 11 + min(number, 5)
+    return {"C": 0, "T": min(number, 12), "L": 12 + min(number, 5)}[name[0]]
 
 
 def piece_flags(evidence: Evidence) -> list[tuple[str, ...]]:

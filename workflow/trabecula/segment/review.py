@@ -1,6 +1,6 @@
 """Look over the level names of a label map that somebody else made: a network, a reader."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import pairwise
 
 import cc3d
@@ -11,7 +11,7 @@ from trabecula import segmenter
 from trabecula.errors import StudyFailure
 from trabecula.levels import BODY_CODES, LEVEL_OF_CODE, ORDER, RIB, SACRUM
 from trabecula.segment.column import Column
-from trabecula.segment.evidence import find_evidence
+from trabecula.segment.evidence import Evidence, at_edge, rib_lengths_mm, rib_reaches_mm, sees_sacrum
 from trabecula.segment.numbering import Level, name_levels
 from trabecula.segmenter import SPACING_MM, SpineMap
 from trabecula.volume import Volume, aligned_grid, bounds_mm, resample
@@ -24,7 +24,7 @@ ONE_SIDED = 0.75
 LEAST_MM3 = 800.0
 
 
-def review(labels: Volume, *, trust: float) -> list[Level]:
+def review(labels: Volume, *, trust: float, blind: float) -> list[Level]:
     """Levels of a label map, from foot to head, with what speaks for and against their names.
 
     Parameters
@@ -33,6 +33,8 @@ def review(labels: Volume, *, trust: float) -> list[Level]:
         uint8 canonical label map (see `levels`).
     trust : float
         How often names of this origin are right.
+    blind : float
+        The same where neither the sacrum nor the last rib is in view.
 
     Raises
     ------
@@ -47,7 +49,10 @@ def review(labels: Volume, *, trust: float) -> list[Level]:
     centres = {code: _centre_mm(coarse, code) for code in codes}
     codes.sort(key=lambda code: centres[code][2])
     names = [LEVEL_OF_CODE[code] for code in codes]
-    levels = _with_confidence(coarse, np.array([centres[code] for code in codes]), names, trust)
+    if len(codes) == 1:
+        return [Level(0, names[0], blind)]
+    evidence = evidence_in(coarse, codes, np.array([centres[code] for code in codes]))
+    levels = name_levels(evidence, names, trust=trust, blind=blind)
     against = [[*order_flags(names, i), *_shape_flags(coarse, code, centres)] for i, code in enumerate(codes)]
     return [
         Level(level.piece, level.name, level.confidence, tuple(dict.fromkeys((*level.flags, *flags))))
@@ -64,19 +69,40 @@ def _centre_mm(labels: Volume, code: int) -> NDArray[np.float64]:
     return labels.to_mm([np.argwhere(labels.array == code).mean(axis=0)])[0]
 
 
-def _with_confidence(labels: Volume, centres_mm: NDArray[np.float64], names: list[str], trust: float) -> list[Level]:
-    """The names with the confidence that sacrum, ribs and sizes give them."""
-    spine = as_spine(labels)
-    evidence = find_evidence(spine, column_through(centres_mm)) if len(names) > 1 else None
-    if evidence is None or len(evidence.pieces) != len(names):
-        return [Level(piece, name, trust) for piece, name in enumerate(names)]
+def evidence_in(labels: Volume, codes: Sequence[int], centres_mm: NDArray[np.float64]) -> Evidence:
+    """What a label map on the network's grid shows of its numbering; codes and (n, 3) centres from foot to head."""
+    spine, column = as_spine(labels), column_through(centres_mm)
+    voxels = [np.argwhere(labels.array == code) for code in codes]
+    cut = np.array([at_edge(spine.seen, mine).any() for mine in voxels])
+    spans = np.array([np.ptp(column.arc_mm(labels.to_mm(mine))[0]) for mine in voxels])
+    n = range(len(codes))
+    ribs, reaches = (find(spine, column, n) for find in (rib_lengths_mm, rib_reaches_mm))
     # A map without any rib or sacrum was made of vertebrae alone: it says nothing of what is in the scan.
     if not np.any(labels.array == RIB):
-        unknown = np.full(evidence.ribs.shape, np.nan)
-        evidence = replace(evidence, ribs=unknown, reaches_mm=unknown)
-    if not np.any(labels.array == SACRUM):
-        evidence = replace(evidence, sacrum=None)
-    return name_levels(evidence, names, trust=trust)
+        ribs = reaches = np.full((len(codes), 2), np.nan)
+    has_sacrum = bool(np.any(labels.array == SACRUM))
+    return Evidence(
+        pieces=tuple(n) if not rises(codes) else tuple(place(codes[0]) - place(code) for code in codes),
+        ribs=ribs,
+        reaches_mm=reaches,
+        sizes_mm=np.where(cut, np.nan, [np.cbrt(len(mine) * SPACING_MM**3) for mine in voxels]),
+        # Of a map, only the bodies' own extent tells two vertebrae in one label from one.
+        heights_mm=np.where(cut, np.nan, spans),
+        spans_mm=spans,
+        fused=np.zeros(len(codes), bool),
+        sacrum=sees_sacrum(spine, labels.to_mm(voxels[0])) if has_sacrum else None,
+    )
+
+
+def place(code: int) -> int:
+    """Place of a level's code among the usual ones, from head to foot; T13 and L6 count as T12 and L5."""
+    name = {"T13": "T12", "L6": "L5"}.get(LEVEL_OF_CODE[code], LEVEL_OF_CODE[code])
+    return [other for other in ORDER if other not in ("T13", "L6")].index(name)
+
+
+def rises(codes: Sequence[int]) -> bool:
+    """Whether codes from foot to head name levels from foot to head, each in its own place."""
+    return all(place(upper) < place(lower) for lower, upper in pairwise(codes))
 
 
 def as_spine(labels: Volume) -> SpineMap:
@@ -135,7 +161,10 @@ def _shape_flags(labels: Volume, code: int, centres: dict[int, NDArray[np.float6
 
 
 def _midline_mm(code: int, centres: dict[int, NDArray[np.float64]]) -> float:
-    """Where the other bodies say that the middle of this one lies, from side to side."""
-    others = np.array([centre for other, centre in centres.items() if other != code] or [centres[code]])
-    others = others[np.argsort(others[:, 2])]
-    return float(np.interp(centres[code][2], others[:, 2], others[:, 0]))
+    """Where the nearest other bodies say that the middle of this one lies, from side to side."""
+    here = centres[code]
+    others = sorted((c for other, c in centres.items() if other != code), key=lambda c: abs(c[2] - here[2]))[:3]
+    if len(others) < 2:
+        return float(here[0])
+    x, z = np.array([c[0] for c in others]), np.array([c[2] for c in others])
+    return float(np.polyval(np.polyfit(z, x, 1), here[2]))

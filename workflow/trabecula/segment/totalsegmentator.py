@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 BODY, DISCS = 1, 2
 # In a few per cent of scans TotalSegmentator's names are wrong, and its output does not say where.
-TRUST = 0.95
+TRUST, BLIND = 0.95, 0.8
 VERTEBRAE = [f"vertebrae_{part}{i}" for part, n in (("C", 7), ("T", 12), ("L", 5)) for i in range(1, n + 1)]
 RIBS = [f"rib_{side}_{i}" for side in ("left", "right") for i in range(1, 13)]
 ROIS = [*VERTEBRAE, "vertebrae_S1", "sacrum", *RIBS]
@@ -200,7 +200,7 @@ def segment(api: ModuleType, ct: Volume, settings: Settings) -> tuple[Volume, li
         maps = outline(api, path, settings, split=True)
     named, parts = maps
     labels = ct.with_array(combine(_on_grid(named, ct), _on_grid(parts, ct)))
-    return labels, review(labels, trust=TRUST)
+    return labels, review(labels, trust=TRUST, blind=BLIND)
 
 
 def outline(api: ModuleType, path: Path, settings: Settings, *, split: bool) -> tuple[Any, Any]:
