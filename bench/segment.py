@@ -71,7 +71,7 @@ def write_study(path: str, side: str, slices: str) -> None:
     patient = phantom.sample_patient(11, 3)
     spacing = (field_mm / int(side), field_mm / int(side), length_mm / int(slices))
     ct, _ = phantom.render(patient, phantom.DEVICES["alpha"], spacing_mm=spacing, matrix=int(side), seed=1)
-    write_nifti(ct, Path(path))
+    write_nifti(ct.with_array(ct.array[:, :, : int(slices)]), Path(path))
 
 
 def load_builtin() -> Callable[[str, str], list[str]]:

@@ -16,7 +16,6 @@ from monai.inferers.utils import sliding_window_inference
 from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from scipy import ndimage
 
 from trabecula.volume import Volume, aligned_grid, bounds_mm, resample
 
@@ -93,14 +92,28 @@ def to_grid(ct: Volume) -> tuple[Volume, NDArray[np.bool_]]:
     seen : (i, j, k) bool array
         Voxels of that grid that lie inside the scan.
     """
-    # Without a blur, a grid coarser than the pixels would take their noise over.
-    sigma = np.maximum(SPACING_MM / ct.spacing_mm - 1, 0) * 0.5
-    smooth = ct.with_array(ndimage.gaussian_filter(ct.array.astype(np.float32), sigma, truncate=2.5))
     shape, affine = aligned_grid(*bounds_mm(ct), SPACING_MM)
     outside = AIR_HU - 1
-    grid = resample(smooth, shape, affine, outside=outside)
+    grid = resample(block_means(ct), shape, affine, outside=outside)
     seen = grid.array > outside
     return grid.with_array(np.where(seen, grid.array, AIR_HU).astype(np.float32)), seen
+
+
+def block_means(ct: Volume) -> Volume:
+    """Means over blocks of as many voxels as fit into one of the network's, so that it does not take their noise over.
+
+    Up to a block's worth of voxels at the ends is left out.
+    """
+    block = np.maximum((SPACING_MM / ct.spacing_mm).astype(int), 1)
+    shape = np.array(ct.array.shape) // block
+    if np.any(shape == 0) or np.all(block == 1):
+        return ct.with_array(ct.array.astype(np.float32))
+    whole = ct.array[tuple(slice(0, int(n * b)) for n, b in zip(shape, block, strict=True))]
+    parts = whole.reshape(shape[0], block[0], shape[1], block[1], shape[2], block[2])
+    affine = ct.affine.copy()
+    affine[:3, :3] = ct.affine[:3, :3] * block
+    affine[:3, 3] = ct.to_mm([(block - 1) / 2])[0]
+    return Volume(parts.mean(axis=(1, 3, 5), dtype=np.float32), affine)
 
 
 def predict(network: UNet, ct: Volume, *, device: str) -> SpineMap:

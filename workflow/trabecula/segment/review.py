@@ -66,7 +66,9 @@ def _on_coarse_grid(labels: Volume) -> Volume:
 
 
 def _centre_mm(labels: Volume, code: int) -> NDArray[np.float64]:
-    return labels.to_mm([np.argwhere(labels.array == code).mean(axis=0)])[0]
+    """Middle of a label's largest piece: specks elsewhere, as at rims of other bodies, are not where it lies."""
+    largest = cc3d.largest_k(labels.array == code, k=1, connectivity=6)
+    return labels.to_mm([np.argwhere(largest).mean(axis=0)])[0]
 
 
 def evidence_in(labels: Volume, codes: Sequence[int], centres_mm: NDArray[np.float64]) -> Evidence:
