@@ -6,7 +6,7 @@ a name over all ways is its confidence.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -118,7 +118,8 @@ def name_levels(
     best = tuple(given) or max(ways, key=lambda names: ways[names])
     most = 1.0 if is_anchored(evidence) else blind
     # A level that others left out is no vertebra that was overlooked.
-    flags = [[flag for flag in found if not given or flag in ("merged", "split")] for found in piece_flags(evidence)]
+    in_row = replace(evidence, pieces=tuple(range(len(offsets)))) if given else evidence
+    flags = [list(found) for found in piece_flags(in_row)]
     unusual = sum(weight for names, weight in ways.items() if _is_unusual(names, evidence)) / total
     if unusual > UNUSUAL:
         for found in flags:
