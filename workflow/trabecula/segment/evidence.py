@@ -16,7 +16,7 @@ FRAGMENT = 0.4
 # A rib that comes no nearer to the spine's axis belongs to a vertebra above.
 RIB_START_MM = 45.0
 # Ribs are looked for so far to each side; shorter pieces are stubs or transverse processes.
-RIB_REACH_MM, RIB_LENGTH_MM = 60.0, 30.0
+RIB_SEARCH_MM, RIB_LENGTH_MM = 60.0, 30.0
 # So much below the lowest body, the sacrum would be seen if it came next.
 BELOW_MM = 35.0
 SACRUM_MM3 = 8000.0
@@ -73,10 +73,11 @@ def find_evidence(spine: SpineMap, column: Column) -> Evidence | None:
         return None
     edges = np.concatenate([[np.nan], column.cuts_mm, [np.nan]])
     assumed = np.concatenate([[False], column.assumed, [False]])
+    lengths, reaches = find_ribs(spine, column, vertebrae)
     return Evidence(
         pieces=tuple(vertebrae),
-        ribs=rib_lengths_mm(spine, column, vertebrae),
-        reaches_mm=rib_reaches_mm(spine, column, vertebrae),
+        ribs=lengths,
+        reaches_mm=reaches,
         sizes_mm=np.where(cut, np.nan, np.cbrt(volumes))[vertebrae],
         heights_mm=np.diff(edges)[vertebrae],
         spans_mm=np.array([np.ptp(arc[piece == p]) for p in vertebrae]),
@@ -134,16 +135,25 @@ def sees_sacrum(spine: SpineMap, lowest_mm: NDArray[np.float64]) -> bool | None:
     return False if below >= BELOW_MM else None
 
 
-def rib_lengths_mm(spine: SpineMap, column: Column, vertebrae: Sequence[int]) -> NDArray[np.float64]:
-    """(n, 2) lengths of the ribs beside each vertebra, left and right (see `Evidence`).
+def find_ribs(
+    spine: SpineMap, column: Column, vertebrae: Sequence[int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n, 2) lengths and (n, 2) reaches of the ribs beside each vertebra, left and right (see `Evidence`)."""
+    parts = _long_parts(spine.probabilities[RIB] > 0.5)
+    return _lengths_mm(spine, parts, column, vertebrae), _reaches_mm(spine, parts, column, vertebrae)
+
+
+def _lengths_mm(
+    spine: SpineMap, parts: NDArray[np.integer], column: Column, vertebrae: Sequence[int]
+) -> NDArray[np.float64]:
+    """Lengths of ribs.
 
     A rib leaves the spine's axis and runs outwards and down. Its start tells whose it is: a rib of the vertebra above
     passes farther out, and a transverse process or a stub stays short.
     """
-    rib = np.argwhere(_long_parts(spine.probabilities[RIB] > 0.5))
-    points = spine.to_mm(rib)
+    points = spine.to_mm(np.argwhere(parts))
     arc, distance = column.arc_mm(points) if len(points) else (np.empty(0), np.empty(0))
-    near = (distance > 12) & (distance < RIB_REACH_MM)
+    near = (distance > 12) & (distance < RIB_SEARCH_MM)
     arc, points, distance = arc[near], points[near], distance[near]
     axis = column.curve_mm[arc.astype(int)] if len(arc) else np.empty((0, 3))
     edges = np.concatenate([[0.0], column.cuts_mm, [len(column.curve_mm)]])
@@ -158,12 +168,13 @@ def rib_lengths_mm(spine: SpineMap, column: Column, vertebrae: Sequence[int]) ->
     return found
 
 
-def rib_reaches_mm(spine: SpineMap, column: Column, vertebrae: Sequence[int]) -> NDArray[np.float64]:
-    """(n, 2) reaches of the ribs that start beside each vertebra, left and right (see `Evidence`).
+def _reaches_mm(
+    spine: SpineMap, parts: NDArray[np.integer], column: Column, vertebrae: Sequence[int]
+) -> NDArray[np.float64]:
+    """Reaches of ribs.
 
     The lowest ribs end in the flank, each one shorter than the next above: their reach tells T12 from T11.
     """
-    parts = cc3d.connected_components(_long_parts(spine.probabilities[RIB] > 0.5), connectivity=26)
     found = np.full((len(vertebrae), 2), np.nan)
     rows = {piece: row for row, piece in enumerate(vertebrae)}
     for _, image in cc3d.each(parts, binary=True, in_place=True):
@@ -181,7 +192,7 @@ def rib_reaches_mm(spine: SpineMap, column: Column, vertebrae: Sequence[int]) ->
 
 def _is_seen(spine: SpineMap, middle_mm: NDArray[np.float64], sign: int) -> bool:
     """Whether the scan shows the place of a rib at one side of a vertebra, behind and beside its middle."""
-    place = middle_mm + np.array([sign * 0.75 * RIB_REACH_MM, -20.0, 0.0])
+    place = middle_mm + np.array([sign * 0.75 * RIB_SEARCH_MM, -20.0, 0.0])
     i, j, k = np.rint(np.linalg.inv(spine.affine) @ [*place, 1])[:3].astype(int)
     inside = all(0 <= a < n for a, n in zip((i, j, k), spine.seen.shape, strict=True))
     return inside and bool(spine.seen[i, j, k])
@@ -193,9 +204,9 @@ def _outward_mm(distance_mm: NDArray[np.float64]) -> float:
     return float(np.ptp(distance_mm)) if starts else 0.0
 
 
-def _long_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Connected parts long enough for ribs."""
+def _long_parts(mask: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """Numbers of the connected parts that are long enough for ribs, 0 elsewhere."""
     parts = cc3d.connected_components(mask, connectivity=26)
     boxes = cc3d.statistics(parts)["bounding_boxes"]
     long = [i for i, box in enumerate(boxes) if i and max(s.stop - s.start for s in box) * SPACING_MM >= RIB_LENGTH_MM]
-    return np.isin(parts, long)
+    return np.where(np.isin(parts, long), parts, 0)

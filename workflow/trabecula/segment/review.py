@@ -11,7 +11,7 @@ from trabecula import segmenter
 from trabecula.errors import StudyFailure
 from trabecula.levels import BODY_CODES, LEVEL_OF_CODE, ORDER, RIB, SACRUM
 from trabecula.segment.column import Column
-from trabecula.segment.evidence import Evidence, at_edge, rib_lengths_mm, rib_reaches_mm, sees_sacrum
+from trabecula.segment.evidence import Evidence, at_edge, find_ribs, sees_sacrum
 from trabecula.segment.numbering import Level, name_levels
 from trabecula.segmenter import SPACING_MM, SpineMap
 from trabecula.volume import Volume, aligned_grid, bounds_mm, resample
@@ -78,7 +78,7 @@ def evidence_in(labels: Volume, codes: Sequence[int], centres_mm: NDArray[np.flo
     cut = np.array([at_edge(spine.seen, mine).any() for mine in voxels])
     spans = np.array([np.ptp(column.arc_mm(labels.to_mm(mine))[0]) for mine in voxels])
     n = range(len(codes))
-    ribs, reaches = (find(spine, column, n) for find in (rib_lengths_mm, rib_reaches_mm))
+    ribs, reaches = find_ribs(spine, column, n)
     # A map without any rib or sacrum was made of vertebrae alone: it says nothing of what is in the scan.
     if not np.any(labels.array == RIB):
         ribs = reaches = np.full((len(codes), 2), np.nan)
