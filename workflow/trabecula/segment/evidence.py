@@ -144,7 +144,7 @@ def find_ribs(
 
 
 def _lengths_mm(
-    spine: SpineMap, parts: NDArray[np.integer], column: Column, vertebrae: Sequence[int]
+    spine: SpineMap, parts: NDArray[np.unsignedinteger], column: Column, vertebrae: Sequence[int]
 ) -> NDArray[np.float64]:
     """Lengths of ribs.
 
@@ -169,7 +169,7 @@ def _lengths_mm(
 
 
 def _reaches_mm(
-    spine: SpineMap, parts: NDArray[np.integer], column: Column, vertebrae: Sequence[int]
+    spine: SpineMap, parts: NDArray[np.unsignedinteger], column: Column, vertebrae: Sequence[int]
 ) -> NDArray[np.float64]:
     """Reaches of ribs.
 
@@ -204,7 +204,7 @@ def _outward_mm(distance_mm: NDArray[np.float64]) -> float:
     return float(np.ptp(distance_mm)) if starts else 0.0
 
 
-def _long_parts(mask: NDArray[np.bool_]) -> NDArray[np.integer]:
+def _long_parts(mask: NDArray[np.bool_]) -> NDArray[np.unsignedinteger]:
     """Numbers of the connected parts that are long enough for ribs, 0 elsewhere."""
     parts = cc3d.connected_components(mask, connectivity=26)
     boxes = cc3d.statistics(parts)["bounding_boxes"]
