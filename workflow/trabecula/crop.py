@@ -60,13 +60,6 @@ def body_boxes(labels: NDArray[np.uint8]) -> dict[int, Box]:
     return {code: box for code, box in found.items() if code in BODY_CODES}
 
 
-def part(volume: Volume, box: Box) -> Volume:
-    """Take a box out of a volume; it stays in the same place in the patient."""
-    affine = volume.affine.copy()
-    affine[:3, 3] = volume.to_mm([[axis.start for axis in box]])[0]
-    return Volume(volume.array[box], affine)
-
-
 def grown(box: Box, shape: tuple[int, ...], *, by: NDArray) -> Box:
     """Grow a box by (3,) voxels to each side, as far as the array goes."""
     i, j, k = (
@@ -91,7 +84,7 @@ def around(volume: Volume, affine: NDArray[np.float64], size: int) -> Volume:
     first, last = np.floor(voxels.min(axis=0)).astype(int), np.ceil(voxels.max(axis=0)).astype(int)
     first, last = np.maximum(first, 0), np.minimum(last, np.array(volume.array.shape) - 1)
     i, j, k = (slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True))
-    return part(volume, (i, j, k))
+    return volume.part((i, j, k))
 
 
 def cut_ct(ct: Volume, centre_mm: NDArray[np.float64], *, size: int, spacing_mm: float) -> NDArray[np.int16]:
@@ -155,7 +148,7 @@ def without_steps(
     """
     spacing = labels.spacing_mm
     # One voxel around the body decides where its surface lies.
-    near = part(labels, grown(box, labels.array.shape, by=np.ones(3, int)))
+    near = labels.part(grown(box, labels.array.shape, by=np.ones(3, int)))
     body = near.array == code
     depth = depth_mm(body, spacing) - depth_mm(~body, spacing)
     cube = resample(near.with_array(depth.astype(np.float32)), label.shape, affine, outside=-1)
@@ -233,7 +226,7 @@ def _cut_vertebra(
     ct: Volume, labels: Volume, box: Box, row: Mapping[str, Any], *, size: int, spacing_mm: float
 ) -> VertebraCrop:
     code = CODE_OF_LEVEL[row["level"]]
-    near = part(labels, box)
+    near = labels.part(box)
     centre_mm = near.to_mm([np.argwhere(near.array == code).mean(axis=0)])[0]
     label = cut_label(labels, centre_mm, size=size, spacing_mm=spacing_mm)
     if labels.spacing_mm.max() > THICK_MM:

@@ -51,12 +51,6 @@ class SpineMap:
         """(n, 3) voxel indices to (n, 3) RAS+ millimetres."""
         return Volume(self.seen, self.affine).to_mm(voxels)
 
-    def part(self, box: tuple[slice, ...]) -> Volume:
-        """The part of `seen` in a box, in its place."""
-        affine = self.affine.copy()
-        affine[:3, 3] = self.to_mm(np.array([[side.start for side in box]]))[0]
-        return Volume(self.seen[box], affine)
-
 
 def build_network() -> UNet:
     """The untrained network; 1.76 million parameters."""

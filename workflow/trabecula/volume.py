@@ -53,6 +53,12 @@ class Volume:
         """The same grid with other values."""
         return type(self)(array, self.affine)
 
+    def part(self, box: tuple[slice, ...]) -> Self:
+        """A box of voxels; it stays in the same place in the patient."""
+        affine = self.affine.copy()
+        affine[:3, 3] = self.to_mm([[side.start for side in box]])[0]
+        return type(self)(self.array[box], affine)
+
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Self:
         """From a SimpleITK image (LPS+, axes x, y, z)."""

@@ -89,8 +89,8 @@ def to_ct_grid(ct: Volume, spine: SpineMap, column: Column, found: list[Level], 
     labels = resample(coarse, ct.array.shape, ct.affine, outside=0, how="nearest").array
     labels[np.isin(labels, BODY_CODES)] = 0
     around = _around_bodies(coarse)
-    box = _box_on(ct, Volume(coarse.array[around], _shifted(coarse.affine, around)))
-    shape, affine = labels[box].shape, _shifted(ct.affine, box)
+    box = _box_on(ct, coarse.part(around))
+    shape, affine = labels[box].shape, ct.part(box).affine
     body = resample(
         Volume(spine.probabilities[segmenter.BODY].astype(np.float32), spine.affine), shape, affine, outside=0
     )
@@ -102,7 +102,7 @@ def to_ct_grid(ct: Volume, spine: SpineMap, column: Column, found: list[Level], 
 
 def _slabs(coarse: Volume, around: tuple[slice, ...], column: Column, found: list[Level]) -> Volume:
     """Code of the level in whose slab each voxel at or beside a body lies, on the network's grid."""
-    part = Volume(coarse.array[around], _shifted(coarse.affine, around))
+    part = coarse.part(around)
     voxels = np.argwhere(ndimage.binary_dilation(np.isin(part.array, BODY_CODES), iterations=2))
     slabs = np.zeros(part.array.shape, np.uint8)
     slabs[tuple(voxels.T)] = codes_at(part.to_mm(voxels), column, found, reach_mm=BODY_REACH_MM)
@@ -132,10 +132,3 @@ def _box_on(ct: Volume, region: Volume) -> tuple[slice, ...]:
     low = np.clip(np.floor(at.min(axis=0)).astype(int), 0, ct.array.shape)
     high = np.clip(np.ceil(at.max(axis=0)).astype(int) + 1, 0, ct.array.shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-
-
-def _shifted(affine: NDArray, box: tuple[slice, ...]) -> NDArray[np.float64]:
-    """Affine of a box cut out of an image."""
-    moved = affine.copy()
-    moved[:3, 3] += affine[:3, :3] @ [side.start for side in box]
-    return moved

@@ -91,7 +91,7 @@ def _main_column(spine: SpineMap) -> Volume | None:
     while ends:
         ends = {i for i in large.keys() - kept if any(_in_line(large[end], large[i]) for end in ends)}
         kept |= ends
-    return spine.part(box).with_array(np.where(np.isin(parts, list(kept)), joined, 0))
+    return Volume(spine.seen, spine.affine).part(box).with_array(np.where(np.isin(parts, list(kept)), joined, 0))
 
 
 def _in_line(a: NDArray[np.intp], b: NDArray[np.intp]) -> bool:
