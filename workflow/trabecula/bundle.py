@@ -8,19 +8,30 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from trabecula import tables
+from trabecula.baselines import Baseline
 from trabecula.errors import ConfigError
+from trabecula.uncertainty import Uncertainty, from_facts
 
-Task = Literal["classification", "regression"]
-TASKS: tuple[Task, ...] = ("classification", "regression")
+Task = Literal["classification", "regression", "joint"]
+TASKS: tuple[Task, ...] = ("classification", "regression", "joint")
+# What each task's network gives, in the order of its outputs; the names stand in the table `predictions`.
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "classification": ("classification",),
+    "regression": ("regression",),
+    "joint": ("joint_classification", "joint_regression"),
+}
 
 METADATA = Path("configs", "metadata.json")
+INFERENCE = Path("configs", "inference.json")
 SPLITS = Path("splits.parquet")
 TRAINING = Path("training.parquet")
+PROTOCOL = Path("protocol.parquet")
+AUDIT = Path("audit.parquet")
 
 
 @dataclass(frozen=True)
@@ -43,45 +54,6 @@ class Roi:
 
 
 @dataclass(frozen=True)
-class HuLine:
-    """The linear HU baseline of one fold: vBMD = slope * HU + intercept.
-
-    Attributes
-    ----------
-    fold : int
-        The fold that was held out.
-    slope, intercept : float
-        In mg/cm3 per HU, and mg/cm3.
-    n : int
-        Patients that the line was fitted on.
-    """
-
-    fold: int
-    slope: float
-    intercept: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Half width of the 90 % interval around a vBMD, from residuals of patients outside the fold.
-
-    Attributes
-    ----------
-    fold : int
-        Fold of the patients that the half width is for. Their own residuals are not in it.
-    half_width_mg_cm3 : float or None
-        None where there are too few residuals for the level asked for.
-    n : int
-        Residuals it was taken from.
-    """
-
-    fold: int
-    half_width_mg_cm3: float | None
-    n: int
-
-
-@dataclass(frozen=True)
 class Bundle:
     """What the other stages need of a bundle.
 
@@ -101,12 +73,12 @@ class Bundle:
         Arguments of MONAI's DenseNet.
     roi : Roi
         The network's input.
-    hu_baseline : tuple of HuLine
-        One line per fold.
-    intervals : tuple of Interval
-        One per fold; for patients outside all folds see `half_width_mg_cm3`.
-    half_width_mg_cm3 : float or None
-        Half width of the 90 % interval for a patient who was in no fold, from all residuals.
+    scan_inputs : tuple of str
+        What the networks are told of the scan besides its voxels, of kvp, phase and thickness_mm.
+    baselines : tuple of Baseline
+        The lines from HU, age and sex to vBMD, one per name and fold.
+    uncertainty : Uncertainty
+        Temperature, intervals and limits, from out-of-fold predictions.
     sha256 : mapping
         SHA-256 of each weight file, by its path in the bundle.
     """
@@ -119,9 +91,9 @@ class Bundle:
     folds: tuple[int, ...]
     network: Mapping[str, Any]
     roi: Roi
-    hu_baseline: tuple[HuLine, ...]
-    intervals: tuple[Interval, ...]
-    half_width_mg_cm3: float | None
+    scan_inputs: tuple[str, ...]
+    baselines: tuple[Baseline, ...]
+    uncertainty: Uncertainty
     sha256: Mapping[str, str]
 
 
@@ -181,9 +153,9 @@ def _from_facts(folder: Path, facts: Mapping[str, Any]) -> Bundle:
         folds=tuple(facts["folds"]),
         network=facts["network"],
         roi=Roi(facts["roi_size"], facts["roi_spacing_mm"], (low, high)),
-        hu_baseline=tuple(HuLine(**line) for line in facts["hu_baseline"]),
-        intervals=tuple(Interval(**interval) for interval in facts["intervals"]["folds"]),
-        half_width_mg_cm3=facts["intervals"]["half_width_mg_cm3"],
+        scan_inputs=tuple(facts["scan_inputs"]),
+        baselines=tuple(Baseline(**line) for line in facts["baselines"]),
+        uncertainty=from_facts(facts["uncertainty"]),
         sha256=facts["sha256"],
     )
 
@@ -219,19 +191,8 @@ def check_weights(bundle: Bundle) -> None:
 def read_splits(bundle: Bundle) -> dict[str, int]:
     """Patients of the training (pseudonyms) and the fold that never saw them."""
     rows = tables.read(bundle.folder / SPLITS, tables.SPLITS).to_pylist()
-    return {row["patient_id"]: row["fold"] for row in rows}
-
-
-def describe_intervals(
-    folds: tuple[Interval, ...], *, half_width_mg_cm3: float | None, n: int, coverage: float
-) -> dict[str, Any]:
-    """The metadata's entry on intervals, as `read` expects it."""
-    return {
-        "coverage": coverage,
-        "half_width_mg_cm3": half_width_mg_cm3,
-        "n": n,
-        "folds": [asdict(interval) for interval in folds],
-    }
+    tested = [row for row in rows if row["scheme"] == "cross-validation" and row["part"] == "test"]
+    return {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -345,20 +345,70 @@ MEASURE = schema(
 INFER = PREDICTIONS.with_metadata({"table": "infer", "schema_version": str(SCHEMA_VERSION)})
 
 
-SPLITS = schema(
-    PATIENT,
-    column("fold", INT, "Fold that was held out with this patient", required=True),
-    name="splits",
+_SPLIT = (
+    column("scheme", TEXT, "cross-validation, random, or device (leave one device out)", required=True),
+    column("split", TEXT, "Name of the split: fold0.., random0.., device0..", required=True),
 )
+_HELD_OUT = column("held_out", TEXT, "Device that is left out (maker, model, kVp, kernel); NULL in other schemes")
+_PART = column("part", TEXT, "train; validation (chooses the epoch); or test", required=True)
+
+SPLITS = schema(*_SPLIT, _HELD_OUT, PATIENT, _PART, name="splits")
 
 TRAINING = schema(
-    column("task", TEXT, "classification or regression", required=True),
-    column("fold", INT, "Fold that was held out", required=True),
+    *_SPLIT,
+    column("task", TEXT, "classification, regression or joint", required=True),
     column("epoch", INT, "Passes over the training part so far", required=True),
     column("learning_rate", FLOAT, "Learning rate at the end of the epoch", required=True),
     column("training_loss", FLOAT, "Mean loss over the training part, augmented", required=True),
-    column("validation_loss", FLOAT, "Mean loss over the held-out fold", required=True),
+    column("validation_loss", FLOAT, "Mean loss over the validation part", required=True),
+    column("kept", BOOL, "The weights after this epoch were kept", required=True),
     name="training",
+)
+
+# A network's predictions of all development patients, before they are put together.
+FITTED = schema(
+    COHORT,
+    PATIENT,
+    STUDY,
+    LEVEL,
+    column("task", TEXT, "As in the table predictions", required=True),
+    column("value", FLOAT, "Prediction: probability, or mg/cm3", required=True),
+    name="fitted",
+)
+
+CASES = schema(
+    *KEYS,
+    column("levels", TEXTS, "Levels that the patient's regions are cut at", required=True),
+    column("trabecular_hu", FLOAT, "Mean trabecular HU over these levels", unit="HU", required=True),
+    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
+    column("reduced", BOOL, "It lies below the cut of reduced density", required=True),
+    column("age_years", FLOAT, "Age at the study", unit="years"),
+    column("sex", TEXT, "F, M or O (0010,0040)"),
+    column("device_key", TEXT, "Maker, model, kVp, kernel"),
+    column("kvp", FLOAT, "Peak tube voltage (0018,0060)", unit="kV"),
+    column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown"),
+    column("thickness_mm", FLOAT, "Slice thickness (0018,0050)", unit="mm"),
+    column("spacing_mm", FLOAT, "Median distance between slices", unit="mm"),
+    name="cases",
+)
+
+PROTOCOL = schema(
+    *_SPLIT,
+    _HELD_OUT,
+    _PART,
+    COHORT,
+    PATIENT,
+    column("device_key", TEXT, "Maker, model, kVp, kernel"),
+    column("kvp", FLOAT, "Peak tube voltage (0018,0060)", unit="kV"),
+    column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown"),
+    column("trabecular_hu", FLOAT, "Mean trabecular HU over the levels used", unit="HU", required=True),
+    column("predictor", TEXT, "network, joint, or one of the baselines", required=True),
+    column("vbmd_mg_cm3", FLOAT, "vBMD by the predictor; NULL where it gives none", unit="mg/cm3 HA"),
+    column("score", FLOAT, "Higher means more likely reduced; NULL where the predictor lacks a fact"),
+    column("reduced", BOOL, "The predictor's decision; NULL where it has none"),
+    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
+    column("qct_reduced", BOOL, "It lies below the cut of reduced density", required=True),
+    name="protocol",
 )
 
 
