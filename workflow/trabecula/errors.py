@@ -75,6 +75,12 @@ REASONS: dict[str, str] = {
     "no_complete_vertebra": "no complete vertebral body of a usable level",
     "level_uncertain": "levels are uncertain in this field of view",
     "no_prediction": "no model prediction for this patient",
+    "near_cut": "the probability is too near one half to keep wrong calls to one in ten of a class",
+    "hu_out_of_range": "trabecular HU lies far outside the range of the model's training",
+    "differs_from_hu": "the network and the HU line differ more than they do in 99 of 100 training patients",
+    "fold_spread": "the folds' networks differ from each other by more than their usual error",
+    "too_few_patients": "too few patients for the figure",
+    "one_class": "all patients are of one class",
     "no_label": "no QCT label for this patient",
     "ambiguous_patient": "two issuers gave this id to different patients of the archive",
     "no_scan": "labelled, but no measured scan",
@@ -119,6 +125,14 @@ LEVEL_FLAGS: dict[str, str] = {
     "out_of_order": "the level's name does not fit its neighbours' names",
     "cut_by_mask": "the given label map ends at this vertebra and the scan goes on: its body counts as cut",
     "order_in_doubt": "a doubtful vertebra lies between this one and what the numbering starts from",
+}
+
+# How a scan or a result differs from those of the model's training.
+NOVELTY: dict[str, str] = {
+    "new_device": "the training held no scan of this device key (maker, model, kVp, kernel)",
+    "new_voltage": "the tube voltage lies outside the range of the training",
+    "geometry_out_of_range": "slice thickness or distance lies more than 1 mm outside the range of the training",
+    **{code: REASONS[code] for code in ("hu_out_of_range", "differs_from_hu", "fold_spread")},
 }
 
 
