@@ -1,17 +1,22 @@
-"""Judge the network and the HU baseline against QCT, and count what became of every study."""
+"""Judge the networks and the baselines against QCT, and count what became of every study."""
+
+from pathlib import Path
 
 from trabecula.log import to_log
 
 to_log(snakemake.log[0])
 
-from trabecula import evaluate, tables
+from trabecula import bundle, evaluate, tables
 
-patients = tables.read_many(snakemake.input.patients, tables.PATIENTS)
-series = tables.read_many(snakemake.input.series, tables.SERIES)
-studies = tables.read_many(snakemake.input.studies, tables.STUDIES)
+files, model = snakemake.input, bundle.read(Path(snakemake.input.model).parents[1])
+named = ("patients", "series", "studies", "vertebrae", "predictions", "labels")
+evidence = evaluate.Evidence(
+    **{name: tables.read_many(files[name], tables.PUBLIC[name]) for name in named},
+    protocol=evaluate.read_protocol(model),
+    lines=model.baselines,
+    folds=bundle.read_splits(model),
+)
+found = evaluate.statistics(evidence, **snakemake.params.cuts, **snakemake.params.options)
 
-found = evaluate.statistics(patients, reduced_below_mg_cm3=snakemake.params.cut, **snakemake.params.options)
-found["flow"] = evaluate.flow(series, studies, patients)
-
-for name, schema in tables.STATISTICS.items():
+for name, schema in evaluate.STATISTICS.items():
     tables.write(found[name], schema, snakemake.output[name])

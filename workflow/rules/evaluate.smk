@@ -1,16 +1,39 @@
+# Tables that evaluate writes and the report reads.
+STATISTICS = [
+    "metrics",
+    "roc",
+    "agreement",
+    "comparison",
+    "left_out",
+    "decisions",
+    "abstentions",
+    "spread",
+    "levels",
+    "near_cuts",
+    "coverage",
+    "recalibration",
+    "flow",
+]
+
+
 rule evaluate:
-    """Judge the network and the HU baseline against QCT, and count what became of every study."""
+    """Judge the networks and the baselines against QCT, and count what became of every study."""
     input:
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
         series=expand("results/tables/series/cohort={cohort}/series.parquet", cohort=COHORTS),
         studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),
+        vertebrae=expand(
+            "results/tables/vertebrae/cohort={cohort}/vertebrae.parquet",
+            cohort=COHORTS,
+        ),
+        predictions=expand(
+            "results/tables/predictions/cohort={cohort}/predictions.parquet",
+            cohort=COHORTS,
+        ),
+        labels=expand("results/tables/labels/cohort={cohort}/labels.parquet", cohort=COHORTS),
+        model=f"{MODEL}/configs/metadata.json",
     output:
-        metrics="results/evaluate/metrics.parquet",
-        roc="results/evaluate/roc.parquet",
-        agreement="results/evaluate/agreement.parquet",
-        comparison="results/evaluate/comparison.parquet",
-        flow="results/evaluate/flow.parquet",
-        left_out="results/evaluate/left_out.parquet",
+        **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
     log:
         "logs/evaluate.log",
     benchmark:
@@ -24,6 +47,6 @@ rule evaluate:
     params:
         code=digest("evaluate"),
         options=config["evaluate"],
-        cut=config["aggregate"]["reduced_below_mg_cm3"],
+        cuts={name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]},
     script:
         "../../scripts/evaluate.py"

@@ -175,9 +175,9 @@ PREDICTIONS = schema(
     *KEYS,
     LEVEL,
     column("model_id", TEXT, "Model bundle: name and first digits of the weights' SHA-256", required=True),
-    column("task", TEXT, "classification: probability of reduced density; regression: vBMD in mg/cm3", required=True),
+    column("task", TEXT, "classification, regression, joint_classification or joint_regression", required=True),
     column("fold", INT, "Fold whose network predicted", required=True),
-    column("value", FLOAT, "Prediction: probability, or mg/cm3", required=True),
+    column("value", FLOAT, "Probability of reduced density, or vBMD in mg/cm3 HA", required=True),
     column("in_training", BOOL, "The patient was in the model's training; the fold here never saw them", required=True),
     name="predictions",
 )
@@ -195,10 +195,20 @@ PATIENTS = schema(
     column("vbmd_mg_cm3", FLOAT, "Trabecular vBMD by the network, mean over levels", unit="mg/cm3 HA"),
     column("vbmd_low", FLOAT, "Lower end of the 90 % interval", unit="mg/cm3 HA"),
     column("vbmd_high", FLOAT, "Upper end of the 90 % interval", unit="mg/cm3 HA"),
-    column("probability_reduced", FLOAT, "Probability of reduced density by the network"),
+    column("interval_group", TEXT, "Patients whose errors gave the interval: contrast and voltage, or all patients"),
+    column(
+        "fold_spread_mg_cm3",
+        FLOAT,
+        "Standard deviation between the folds' vBMD; NULL for patients of the training, whom one fold predicts",
+        unit="mg/cm3 HA",
+    ),
+    column("probability_reduced", FLOAT, "Probability of reduced density by the network, after temperature scaling"),
+    column("joint_vbmd_mg_cm3", FLOAT, "Trabecular vBMD by the network with two heads", unit="mg/cm3 HA"),
+    column("joint_probability_reduced", FLOAT, "Probability by the network with two heads, without temperature"),
     column("grade", TEXT, "normal, low or osteoporosis by the network's vBMD"),
-    column("decision", TEXT, "normal or reduced by the network's probability; NULL when undecided"),
-    column("decision_reason", TEXT, "Why there is no decision; NULL when there is one"),
+    column("decision", TEXT, "normal, reduced, indeterminate or not_evaluable, by the probability", required=True),
+    column("decision_reason", TEXT, "Why indeterminate or not_evaluable, reason code; NULL when decided"),
+    column("novelty", TEXTS, "How scan and result differ from those of the training, novelty codes", required=True),
     column("levels_used", TEXTS, "Levels that the result stands on", required=True),
     column("level_uncertain", BOOL, "One of the levels used may be off by one"),
     column("trabecular_hu", FLOAT, "Mean trabecular HU over the levels used", unit="HU"),
@@ -213,14 +223,16 @@ PATIENTS = schema(
 
 LABELS = schema(
     COHORT,
+    column("line", INT, "Line of the hospital's file, from 1", required=True),
     PATIENT,
     column("level", TEXT, "Level or levels that the value is the mean of, such as L1 or L1-L2"),
     column("vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT, converted to HA", unit="mg/cm3 HA"),
     column("days_from_first_study", INT, "Days from the patient's first study to the label", unit="days"),
     column("days_from_scan", INT, "Days from the measured scan to the label", unit="days"),
-    column("unit_given", TEXT, "Unit in the hospital's file"),
+    column("unit_given", TEXT, "Unit in the hospital's file; NULL when not understood"),
     column("status", TEXT, "used or unused", required=True),
     REASON,
+    column("faults", TEXTS, "All that is wrong with the line itself, reason codes", required=True),
     name="labels",
 )
 
@@ -372,7 +384,7 @@ FITTED = schema(
     STUDY,
     LEVEL,
     column("task", TEXT, "As in the table predictions", required=True),
-    column("value", FLOAT, "Prediction: probability, or mg/cm3", required=True),
+    column("value", FLOAT, "Probability of reduced density, or vBMD in mg/cm3 HA", required=True),
     name="fitted",
 )
 
@@ -429,97 +441,6 @@ def crop_schema(size: int, spacing_mm: float) -> pa.Schema:
     )
 
 
-# --- what evaluate writes ------------------------------------------------------------------------
-
-SET = column("set", TEXT, "cross-validated; external; or development, not in training", required=True)
-ROLE = column("role", TEXT, "Role of the cohorts that the set comes from", required=True)
-PREDICTOR = column("predictor", TEXT, "network or hu_baseline", required=True)
-TASK = column("task", TEXT, "classification (reduced or not) or regression (vBMD)", required=True)
-
-METRICS = schema(
-    SET,
-    ROLE,
-    PREDICTOR,
-    TASK,
-    column("metric", TEXT, "Name of the figure", required=True),
-    column("value", FLOAT, "The figure in the row's unit; NULL when undefined", unit="see unit"),
-    column("low", FLOAT, "Lower end of the 95 % interval; NULL when undefined", unit="see unit"),
-    column("high", FLOAT, "Upper end of the 95 % interval; NULL when undefined", unit="see unit"),
-    column("n", INT, "Patients that the figure stands on: the denominator of a proportion", required=True),
-    column("unit", TEXT, "Unit of value, low and high; NULL for pure numbers"),
-    column("method", TEXT, "How the interval was made", required=True),
-    column("reason", TEXT, "Why value or interval is undefined, in words; NULL when both are defined"),
-    name="metrics",
-)
-
-ROC = schema(
-    SET,
-    ROLE,
-    PREDICTOR,
-    column("threshold", FLOAT, "Score from which a patient counts as reduced; NULL for the first point, (0, 0)"),
-    column("false_positive_rate", FLOAT, "1 - specificity at this threshold", required=True),
-    column("true_positive_rate", FLOAT, "Recall at this threshold", required=True),
-    name="roc",
-)
-
-AGREEMENT = schema(
-    SET,
-    ROLE,
-    COHORT,
-    PATIENT,
-    PREDICTOR,
-    column("vbmd_mg_cm3", FLOAT, "vBMD by the predictor", unit="mg/cm3 HA", required=True),
-    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
-    name="agreement",
-)
-
-COMPARISON = schema(
-    SET,
-    ROLE,
-    column("metric", TEXT, "auc or mae", required=True),
-    column("network", FLOAT, "The network's figure", unit="see unit"),
-    column("hu_baseline", FLOAT, "The HU baseline's figure on the same patients", unit="see unit"),
-    column("difference", FLOAT, "network - hu_baseline", unit="see unit"),
-    column("low", FLOAT, "Lower end of the difference's 95 % interval", unit="see unit"),
-    column("high", FLOAT, "Upper end of the difference's 95 % interval", unit="see unit"),
-    column("p_value", FLOAT, "Two-sided p-value of the difference; NULL where the method gives none"),
-    column("n", INT, "Patients with both predictions and a label", required=True),
-    column("unit", TEXT, "Unit of the figures; NULL for pure numbers"),
-    column("method", TEXT, "How the difference was tested", required=True),
-    column("sentence", TEXT, "The outcome in one plain sentence", required=True),
-    column("reason", TEXT, "Why the difference or its interval is undefined, in words"),
-    name="comparison",
-)
-
-FLOW = schema(
-    COHORT,
-    column("position", INT, "Order of the steps", required=True),
-    column("unit", TEXT, "What is counted: series, studies or patients", required=True),
-    column("step", TEXT, "found, chosen, converted, segmented, measured or labelled", required=True),
-    column("reason", TEXT, "NULL: those that reached the step; else why others fell out on the way to it"),
-    column("n", INT, "Number of series, studies or patients", required=True),
-    name="flow",
-)
-
-LEFT_OUT = schema(
-    SET,
-    ROLE,
-    PREDICTOR,
-    TASK,
-    column("reason", TEXT, "Reason code", required=True),
-    column("n", INT, "Patients of the set that the predictor's figures leave out", required=True),
-    name="left_out",
-)
-
-STATISTICS: dict[str, pa.Schema] = {
-    "metrics": METRICS,
-    "roc": ROC,
-    "agreement": AGREEMENT,
-    "comparison": COMPARISON,
-    "flow": FLOW,
-    "left_out": LEFT_OUT,
-}
-
 # --- cast, write, read -----------------------------------------------------------------------------
 
 
@@ -552,6 +473,13 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], to: pa.Schema) -> pa.Table:
     unknown = [pa.field(name, pa.null()) for name in sorted(given - set(to.names))]
     values = [{name: row.get(name) for name in to.names} for row in listed]
     return pa.Table.from_pylist(values, schema=pa.schema(known + unknown))
+
+
+def from_frame(rows: Any, to: pa.Schema) -> pa.Table:
+    """A frame with a schema's columns as a table of that schema; NaN and None become NULL."""
+    loose = pa.schema([field.with_nullable(True) for field in to])
+    table = pa.Table.from_pandas(rows[to.names], schema=loose, preserve_index=False)
+    return cast(table.replace_schema_metadata(None), to)
 
 
 def beside(path: Path) -> Path:

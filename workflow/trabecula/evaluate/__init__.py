@@ -1,130 +1,132 @@
-"""Statistics on the result tables: the network and the linear HU baseline against QCT.
+"""Statistics on the result tables: the networks and the baselines against QCT.
 
-The patient is the unit. Each set of patients is judged by itself: those in the model's training
-(predicted only by networks that never saw them), external ones, and development patients that
-the model was not trained on.
+The patient is the unit. Each set of patients is judged by itself: those in the model's training (predicted only by
+networks that never saw them), external ones, development patients that the model was not trained on, and what the
+bundle's protocol holds of the training.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from sklearn.metrics import roc_curve
 
-from trabecula.evaluate.agreement import agreement, f1
-from trabecula.evaluate.comparison import comparison
-from trabecula.evaluate.discrimination import auc, proportions
-from trabecula.evaluate.estimate import Estimate
+from trabecula.baselines import Baseline
+from trabecula.evaluate import metrics, protocol, sets
+from trabecula.evaluate.comparison import best_hu_line, comparison
+from trabecula.evaluate.coverage import coverage
+from trabecula.evaluate.decisions import abstentions, decisions
 from trabecula.evaluate.flow import flow
-from trabecula.evaluate.sets import (
-    PREDICTORS,
-    PURE_NUMBERS,
-    SETS,
-    UNIT,
-    Patient,
-    classified,
-    measured,
-    patients_in_sets,
-)
+from trabecula.evaluate.levels import level_values, levels
+from trabecula.evaluate.near_cuts import near_cuts
+from trabecula.evaluate.protocol import read_protocol
+from trabecula.evaluate.recalibration import recalibration
+from trabecula.evaluate.schemas import STATISTICS
+from trabecula.evaluate.sets import CROSS_VALIDATED, EXTERNAL, SETS, TRAINING, Group
+from trabecula.evaluate.spread import spread
 
-__all__ = ["SETS", "flow", "statistics"]
+__all__ = ["SETS", "STATISTICS", "Evidence", "read_protocol", "statistics"]
 
 Rows = list[dict[str, Any]]
 
 
-def statistics(patients: pa.Table, *, reduced_below_mg_cm3: float, bootstrap: int, seed: int) -> dict[str, Rows]:
+@dataclass(frozen=True)
+class Evidence:
+    """What the statistics stand on.
+
+    Attributes
+    ----------
+    patients, series, studies, vertebrae, predictions, labels, protocol : tables
+        Of the schemas of these names; the protocol is the model's.
+    lines : tuple of Baseline
+        The model's baselines.
+    folds : mapping
+        Patients of the model's training, and the fold that never saw them.
+    """
+
+    patients: pa.Table
+    series: pa.Table
+    studies: pa.Table
+    vertebrae: pa.Table
+    predictions: pa.Table
+    labels: pa.Table
+    protocol: pa.Table
+    lines: tuple[Baseline, ...]
+    folds: Mapping[str, int]
+
+
+def statistics(
+    of: Evidence,
+    *,
+    reduced_below_mg_cm3: float,
+    osteoporosis_below_mg_cm3: float,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Rows]:
     """Every statistic of every set of patients.
 
     Parameters
     ----------
-    patients : table
-        Of the schema PATIENTS.
-    reduced_below_mg_cm3 : float
-        Cut at which the HU baseline decides; QCT's own decision is in the table.
+    of : Evidence
+    reduced_below_mg_cm3, osteoporosis_below_mg_cm3 : float
+        Cuts between the grades (HA); the baselines decide at the first of them.
     bootstrap : int
         Resamples of the patients.
     seed : int
-        Seed of the resampling.
+        Seed of the resampling and of random draws.
 
     Returns
     -------
     dict
-        Rows of the tables metrics, roc, agreement, comparison and left_out.
+        Rows of the tables `STATISTICS`.
     """
-    everyone = patients_in_sets(patients, reduced_below_mg_cm3)
     options = {"resamples": bootstrap, "seed": seed}
-    tables: dict[str, Rows] = {name: [] for name in ("metrics", "roc", "agreement", "comparison", "left_out")}
-    for name, role in SETS.items():
-        group = [patient for patient in everyone if patient.group == name]
-        if not group:
-            continue
-        same = {"set": name, "role": role}
-        tables["comparison"] += [same | row for row in comparison(group, **options)]
-        for predictor in PREDICTORS:
-            by = same | {"predictor": predictor}
-            tables["metrics"] += [by | row for row in _metrics(group, predictor, **options)]
-            tables["roc"] += [by | row for row in _roc(group, predictor)]
-            tables["agreement"] += [by | row for row in _agreement(group, predictor)]
-            tables["left_out"] += [by | row for row in _left_out(group, predictor)]
+    own = list(
+        sets.groups(of.patients, of.studies, lines=of.lines, folds=of.folds, reduced_below_mg_cm3=reduced_below_mg_cm3)
+    )
+    groups = sorted([*own, *protocol.sets(of.protocol)], key=lambda group: list(SETS).index(group.name))
+    tables: dict[str, Rows] = {name: [] for name in STATISTICS}
+    for group in groups:
+        for name, rows in _of_any_set(group, (osteoporosis_below_mg_cm3, reduced_below_mg_cm3), options).items():
+            tables[name] += rows
+    best_hu = _best_hu_line(own, of.protocol)
+    for group in (group for group in groups if group.name != TRAINING):
+        tables["comparison"] += _named(group, comparison(group, best_hu=best_hu, **options))
+    values = level_values(of.labels, of.patients, of.vertebrae, of.predictions)
+    for group in own:
+        tables["decisions"] += _named(group, decisions(group))
+        tables["abstentions"] += _named(group, abstentions(group))
+        tables["coverage"] += _named(group, coverage(group))
+        tables["levels"] += _named(group, levels(group, values, lines=of.lines, **options))
+    tables["spread"] += spread(of.protocol, **options)
+    for group in (group for group in own if group.name == EXTERNAL):
+        tables["recalibration"] += recalibration(group, seed=seed)
+    tables["flow"] += flow(of.series, of.studies, of.patients)
     return tables
 
 
-def _metrics(group: Sequence[Patient], predictor: str, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    judged = classified(group, predictor)
-    truth = np.array([p.qct_reduced for p in judged], bool)
-    score = np.array([p.predictions[predictor].score for p in judged], float)
-    decided = np.array([p.predictions[predictor].reduced for p in judged], bool)
-    found = {
-        "auc": auc(truth, score),
-        "f1": f1(truth, decided, resamples=resamples, seed=seed),
-        **proportions(truth, decided),
-    }
-    for metric, estimate in found.items():
-        yield _metric("classification", metric, estimate)
-    judged = measured(group, predictor)
-    predicted = np.array([p.predictions[predictor].vbmd_mg_cm3 for p in judged], float)
-    qct = np.array([p.qct_mg_cm3 for p in judged], float)
-    for metric, estimate in agreement(predicted, qct, resamples=resamples, seed=seed).items():
-        yield _metric("regression", metric, estimate)
+def _named(group: Group, rows: Any) -> Rows:
+    return [{"set": group.name, "role": group.role, **row} for row in rows]
 
 
-def _metric(task: str, metric: str, estimate: Estimate) -> dict[str, Any]:
-    unit = None if metric in PURE_NUMBERS else UNIT
-    return {"task": task, "metric": metric, "unit": unit, **vars(estimate)}
-
-
-def _roc(group: Sequence[Patient], predictor: str) -> Iterator[dict[str, Any]]:
-    """Corners of the curve; nothing where one class is missing."""
-    judged = classified(group, predictor)
-    truth = np.array([p.qct_reduced for p in judged], bool)
-    if truth.all() or not truth.any():
-        return
-    false, true, thresholds = roc_curve(truth, [p.predictions[predictor].score for p in judged])
-    for x, y, threshold in zip(false, true, thresholds, strict=True):
-        yield {
-            "threshold": float(threshold) if np.isfinite(threshold) else None,
-            "false_positive_rate": float(x),
-            "true_positive_rate": float(y),
+def _of_any_set(group: Group, cuts_mg_cm3: tuple[float, ...], options: dict[str, int]) -> dict[str, Rows]:
+    tables: dict[str, Rows] = {name: [] for name in ("metrics", "roc", "agreement", "left_out", "near_cuts")}
+    for predictor in group.predictors:
+        made = {
+            "metrics": metrics.figures(group, predictor, **options),
+            "roc": metrics.roc(group, predictor),
+            "agreement": metrics.pairs(group, predictor),
+            "left_out": metrics.left_out(group, predictor),
         }
+        if group.vbmd_mg_cm3[predictor].notna().any():
+            made["near_cuts"] = near_cuts(group, predictor, cuts_mg_cm3=cuts_mg_cm3, **options)
+        for name, rows in made.items():
+            tables[name] += [row | {"predictor": predictor} for row in _named(group, rows)]
+    return tables
 
 
-def _agreement(group: Sequence[Patient], predictor: str) -> Iterator[dict[str, Any]]:
-    for patient in measured(group, predictor):
-        yield {
-            "cohort": patient.cohort,
-            "patient_id": patient.patient_id,
-            "vbmd_mg_cm3": patient.predictions[predictor].vbmd_mg_cm3,
-            "qct_vbmd_mg_cm3": patient.qct_mg_cm3,
-        }
-
-
-def _left_out(group: Sequence[Patient], predictor: str) -> Iterator[dict[str, Any]]:
-    """Reasons why patients of the set do not count for a predictor's figures, with their number."""
-    for task, choose in (("classification", classified), ("regression", measured)):
-        judged = {(p.cohort, p.patient_id) for p in choose(group, predictor)}
-        out = [p for p in group if (p.cohort, p.patient_id) not in judged]
-        counts = Counter(p.reason for p in out)
-        for reason, n in sorted(counts.items()):
-            yield {"task": task, "reason": reason, "n": n}
+def _best_hu_line(own: list[Group], of_training: pa.Table) -> str | None:
+    """Chosen on the cross-validated patients: those of the run, else those that the model's protocol tells of."""
+    group = next((group for group in own if group.name == CROSS_VALIDATED), None)
+    group = group or protocol.cross_validated(of_training)
+    return best_hu_line(group) if group else None

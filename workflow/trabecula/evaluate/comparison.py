@@ -1,62 +1,112 @@
-"""The network against the linear HU baseline, on the same patients."""
+"""The network against every baseline, and against the two-headed network, on the same patients."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from trabecula.evaluate.agreement import mae_difference
 from trabecula.evaluate.discrimination import DELONG, auc_difference
 from trabecula.evaluate.estimate import Estimate
+from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.resampling import BCA
-from trabecula.evaluate.sets import PREDICTORS, PURE_NUMBERS, UNIT, Patient, classified, measured
+from trabecula.evaluate.sets import NETWORK, Group
+
+# Lines from HU that are fitted on the same patients as the network; the best of them is chosen by its MAE.
+HU_LINES = ("hu", "hu_device", "hu_age_sex")
+# What the network is compared with, as a sentence calls it.
+CALLED = {
+    "joint": "the network with two heads",
+    "hu": "HU alone",
+    "hu_device": "HU with terms of tube voltage and contrast phase",
+    "age_sex": "age and sex",
+    "hu_age_sex": "HU with age and sex",
+    "threshold_110": "a threshold of 110 HU",
+    "threshold_135": "a threshold of 135 HU",
+    "threshold_160": "a threshold of 160 HU",
+    "calibrated": "the calibration of HU",
+}
 
 
-def comparison(group: Sequence[Patient], *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+def best_hu_line(group: Group) -> str | None:
+    """Name of the line from HU with the lowest MAE, on the patients that all of them predict; None where none does.
+
+    Parameters
+    ----------
+    group : Group
+        The cross-validated patients, so that the choice is not made on the patients that it is judged by.
+    """
+    names = [name for name in HU_LINES if name in group.predictors]
+    own = group.measured(*names)
+    errors = group.vbmd_mg_cm3.loc[own, names].sub(group.qct[own], axis="index").abs().mean()
+    return str(errors.idxmin()) if own.any() else None
+
+
+def comparison(group: Group, *, best_hu: str | None, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
     """Compare on the patients that both predicted: rows of the table comparison.
 
     Parameters
     ----------
-    group : sequence of Patient
+    group : Group
         One set.
+    best_hu : str or None
+        Predictor that is marked as the best line from HU.
     resamples, seed : int
         Bootstrap of the patients.
     """
-    both = classified(group, *PREDICTORS)
-    truth = np.array([p.qct_reduced for p in both], bool)
-    scores = [np.array([p.predictions[name].score for p in both], float) for name in PREDICTORS]
-    areas = auc_difference(truth, scores[0], scores[1])
-    estimate = Estimate(areas.difference, areas.low, areas.high, len(both), f"{DELONG}, paired", areas.reason)
-    yield _row("auc", areas.first, areas.second, estimate, areas.p_value)
-
-    both = measured(group, *PREDICTORS)
-    qct = np.array([p.qct_mg_cm3 for p in both], float)
-    predicted = [np.array([p.predictions[name].vbmd_mg_cm3 for p in both], float) for name in PREDICTORS]
-    network, baseline = (float(np.abs(values - qct).mean()) if both else None for values in predicted)
-    difference = mae_difference(predicted[0], predicted[1], qct, resamples=resamples, seed=seed)
-    yield _row("mae", network, baseline, difference, None)
+    for second in group.predictors:
+        if second == NETWORK:
+            continue
+        yield {**_auc_row(group, second), "best_hu": second == best_hu}
+        if group.vbmd_mg_cm3[second].notna().any():
+            yield {**_mae_row(group, second, resamples=resamples, seed=seed), "best_hu": second == best_hu}
 
 
-def _row(
-    metric: str, network: float | None, baseline: float | None, difference: Estimate, p_value: float | None
-) -> dict[str, Any]:
-    return {
-        "metric": metric,
-        "network": network,
-        "hu_baseline": baseline,
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "p_value": p_value,
-        "n": difference.n,
-        "unit": None if metric in PURE_NUMBERS else UNIT,
-        "method": f"{BCA}, paired" if metric == "mae" else difference.method,
-        "sentence": sentence(metric, difference),
-        "reason": difference.reason,
+def _auc_row(group: Group, second: str) -> dict[str, Any]:
+    both = group.classified(NETWORK, second)
+    truth = group.patients["qct_reduced"][both].to_numpy(bool)
+    areas = auc_difference(truth, *_pair(group.score, second, both))
+    estimate = Estimate(areas.difference, areas.low, areas.high, int(both.sum()), f"{DELONG}, paired", areas.reason)
+    return _row("auc", second, areas.first, areas.second, estimate) | {"p_value": areas.p_value}
+
+
+def _mae_row(group: Group, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
+    both = group.measured(NETWORK, second)
+    qct = group.qct[both].to_numpy(float)
+    ours, theirs = _pair(group.vbmd_mg_cm3, second, both)
+    difference = mae_difference(ours, theirs, qct, resamples=resamples, seed=seed)
+    return _row("mae", second, _mae(ours, qct), _mae(theirs, qct), difference) | {
+        "p_value": None,
+        "method": f"{BCA}, paired",
     }
 
 
-def sentence(metric: str, difference: Estimate) -> str:
+def _pair(frame: pd.DataFrame, second: str, both: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Values of network and second where both have one, (n,) arrays."""
+    return frame.loc[both, NETWORK].to_numpy(float), frame.loc[both, second].to_numpy(float)
+
+
+def _mae(predicted: NDArray[np.float64], qct: NDArray[np.float64]) -> float | None:
+    return float(np.abs(predicted - qct).mean()) if len(qct) else None
+
+
+def _row(
+    metric: str, second: str, first_value: float | None, second_value: float | None, difference: Estimate
+) -> dict[str, Any]:
+    row = figure(metric, difference)
+    return row | {
+        "first": NETWORK,
+        "second": second,
+        "first_value": first_value,
+        "second_value": second_value,
+        "difference": row.pop("value"),
+        "sentence": sentence(metric, difference, CALLED[second]),
+    }
+
+
+def sentence(metric: str, difference: Estimate, other: str) -> str:
     """The outcome of a comparison in plain words.
 
     Parameters
@@ -64,15 +114,17 @@ def sentence(metric: str, difference: Estimate) -> str:
     metric : {"auc", "mae"}
         Of an AUC more is better, of a MAE less.
     difference : Estimate
-        Network minus HU baseline.
+        Network minus the other.
+    other : str
+        What it is compared with.
     """
     task = {"auc": "in telling reduced from normal density", "mae": "in measuring vBMD"}[metric]
     if difference.value is None:
-        return f"The network can't be compared with HU alone {task}: {difference.reason}."
+        return f"The network can't be compared with {other} {task}: {difference.reason}."
     sign = 1 if metric == "auc" else -1
     if difference.low is not None and difference.high is not None and difference.low * difference.high > 0:
         outcome = "better" if sign * difference.value > 0 else "worse"
-        return f"The network is {outcome} than HU alone {task}."
+        return f"The network is {outcome} than {other} {task}."
     if difference.low is None:
-        return f"The network is not shown to be better than HU alone {task}: {difference.reason}."
-    return f"The network is not better than HU alone {task}: the difference may be chance."
+        return f"The network is not shown to be better than {other} {task}: {difference.reason}."
+    return f"The network is not better than {other} {task}: the difference may be chance."

@@ -1,137 +1,199 @@
 """Which patients are judged together, and what each predictor says of them."""
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 
+from trabecula import baselines
+from trabecula.baselines import THRESHOLDS_HU, Baseline
 from trabecula.patients import REDUCED_FROM
 
-CROSS_VALIDATED, EXTERNAL, NOT_IN_TRAINING = "cross-validated", "external", "development, not in training"
-SETS = {CROSS_VALIDATED: "development", EXTERNAL: "external", NOT_IN_TRAINING: "development"}
+TRAINING, CROSS_VALIDATED, RANDOM = "training", "cross-validated", "random grouping"
+DEVICE, EXTERNAL, NOT_IN_TRAINING = "leave one device out", "external", "development, not in training"
+# In the order of the tables, with the role of the cohorts that the patients come from.
+SETS = {
+    TRAINING: "development",
+    CROSS_VALIDATED: "development",
+    RANDOM: "development",
+    DEVICE: "development",
+    EXTERNAL: "external",
+    NOT_IN_TRAINING: "development",
+}
 
-NETWORK, HU_BASELINE = "network", "hu_baseline"
-PREDICTORS = (NETWORK, HU_BASELINE)
+NETWORK, JOINT, HU, CALIBRATED = "network", "joint", "hu", "calibrated"
+PREDICTORS = (NETWORK, JOINT, *baselines.NAMES, *THRESHOLDS_HU, CALIBRATED)
+# These two have their figures in every set, also where they have nothing to say.
+ALWAYS = (NETWORK, HU)
 UNIT = "mg/cm3 HA"
-PURE_NUMBERS = ("auc", "f1", "recall", "precision", "specificity", "accuracy", "pearson_r")
+PURE_NUMBERS = ("auc", "f1", "recall", "precision", "specificity", "accuracy", "pearson_r", "right_side", "abstention")
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a predictor says of a patient.
+class Group:
+    """The patients of one set; all frames share their index.
 
     Attributes
     ----------
-    vbmd_mg_cm3 : float or None
-        Predicted vBMD (HA).
-    score : float or None
-        Higher means more likely reduced: a probability for the network, -vBMD for the HU baseline.
-    reduced : bool or None
-        Its decision.
+    name, role : str
+        One of `SETS`, and the role of its cohorts.
+    patients : DataFrame
+        Columns cohort, patient_id, device_key, qct_mg_cm3 (HA; NaN unknown), qct_reduced (False where unknown) and
+        labelled; for patients of the run's cohorts also `FACTS`.
+    vbmd_mg_cm3, score, reduced : DataFrame
+        A column per predictor: vBMD (HA); a score that is higher the more likely density is reduced; the decision as 1
+        or 0. NaN where the predictor has nothing to say.
+    reason : DataFrame
+        A column per predictor: reason code that counts where the label or the prediction is missing.
     """
 
-    vbmd_mg_cm3: float | None
-    score: float | None
-    reduced: bool | None
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A patient of the evaluation.
-
-    Attributes
-    ----------
-    cohort, patient_id : str
-    group : str
-        One of `SETS`.
-    qct_mg_cm3 : float or None
-        vBMD by quantitative CT (HA).
-    qct_reduced : bool or None
-    predictions : dict
-        Per predictor.
-    reason : str
-        Reason code that counts where the label or a prediction is missing.
-    """
-
-    cohort: str
-    patient_id: str
-    group: str
-    qct_mg_cm3: float | None
-    qct_reduced: bool | None
-    predictions: Mapping[str, Prediction]
-    reason: str
+    name: str
+    role: str
+    patients: pd.DataFrame
+    vbmd_mg_cm3: pd.DataFrame
+    score: pd.DataFrame
+    reduced: pd.DataFrame
+    reason: pd.DataFrame
 
     @property
-    def labelled(self) -> bool:
-        """QCT's value and decision are known."""
-        return self.qct_mg_cm3 is not None and self.qct_reduced is not None
+    def predictors(self) -> tuple[str, ...]:
+        """Those of the `PREDICTORS` that say something in this set, and always network and HU alone."""
+        return tuple(
+            name
+            for name in PREDICTORS
+            if name in ALWAYS or self.score[name].notna().any() or self.vbmd_mg_cm3[name].notna().any()
+        )
+
+    @property
+    def qct(self) -> pd.Series:
+        """VBMD by quantitative CT, mg/cm3 HA."""
+        return self.patients["qct_mg_cm3"]
+
+    def classified(self, *predictors: str) -> pd.Series:
+        """Labelled patients that each of the predictors gives a score, as (n,) booleans."""
+        return self.patients["labelled"] & self.score[list(predictors)].notna().all(axis="columns")
+
+    def measured(self, *predictors: str) -> pd.Series:
+        """Labelled patients that each of the predictors gives a vBMD, as (n,) booleans."""
+        return self.patients["labelled"] & self.vbmd_mg_cm3[list(predictors)].notna().all(axis="columns")
+
+    def part(self, mask: pd.Series) -> "Group":
+        """The patients of the mask, (n,) booleans."""
+        frames = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name not in ("name", "role")}
+        return replace(self, **frames)
 
 
-def patients_in_sets(patients: pa.Table, cut_mg_cm3: float) -> list[Patient]:
-    """Patients of development and external cohorts, by cohort and pseudonym.
+# What else is known of patients of the run's cohorts.
+FACTS = (
+    *("study_id", "fold", "age_years", "sex", "kvp", "phase"),
+    *("vbmd_low", "vbmd_high", "interval_group", "decision", "decision_reason"),
+)
 
-    Predictions of external patients who were in the model's training do not count. A
-    development patient without a prediction belongs with its cohort: to the cross-validated
-    patients where the model was trained on that cohort.
+
+def groups(
+    patients: pa.Table,
+    studies: pa.Table,
+    *,
+    lines: Sequence[Baseline],
+    folds: Mapping[str, int],
+    reduced_below_mg_cm3: float,
+) -> Iterator[Group]:
+    """Sets of the patients of development and external cohorts, each by cohort and pseudonym.
+
+    Predictions of external patients who were in the model's training do not count. A development patient without a
+    prediction belongs with its cohort: to the cross-validated patients where the model was trained on that cohort.
 
     Parameters
     ----------
-    patients : table
-        Of the schema PATIENTS.
-    cut_mg_cm3 : float
-        The HU baseline decides for reduced below this.
+    patients, studies : tables
+        Of the schemas PATIENTS and STUDIES.
+    lines : sequence of Baseline
+        The model's baselines, of all names and folds.
+    folds : mapping
+        Patients of the model's training, and the fold that never saw them.
+    reduced_below_mg_cm3 : float
+        A line from HU decides for reduced below this.
     """
-    rows = patients.to_pylist()
-    trained_on = {row["cohort"] for row in rows if row["in_training"]}
-    listed = [
-        _patient(row, cohort_in_training=row["cohort"] in trained_on, cut_mg_cm3=cut_mg_cm3)
-        for row in rows
-        if row["role"] in SETS.values()
-    ]
-    return sorted(listed, key=lambda patient: (patient.cohort, patient.patient_id))
+    rows = _joined(patients, studies, folds)
+    trained_on = set(rows.loc[_true(rows["in_training"]), "cohort"])
+    judged = rows[rows["role"].isin(set(SETS.values()))].sort_values(["cohort", "patient_id"]).reset_index(drop=True)
+    external = judged["role"] == "external"
+    in_training = _true(judged["in_training"])
+    in_training |= judged["cohort"].isin(trained_on) & judged["vbmd_mg_cm3"].isna()
+    name = pd.Series(np.where(external, EXTERNAL, np.where(in_training, CROSS_VALIDATED, NOT_IN_TRAINING)))
+    whole = _group(judged, lines, leaked=external & _true(judged["in_training"]), cut_mg_cm3=reduced_below_mg_cm3)
+    for chosen, role in SETS.items():
+        if (name == chosen).any():
+            yield replace(whole.part(name == chosen), name=chosen, role=role)
 
 
-def _known(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else float(value)
+def _joined(patients: pa.Table, studies: pa.Table, folds: Mapping[str, int]) -> pd.DataFrame:
+    """Patients with what is known of their scan, and their fold (NaN outside the training)."""
+    scans = studies.select(["cohort", "study_id", "kvp", "phase"]).to_pandas()
+    rows = patients.to_pandas().merge(scans, on=["cohort", "study_id"], how="left", validate="many_to_one")
+    return rows.assign(fold=rows["patient_id"].map(folds.get).astype(float))
 
 
-def _patient(row: Mapping[str, Any], *, cohort_in_training: bool, cut_mg_cm3: float) -> Patient:
-    leaked = row["role"] == "external" and bool(row["in_training"])
-    in_training = row["in_training"] or (cohort_in_training and _known(row["vbmd_mg_cm3"]) is None)
-    group = EXTERNAL if row["role"] == "external" else CROSS_VALIDATED if in_training else NOT_IN_TRAINING
-    none = {name: Prediction(None, None, None) for name in PREDICTORS}
-    return Patient(
-        cohort=row["cohort"],
-        patient_id=row["patient_id"],
-        group=group,
-        qct_mg_cm3=_known(row["qct_vbmd_mg_cm3"]),
-        qct_reduced=row["qct_reduced"],
-        predictions=none if leaked else _predictions(row, cut_mg_cm3),
-        reason="in_training" if leaked else _reason(row),
+def _true(values: pd.Series) -> pd.Series:
+    """A column of True, False and None as booleans; unknown is False."""
+    return values.eq(True).fillna(False).astype(bool)
+
+
+def _group(rows: pd.DataFrame, lines: Sequence[Baseline], *, leaked: pd.Series, cut_mg_cm3: float) -> Group:
+    """All judged patients at once; the name and role of their set come later."""
+    vbmd, score = _said(rows, lines)
+    reduced = _decided(score, vbmd, cut_mg_cm3)
+    frames = [frame.mask(leaked) for frame in (vbmd, score, reduced)]
+    qct = rows["qct_vbmd_mg_cm3"].astype(float)
+    people = rows[["cohort", "patient_id", "device_key", *FACTS]].assign(
+        qct_mg_cm3=qct,
+        qct_reduced=_true(rows["qct_reduced"]),
+        labelled=qct.notna() & rows["qct_reduced"].notna(),
     )
+    return Group("", "", people, *frames, reason=_reasons(rows, leaked))
 
 
-def _reason(row: Mapping[str, Any]) -> str:
-    unlabelled = row["study_id"] is not None and _known(row["qct_vbmd_mg_cm3"]) is None
-    return "no_label" if unlabelled else row["decision_reason"] or "no_prediction"
+def _said(rows: pd.DataFrame, lines: Sequence[Baseline]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """VBMD (mg/cm3) and score by predictor."""
+    named = {"network": "vbmd_mg_cm3", "joint": "joint_vbmd_mg_cm3", "calibrated": "vbmd_hu_mg_cm3"}
+    vbmd = {predictor: rows[column].astype(float) for predictor, column in named.items()}
+    for name in baselines.NAMES:
+        own = [line for line in lines if line.name == name]
+        vbmd[name] = baselines.predict(own, rows, rows["fold"]).astype(float)
+    vbmd |= dict.fromkeys(THRESHOLDS_HU, pd.Series(np.nan, rows.index))
+    score = {name: -values for name, values in vbmd.items()}
+    score |= dict.fromkeys(THRESHOLDS_HU, -rows["trabecular_hu"].astype(float))
+    score[NETWORK] = rows["probability_reduced"].astype(float)
+    score[JOINT] = rows["joint_probability_reduced"].astype(float)
+    order = list(PREDICTORS)
+    return pd.DataFrame(vbmd, rows.index)[order], pd.DataFrame(score, rows.index)[order]
 
 
-def _predictions(row: Mapping[str, Any], cut_mg_cm3: float) -> dict[str, Prediction]:
-    probability, baseline = _known(row["probability_reduced"]), _known(row["hu_baseline_vbmd_mg_cm3"])
-    reduced = None if probability is None else probability >= REDUCED_FROM
-    by_hu = Prediction(None, None, None) if baseline is None else Prediction(baseline, -baseline, baseline < cut_mg_cm3)
-    return {NETWORK: Prediction(_known(row["vbmd_mg_cm3"]), probability, reduced), HU_BASELINE: by_hu}
+def _decided(score: pd.DataFrame, vbmd: pd.DataFrame, cut_mg_cm3: float) -> pd.DataFrame:
+    """Decisions as 1 (reduced), 0 and NaN: networks by probability, lines by the cut, thresholds by HU."""
+    decided = vbmd < cut_mg_cm3
+    decided[[NETWORK, JOINT]] = score[[NETWORK, JOINT]] >= REDUCED_FROM
+    for name, threshold in THRESHOLDS_HU.items():
+        decided[name] = -score[name] < threshold
+    return decided.astype(float).where(score.notna())
 
 
-def classified(patients: Iterable[Patient], *predictors: str) -> list[Patient]:
-    """Labelled patients that each of the predictors gives a score."""
-    return [p for p in patients if p.labelled and all(p.predictions[name].score is not None for name in predictors)]
-
-
-def measured(patients: Iterable[Patient], *predictors: str) -> list[Patient]:
-    """Labelled patients that each of the predictors gives a vBMD."""
-    return [
-        p for p in patients if p.labelled and all(p.predictions[name].vbmd_mg_cm3 is not None for name in predictors)
-    ]
+def _reasons(rows: pd.DataFrame, leaked: pd.Series) -> pd.DataFrame:
+    """Reason codes by predictor, for patients that its figures leave out."""
+    lost = rows["decision_reason"].astype(object).where(rows["decision"] == "not_evaluable", None)
+    network = lost.where(lost.notna(), "no_prediction")
+    no_hu = network.where(rows["trabecular_hu"].isna(), "unknown_fact")
+    calibration = rows["calibration_reason"].astype(object)
+    reasons = dict.fromkeys(PREDICTORS, no_hu) | {NETWORK: network, JOINT: network}
+    reasons[CALIBRATED] = calibration.where(calibration.notna(), network)
+    unlabelled = rows["study_id"].notna() & rows["qct_vbmd_mg_cm3"].isna()
+    unmeasured = rows["study_id"].isna()
+    return pd.DataFrame(
+        {
+            name: reason.where(~unmeasured, network).mask(unlabelled, "no_label").mask(leaked, "in_training")
+            for name, reason in reasons.items()
+        },
+        rows.index,
+    )

@@ -1,0 +1,62 @@
+"""How often the 90 % intervals hold the QCT value, and how wide they are, by stratum."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from trabecula.evaluate.discrimination import WILSON, wilson
+from trabecula.evaluate.sets import Group
+from trabecula.uncertainty.intervals import contrast, voltage
+
+# A smaller cell says next to nothing, and could point to a person.
+MIN_CELL = 5
+TOO_SMALL = "fewer than five patients"
+UNKNOWN = "unknown"
+
+
+def coverage(group: Group) -> Iterator[dict[str, Any]]:
+    """Rows of the table coverage.
+
+    Parameters
+    ----------
+    group : Group
+        A set of patients of the run's cohorts.
+    """
+    own = group.patients[group.patients["labelled"] & group.patients[["vbmd_low", "vbmd_high"]].notna().all(axis=1)]
+    inside = own["qct_mg_cm3"].between(own["vbmd_low"], own["vbmd_high"])
+    width = own["vbmd_high"] - own["vbmd_low"]
+    for stratum, cells in _strata(own).items():
+        for cell in sorted(cells.unique()):
+            here = cells == cell
+            yield {"stratum": stratum, "cell": cell, **_cell(inside[here], width[here])}
+
+
+def _strata(own: pd.DataFrame) -> dict[str, pd.Series]:
+    """Name of each patient's cell, by stratum."""
+    reduced = own["qct_reduced"].astype(bool)
+    return {
+        "all": pd.Series("all patients", own.index, object),
+        "device": own["device_key"].astype(object).fillna(UNKNOWN),
+        "contrast": contrast(own["phase"]),
+        "voltage": voltage(own["kvp"]),
+        "interval_group": own["interval_group"].astype(object).fillna(UNKNOWN),
+        "class": reduced.map({True: "reduced by QCT", False: "normal by QCT"}).astype(object),
+    }
+
+
+def _cell(inside: pd.Series, width: pd.Series) -> dict[str, Any]:
+    n = len(inside)
+    if n < MIN_CELL:
+        unknown = dict.fromkeys(("covered", "low", "high", "width_mg_cm3"))
+        return {**unknown, "n": n, "method": WILSON, "reason": TOO_SMALL}
+    share = wilson(int(inside.sum()), n)
+    return {
+        "covered": share.value,
+        "low": share.low,
+        "high": share.high,
+        "width_mg_cm3": float(width.mean()),
+        "n": n,
+        "method": WILSON,
+        "reason": share.reason,
+    }

@@ -1,0 +1,79 @@
+"""Each vertebra against the QCT value of its own level."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from trabecula import baselines
+from trabecula.baselines import Baseline
+from trabecula.evaluate.agreement import agreement
+from trabecula.evaluate.metrics import figure
+from trabecula.evaluate.sets import HU, NETWORK, Group
+from trabecula.levels import ORDER
+from trabecula.patients import usable
+
+METRICS = ("mae", "rmse", "bias", "pearson_r")
+KEYS = ["cohort", "study_id", "level"]
+
+
+def level_values(labels: pa.Table, patients: pa.Table, vertebrae: pa.Table, predictions: pa.Table) -> pd.DataFrame:
+    """Vertebrae that can be measured and have a QCT value of their own, with what is predicted of them.
+
+    Only the scan that the patient's result stands on counts, and only labels of the day that its QCT value is from.
+
+    Parameters
+    ----------
+    labels, patients, vertebrae, predictions : tables
+        Of the schemas of these names.
+
+    Returns
+    -------
+    DataFrame
+        Columns cohort, patient_id, study_id, level, qct_mg_cm3, trabecular_hu, and network (mg/cm3 HA, mean over
+        folds; NaN where there is none).
+    """
+    of_patient = patients.select(["cohort", "patient_id", "study_id", "days_from_scan"]).to_pandas().dropna()
+    given = labels.to_pandas()
+    counts = (given["status"] == "used") | (given["reason"] == "other_level")
+    given = given[counts & given["level"].isin(ORDER) & given["vbmd_mg_cm3"].notna()]
+    given = given.merge(of_patient, on=["cohort", "patient_id", "days_from_scan"])
+    given = given.groupby([*KEYS, "patient_id"])["vbmd_mg_cm3"].mean().rename("qct_mg_cm3").reset_index()
+    bones = usable(vertebrae.to_pandas())[[*KEYS, "trabecular_hu_mean"]]
+    rows = given.merge(bones.rename(columns={"trabecular_hu_mean": "trabecular_hu"}), on=KEYS)
+    return rows.merge(_network(predictions), on=KEYS, how="left")
+
+
+def _network(predictions: pa.Table) -> pd.DataFrame:
+    rows = predictions.to_pandas()
+    return rows[rows["task"] == "regression"].groupby(KEYS)["value"].mean().rename(NETWORK).reset_index()
+
+
+def levels(
+    group: Group, values: pd.DataFrame, *, lines: Sequence[Baseline], resamples: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the table levels: figures by level, a patient counting once in each.
+
+    Parameters
+    ----------
+    group : Group
+        A set of patients of the run's cohorts; those whose predictions do not count (see `sets.groups`) are left out.
+    values : DataFrame
+        See `level_values`.
+    lines : sequence of Baseline
+        The model's baselines; HU alone is put to the level's own HU, though it was fitted on means over levels.
+    resamples, seed : int
+        Bootstrap of the patients.
+    """
+    own = group.patients[group.measured(NETWORK)][["cohort", "study_id", "fold", "kvp", "phase", "age_years", "sex"]]
+    rows = values.merge(own, on=["cohort", "study_id"]).reset_index(drop=True)
+    rows[HU] = baselines.predict([line for line in lines if line.name == HU], rows, rows["fold"]).astype(float)
+    for level in sorted(rows["level"].unique(), key=ORDER.index):
+        for predictor in (NETWORK, HU):
+            known = rows[(rows["level"] == level) & rows[predictor].notna()]
+            found = agreement(
+                known[predictor].to_numpy(float), known["qct_mg_cm3"].to_numpy(float), resamples=resamples, seed=seed
+            )
+            for metric in METRICS:
+                yield {"level": level, "predictor": predictor, **figure(metric, found[metric])}

@@ -1,0 +1,189 @@
+"""Schemas of the tables that evaluate writes; apart from the others, so that a new figure reruns no other stage."""
+
+import pyarrow as pa
+
+from trabecula.tables import BOOL, COHORT, FLOAT, INT, PATIENT, TEXT, column, schema
+
+SET = column(
+    "set",
+    TEXT,
+    "training; cross-validated; random grouping; leave one device out; external; or development, not in training",
+    required=True,
+)
+ROLE = column("role", TEXT, "Role of the cohorts that the set comes from", required=True)
+PREDICTOR = column("predictor", TEXT, "network, joint, calibrated, or one of the baselines", required=True)
+TASK = column("task", TEXT, "classification (reduced or not) or regression (vBMD)", required=True)
+METRIC = column("metric", TEXT, "Name of the figure", required=True)
+N = column("n", INT, "Patients that the figure stands on: the denominator of a proportion", required=True)
+
+_ESTIMATE = (
+    column("value", FLOAT, "The figure in the row's unit; NULL when undefined", unit="see unit"),
+    column("low", FLOAT, "Lower end of the 95 % interval; NULL when undefined", unit="see unit"),
+    column("high", FLOAT, "Upper end of the 95 % interval; NULL when undefined", unit="see unit"),
+    N,
+    column("unit", TEXT, "Unit of value, low and high; NULL for pure numbers"),
+    column("method", TEXT, "How the interval was made", required=True),
+    column("reason", TEXT, "Why value or interval is undefined, in words; NULL when both are defined"),
+)
+
+METRICS = schema(SET, ROLE, PREDICTOR, TASK, METRIC, *_ESTIMATE, name="metrics")
+
+ROC = schema(
+    SET,
+    ROLE,
+    PREDICTOR,
+    column("threshold", FLOAT, "Score from which a patient counts as reduced; NULL for the first point, (0, 0)"),
+    column("false_positive_rate", FLOAT, "1 - specificity at this threshold", required=True),
+    column("true_positive_rate", FLOAT, "Recall at this threshold", required=True),
+    name="roc",
+)
+
+AGREEMENT = schema(
+    SET,
+    ROLE,
+    COHORT,
+    PATIENT,
+    PREDICTOR,
+    column("vbmd_mg_cm3", FLOAT, "vBMD by the predictor", unit="mg/cm3 HA", required=True),
+    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
+    name="agreement",
+)
+
+COMPARISON = schema(
+    SET,
+    ROLE,
+    column("metric", TEXT, "auc or mae", required=True),
+    column("first", TEXT, "Predictor that is compared: network", required=True),
+    column("second", TEXT, "Predictor that it is compared with", required=True),
+    column("best_hu", BOOL, "The second has the lowest cross-validated MAE of the lines from HU", required=True),
+    column("first_value", FLOAT, "Figure of the first", unit="see unit"),
+    column("second_value", FLOAT, "Figure of the second on the same patients", unit="see unit"),
+    column("difference", FLOAT, "first_value - second_value", unit="see unit"),
+    column("low", FLOAT, "Lower end of the difference's 95 % interval", unit="see unit"),
+    column("high", FLOAT, "Upper end of the difference's 95 % interval", unit="see unit"),
+    column("p_value", FLOAT, "Two-sided p-value of the difference; NULL where the method gives none"),
+    column("n", INT, "Patients with both predictions and a label", required=True),
+    column("unit", TEXT, "Unit of the figures; NULL for pure numbers"),
+    column("method", TEXT, "How the difference was tested", required=True),
+    column("sentence", TEXT, "The outcome in one plain sentence", required=True),
+    column("reason", TEXT, "Why the difference or its interval is undefined, in words"),
+    name="comparison",
+)
+
+LEFT_OUT = schema(
+    SET,
+    ROLE,
+    PREDICTOR,
+    TASK,
+    column("reason", TEXT, "Reason code", required=True),
+    column("n", INT, "Patients of the set that the predictor's figures leave out", required=True),
+    name="left_out",
+)
+
+DECISIONS = schema(
+    SET,
+    ROLE,
+    column(
+        "metric",
+        TEXT,
+        "abstention (share without a decision); recall, precision, specificity, accuracy among the decided",
+        required=True,
+    ),
+    *_ESTIMATE,
+    name="decisions",
+)
+
+ABSTENTIONS = schema(
+    SET,
+    ROLE,
+    column("decision", TEXT, "indeterminate or not_evaluable", required=True),
+    column("reason", TEXT, "Reason code", required=True),
+    column("n", INT, "Patients of the set, labelled or not", required=True),
+    name="abstentions",
+)
+
+SPREAD = schema(
+    column("scheme", TEXT, "cross-validation, random, or device (leave one device out)", required=True),
+    column("split", TEXT, "Name of the split", required=True),
+    column("held_out", TEXT, "Device that was left out (maker, model, kVp, kernel); NULL in other schemes"),
+    PREDICTOR,
+    METRIC,
+    *_ESTIMATE,
+    name="spread",
+)
+
+LEVELS = schema(
+    SET,
+    ROLE,
+    column("level", TEXT, "Vertebral level whose own QCT value is compared with", required=True),
+    PREDICTOR,
+    METRIC,
+    *_ESTIMATE,
+    name="levels",
+)
+
+NEAR_CUTS = schema(
+    SET,
+    ROLE,
+    PREDICTOR,
+    column("cut_mg_cm3", FLOAT, "Cut between two grades", unit="mg/cm3 HA", required=True),
+    column("within_mg_cm3", FLOAT, "Patients whose QCT value is at most this far away", unit="mg/cm3", required=True),
+    column("metric", TEXT, "mae, bias, or right_side (share put on the side of the cut where QCT is)", required=True),
+    *_ESTIMATE,
+    name="near_cuts",
+)
+
+COVERAGE = schema(
+    SET,
+    ROLE,
+    column("stratum", TEXT, "all, device, contrast, voltage, interval_group or class", required=True),
+    column("cell", TEXT, "Which of the stratum's groups", required=True),
+    column("covered", FLOAT, "Share of the patients whose QCT value lies in their 90 % interval; NULL when undefined"),
+    column("low", FLOAT, "Lower end of its 95 % interval"),
+    column("high", FLOAT, "Upper end of its 95 % interval"),
+    column("width_mg_cm3", FLOAT, "Mean width of the 90 % intervals; NULL when undefined", unit="mg/cm3"),
+    column("n", INT, "Patients with a label and an interval", required=True),
+    column("method", TEXT, "How the interval of the share was made", required=True),
+    column("reason", TEXT, "Why the figures are undefined, in words"),
+    name="coverage",
+)
+
+RECALIBRATION = schema(
+    COHORT,
+    column("device_key", TEXT, "Device (maker, model, kVp, kernel); NULL for the cohort as a whole"),
+    PREDICTOR,
+    column("terms", TEXT, "What was fitted: none; intercept; or intercept and slope", required=True),
+    column("k", INT, "Labelled local patients that it was fitted on", required=True),
+    column("mae_mg_cm3", FLOAT, "MAE on the other patients, mean over draws", unit="mg/cm3 HA", required=True),
+    column("low", FLOAT, "2.5th percentile over draws; NULL where nothing is drawn", unit="mg/cm3 HA"),
+    column("high", FLOAT, "97.5th percentile over draws; NULL where nothing is drawn", unit="mg/cm3 HA"),
+    column("draws", INT, "Random choices of the k patients", required=True),
+    column("n", INT, "Labelled patients of the cohort, or of its device, that the draws are made from", required=True),
+    name="recalibration",
+)
+
+FLOW = schema(
+    COHORT,
+    column("position", INT, "Order of the steps", required=True),
+    column("unit", TEXT, "What is counted: series, studies or patients", required=True),
+    column("step", TEXT, "found, chosen, converted, segmented, measured or labelled", required=True),
+    column("reason", TEXT, "NULL: those that reached the step; else why others fell out on the way to it"),
+    column("n", INT, "Number of series, studies or patients", required=True),
+    name="flow",
+)
+
+STATISTICS: dict[str, pa.Schema] = {
+    "metrics": METRICS,
+    "roc": ROC,
+    "agreement": AGREEMENT,
+    "comparison": COMPARISON,
+    "left_out": LEFT_OUT,
+    "decisions": DECISIONS,
+    "abstentions": ABSTENTIONS,
+    "spread": SPREAD,
+    "levels": LEVELS,
+    "near_cuts": NEAR_CUTS,
+    "coverage": COVERAGE,
+    "recalibration": RECALIBRATION,
+    "flow": FLOW,
+}
