@@ -8,11 +8,13 @@ to_log(snakemake.log[0])
 
 import torch
 
-from trabecula import cubes, infer, tables
+from trabecula import cubes, infer, scans, tables
 
 torch.set_num_threads(snakemake.threads)
 model = infer.load_model(Path(snakemake.input.metadata).parents[1], device=snakemake.params.device)
 vertebrae = progress(cubes.read_cubes(snakemake.input.cubes), what="infer", unit="vertebrae")
 spacing_mm = cubes.read_spacing_mm(snakemake.input.cubes)
-rows = infer.infer_shard(vertebrae, model, spacing_mm=spacing_mm, batch_size=snakemake.params.batch_size)
+studies = tables.read(snakemake.input.studies, tables.STUDIES).to_pandas()
+told = scans.scan_facts(studies, tables.read(snakemake.input.crops, tables.CROP).to_pandas())
+rows = infer.infer_shard(vertebrae, model, told, spacing_mm=spacing_mm, batch_size=snakemake.params.batch_size)
 tables.write(rows, tables.INFER, snakemake.output.table)

@@ -1,4 +1,4 @@
-"""Train the networks on the development cohorts and write the model bundle."""
+"""Write the model bundle: the folds' networks, and what every network and baseline says of every patient."""
 
 from pathlib import Path
 
@@ -6,17 +6,24 @@ from trabecula.log import to_log
 
 to_log(snakemake.log[0])
 
-import torch
+from trabecula import tables
+from trabecula.train import publish
+from trabecula.train.fit import Recipe
+from trabecula.train.splits import Protocol
 
-from trabecula import train
-from trabecula.fit import Recipe
-
-torch.set_num_threads(snakemake.threads)
-train.train_bundle(
-    train.Sources(**snakemake.input),
+params = snakemake.params
+record = publish.Record(
+    **params.record,
+    recipe=Recipe(**params.recipe),
+    protocol=Protocol(**params.protocol),
+    synthetic=frozenset(params.synthetic),
+    code=params.code,
+)
+publish.write_bundle(
     Path(snakemake.output.metadata).parents[1],
-    recipe=Recipe(**snakemake.params.options),
-    choice=snakemake.params.choice,
-    synthetic=snakemake.params.synthetic,
-    code=snakemake.params.code,
+    record,
+    tables.read(snakemake.input.cases, tables.CASES).to_pandas(),
+    tables.read(snakemake.input.splits, tables.SPLITS).to_pandas(),
+    tables.read(snakemake.input.audit, tables.AUDIT),
+    publish.Trained(Path(params.networks)),
 )

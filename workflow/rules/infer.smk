@@ -2,6 +2,9 @@ rule infer:
     """Predict every vertebra of a shard with the model bundle."""
     input:
         cubes="results/{cohort}/crop/{shard}.arrow",
+        crops="results/{cohort}/crop/{shard}.parquet",
+        # Grows with the archive; what it says of this shard's studies changes only with the shard.
+        studies=ancient("results/{cohort}/index/studies.parquet"),
         metadata=f"{MODEL}/configs/metadata.json",
     output:
         table="results/{cohort}/infer/{shard}.parquet",

@@ -1,4 +1,8 @@
+# results/{cohort}/{index,crop,measure}/ -> results/train/{cases,splits,audit}.parquet, rois.arrow
+#                                        -> results/train/networks/{split}/{task}.*
+#                                        -> results/models/{name}/
 DEVELOPMENT = [name for name, cohort in COHORTS.items() if cohort.role == "development"]
+TRAIN = config["train"]
 
 if TRAINS and not DEVELOPMENT:
     raise WorkflowError(
@@ -6,39 +10,146 @@ if TRAINS and not DEVELOPMENT:
     )
 
 
-rule train:
-    """Train the networks of all folds and both tasks on the development cohorts, and write the model bundle."""
+def options(*names):
+    """Some options of the section train."""
+    return {name: TRAIN[name] for name in names}
+
+
+PROTOCOL = options(
+    "folds",
+    "random_repeats",
+    "random_fractions",
+    "leave_one_device_out",
+    "min_device_patients",
+    "validation_fraction",
+    "seed",
+)
+RECIPE = options(
+    "network",
+    "epochs",
+    "patience",
+    "batch_size",
+    "learning_rate",
+    "roi_size",
+    "roi_spacing_mm",
+    "hu_window",
+    "scan_inputs",
+    "seed",
+    "device",
+)
+CHOICE = {
+    option: config["aggregate"][option]
+    for option in ("levels", "substitutes", "max_interval_days", "reduced_below_mg_cm3")
+}
+
+
+checkpoint train_cases:
+    """Link labels to scans, cut the patients' regions, and divide the patients; a division once made is kept."""
     input:
         cubes=of_shards("results/{cohort}/crop/{shard}.arrow", DEVELOPMENT),
+        crops=of_shards("results/{cohort}/crop/{shard}.parquet", DEVELOPMENT),
         measures=of_shards("results/{cohort}/measure/{shard}.parquet", DEVELOPMENT),
         studies=expand("results/{cohort}/index/studies.parquet", cohort=DEVELOPMENT),
         labels=expand("results/{cohort}/index/labels.parquet", cohort=DEVELOPMENT),
     output:
-        metadata=f"results/models/{config['train']['name']}/configs/metadata.json",
+        cases="results/train/cases.parquet",
+        audit="results/train/audit.parquet",
+        rois="results/train/rois.arrow",
+        splits=update("results/train/splits.parquet"),
+        names="results/train/splits.txt",
     log:
-        "logs/train.log",
+        "logs/train/cases.log",
     benchmark:
-        "logs/train.benchmark.tsv"
+        "logs/train/cases.benchmark.tsv"
     conda:
         "../../envs/trabecula.yaml"
-    threads: 8
+    threads: 1
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(60),
+    params:
+        code=digest("train.cases"),
+        order=DEVELOPMENT,
+        choice=CHOICE,
+        protocol=PROTOCOL,
+        roi=[TRAIN["roi_size"], TRAIN["roi_spacing_mm"], TRAIN["hu_window"]],
+    script:
+        "../../scripts/train_cases.py"
+
+
+rule train_network:
+    """Train the network of one split and task, and let it predict every development patient."""
+    input:
+        cases="results/train/cases.parquet",
+        rois="results/train/rois.arrow",
+        splits="results/train/splits.parquet",
+    output:
+        weights="results/train/networks/{split}/{task}.safetensors",
+        fitted="results/train/networks/{split}/{task}.parquet",
+        curve="results/train/networks/{split}/{task}.curve.parquet",
+    log:
+        "logs/train/{split}/{task}.log",
+    benchmark:
+        "logs/train/{split}/{task}.benchmark.tsv"
+    wildcard_constraints:
+        split=r"(fold|random|device)\d+",
+        task="classification|regression|joint",
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: 1 if TRAIN["network"] == "small" else 8
     resources:
         mem_mb=grows(8000),
         runtime=grows(720),
     params:
+        code=digest("train.network"),
+        recipe=RECIPE,
+    script:
+        "../../scripts/train_network.py"
+
+
+def networks(pattern):
+    """Input function: a path per network of every split; waits for the division of the patients."""
+
+    def paths(wildcards):
+        names = Path(checkpoints.train_cases.get().output.names).read_text().split()
+        return expand(pattern, split=names, task=TRAIN["tasks"])
+
+    return paths
+
+
+rule train:
+    """Write the model bundle: the folds' networks, and what every network and baseline says of every patient."""
+    input:
+        cases="results/train/cases.parquet",
+        splits="results/train/splits.parquet",
+        audit="results/train/audit.parquet",
+        weights=networks("results/train/networks/{split}/{task}.safetensors"),
+        fitted=networks("results/train/networks/{split}/{task}.parquet"),
+        curves=networks("results/train/networks/{split}/{task}.curve.parquet"),
+    output:
+        metadata=f"results/models/{TRAIN['name']}/configs/metadata.json",
+    log:
+        "logs/train/train.log",
+    benchmark:
+        "logs/train/train.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: 1
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(30),
+    params:
         code=digest("train"),
-        options=config["train"],
-        choice={
-            option: config["aggregate"][option]
-            for option in ("levels", "substitutes", "max_interval_days", "reduced_below_mg_cm3")
-        },
+        networks="results/train/networks",
+        record=dict(
+            name=TRAIN["name"],
+            tasks=TRAIN["tasks"],
+            choice=CHOICE,
+            cube_size=config["crop"]["size"],
+            cube_spacing_mm=config["crop"]["spacing_mm"],
+        ),
+        recipe=RECIPE,
+        protocol=PROTOCOL,
         synthetic=[name for name in DEVELOPMENT if COHORTS[name].synthetic],
     script:
         "../../scripts/train.py"
-
-
-rule train_demo:
-    """Train the bundle that ships: snakemake --configfile config/train_demo.yaml --directory SCRATCH train_demo."""
-    input:
-        rules.train.output.metadata,
-    localrule: True

@@ -22,7 +22,7 @@ def _files_of(module: str) -> list[Path]:
 
 
 def _imports_of(file: Path) -> set[str]:
-    """Modules of this package that a source file names in its imports, top folder only."""
+    """Modules of this package that a source file names in its imports, such as ``tables`` or ``train.fit``."""
     found = set()
     if file.suffix != ".py":
         return found
@@ -33,21 +33,37 @@ def _imports_of(file: Path) -> set[str]:
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {name.split(".")[1] for name in names if name.startswith(f"{PACKAGE.name}.")}
+        found |= {_module_of(name.split(".")[1:]) for name in names if name.startswith(f"{PACKAGE.name}.")}
     return found
 
 
+def _module_of(parts: list[str]) -> str:
+    """The module that an imported name lies in: the longest beginning that is a file or a folder."""
+    while parts and not _files_of(".".join(parts)):
+        parts = parts[:-1]
+    return ".".join(parts)
+
+
+def _own(module: str) -> list[Path]:
+    """Files that importing a module runs: its own, or a folder's __init__ and templates, and the __init__s above."""
+    path = PACKAGE.joinpath(*module.split("."))
+    above = [folder / "__init__.py" for folder in path.parents if folder.is_relative_to(PACKAGE)]
+    files = [path.with_suffix(".py"), path / "__init__.py", *sorted(path.glob("templates/*")), *above]
+    return [file for file in files if file.is_file()]
+
+
 def sources(stage: str) -> list[Path]:
-    """Source files of a stage: its module, and all of the package that it imports, also indirectly."""
-    todo, done, files = [stage], set(), set()
+    """Source files of a stage: its module, or all of its folder, and all of the package that these import.
+
+    Of a folder that is only imported from, what is imported counts, so that an edit of the model card does not train
+    the networks again.
+    """
+    files, todo = set(), list(_files_of(stage))
     while todo:
-        module = todo.pop()
-        if module in done:
-            continue
-        done.add(module)
-        for file in _files_of(module):
+        file = todo.pop()
+        if file not in files:
             files.add(file)
-            todo += sorted(_imports_of(file))
+            todo += [own for module in sorted(_imports_of(file)) if module for own in _own(module)]
     return sorted(files)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from monai.networks.nets.densenet import DenseNet
 
 from trabecula import bundle, network
@@ -57,7 +59,7 @@ def load_model(folder: Path | str, *, device: str) -> Model:
     bundle.check_weights(found)
     where = network.pick_device(device)
     networks = {
-        (task, fold): network.load(found.network, found.folder / bundle.weight_file(task, fold), where)
+        (task, fold): network.load(found.network, task, found.folder / bundle.weight_file(task, fold), where)
         for task in found.tasks
         for fold in found.folds
     }
@@ -65,9 +67,11 @@ def load_model(folder: Path | str, *, device: str) -> Model:
 
 
 def infer_shard(
-    cubes: Iterable[VertebraCrop], model: Model, *, spacing_mm: float, batch_size: int
+    cubes: Iterable[VertebraCrop], model: Model, scans: pd.DataFrame, *, spacing_mm: float, batch_size: int
 ) -> Iterator[dict[str, Any]]:
     """Predict every complete vertebra from T11 to the last lumbar one.
+
+    The networks stay in memory for the whole shard, and each takes a batch at a time.
 
     A patient of the model's training is predicted only by the networks that never saw them.
 
@@ -77,6 +81,8 @@ def infer_shard(
         Vertebrae; one batch of them is held at a time.
     model : Model
         See `load_model`.
+    scans : DataFrame
+        By study_id, what the networks may be told of each scan, see `scans.scan_facts`.
     spacing_mm : float
         Distance between the cubes' voxels.
     batch_size : int
@@ -89,20 +95,30 @@ def infer_shard(
     """
     wanted = (crop for crop in cubes if crop.complete and crop.level in LEVELS)
     while batch := list(islice(wanted, batch_size)):
-        yield from _infer_batch(batch, model, spacing_mm=spacing_mm)
+        yield from _infer_batch(batch, model, scans, spacing_mm=spacing_mm)
 
 
-def _infer_batch(batch: Sequence[VertebraCrop], model: Model, *, spacing_mm: float) -> Iterator[dict[str, Any]]:
+def _infer_batch(
+    batch: Sequence[VertebraCrop], model: Model, scans: pd.DataFrame, *, spacing_mm: float
+) -> Iterator[dict[str, Any]]:
     roi = model.bundle.roi
     rois = np.stack([network.cut_roi(crop.ct, spacing_mm=spacing_mm, roi=roi) for crop in batch])
+    hu = torch.from_numpy(rois)[:, None]
+    told = scans.loc[[crop.study_id for crop in batch]]
+    scan = torch.from_numpy(network.scan_channels(told, model.bundle.scan_inputs))
     own = [model.fold_of.get(crop.patient_id) for crop in batch]
     values: dict[tuple[int, str, int], float] = {}
     for (task, fold), net in model.networks.items():
         index = np.array([i for i in range(len(batch)) if own[i] in (None, fold)], dtype=np.int64)
-        predicted = network.predict(net, rois, index, task=task, roi=roi, batch_size=len(batch))
-        values |= {(int(i), task, fold): float(value) for i, value in zip(index, predicted, strict=True)}
-    for i, task, fold in sorted(values):
-        yield _row(batch[i], model, task, fold, values[i, task, fold])
+        if len(index):
+            predicted = network.predict(net, hu[index], scan[index], task=task, roi=roi)
+            values |= {
+                (int(i), output, fold): float(value)
+                for output, of_output in predicted.items()
+                for i, value in zip(index, of_output, strict=True)
+            }
+    for i, output, fold in sorted(values):
+        yield _row(batch[i], model, output, fold, values[i, output, fold])
 
 
 def _row(crop: VertebraCrop, model: Model, task: str, fold: int, value: float) -> dict[str, Any]:

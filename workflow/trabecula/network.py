@@ -1,10 +1,11 @@
 """The networks, and the way from a cube around a vertebra to what they see."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import safetensors.torch
 import torch
 from monai.networks.nets.densenet import DenseNet
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trabecula.bundle import Roi
+from trabecula.bundle import OUTPUTS, Roi
 
 AIR_HU = -1024.0
 
@@ -23,25 +24,65 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def describe(name: str) -> dict[str, Any]:
-    """Arguments of MONAI's DenseNet for a network's name, as a bundle's metadata holds them."""
-    return {"spatial_dims": 3, "in_channels": 1, "out_channels": 1, **NETWORKS[name], "bn_size": 4}
+# Channels that a fact on the scan becomes: about -1 to 1, and 0 where it is unknown.
+_SCAN_CHANNELS = {"kvp": 1, "phase": 2, "thickness_mm": 1}
 
 
-def build(arguments: Mapping[str, Any]) -> DenseNet:
+def scan_channels(scans: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
+    """What networks are told of the scans, as numbers that are the same all over a region.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Columns kvp (kV), phase and thickness_mm, a row per region.
+    names : sequence of str
+        Which of them are used.
+
+    Returns
+    -------
+    (n, channels) array
+        kvp in 20 kV from 120; phase as portal and arterial, 1 or 0; thickness in 2 mm from 3 mm.
+    """
+    portal, arterial = ((scans["phase"] == phase).astype(float) for phase in ("portal", "arterial"))
+    columns = {
+        "kvp": [(scans["kvp"].astype(float) - 120.0) / 20.0],
+        "phase": [portal, arterial],
+        "thickness_mm": [(scans["thickness_mm"].astype(float) - 3.0) / 2.0],
+    }
+    used = [column.fillna(0.0).to_numpy(np.float32) for name in names for column in columns[name]]
+    return np.stack(used, axis=1) if used else np.zeros((len(scans), 0), np.float32)
+
+
+def describe(name: str, scan_inputs: Sequence[str]) -> dict[str, Any]:
+    """Arguments of MONAI's DenseNet for a network's name, as a bundle's metadata holds them.
+
+    Parameters
+    ----------
+    name : str
+        Of `NETWORKS`.
+    scan_inputs : sequence of str
+        What it is told of the scan (see `scan_channels`): each a channel of one value, beside the voxels' channel.
+    """
+    channels = 1 + sum(_SCAN_CHANNELS[one] for one in scan_inputs)
+    return {"spatial_dims": 3, "in_channels": channels, **NETWORKS[name], "bn_size": 4}
+
+
+def build(arguments: Mapping[str, Any], task: str) -> DenseNet:
     """A network with random weights.
 
     Parameters
     ----------
     arguments : mapping
         What `describe` gives.
+    task : str
+        Of `bundle.TASKS`; sets the number of outputs.
     """
-    return DenseNet(**arguments)
+    return DenseNet(**arguments, out_channels=len(OUTPUTS[task]))
 
 
-def load(arguments: Mapping[str, Any], weights: Path, device: torch.device) -> DenseNet:
+def load(arguments: Mapping[str, Any], task: str, weights: Path, device: torch.device) -> DenseNet:
     """A network with weights from a safetensors file, ready for predictions."""
-    network = build(arguments)
+    network = build(arguments, task)
     network.load_state_dict(safetensors.torch.load_file(weights))
     return placed(network, device).eval()
 
@@ -109,44 +150,53 @@ def _centred(cube: NDArray, side: int) -> NDArray:
     return cube[(slice(start, start + side),) * 3]
 
 
-def to_input(hu: Tensor, hu_window: tuple[float, float]) -> Tensor:
-    """Hounsfield units to the network's input, 0 to 1."""
+def to_input(hu: Tensor, scan: Tensor, hu_window: tuple[float, float]) -> Tensor:
+    """A network's input.
+
+    Parameters
+    ----------
+    hu : (n, 1, x, y, z) tensor
+        Hounsfield units; the window becomes 0 to 1.
+    scan : (n, channels) tensor
+        See `scan_channels`.
+    hu_window : (low, high)
+
+    Returns
+    -------
+    (n, 1 + channels, x, y, z) tensor
+    """
     low, high = hu_window
-    return ((hu - low) / (high - low)).clamp(0.0, 1.0)
+    scaled = ((hu - low) / (high - low)).clamp(0.0, 1.0)
+    return torch.cat([scaled, scan[:, :, None, None, None].expand(-1, -1, *hu.shape[2:])], dim=1)
 
 
 @torch.inference_mode()
-def predict(
-    network: DenseNet, rois: NDArray[np.float16], index: NDArray[np.int64], *, task: str, roi: Roi, batch_size: int = 32
-) -> NDArray[np.float64]:
-    """Predict regions, batch by batch.
+def predict(network: DenseNet, hu: Tensor, scan: Tensor, *, task: str, roi: Roi) -> dict[str, NDArray[np.float64]]:
+    """Predict a batch of regions.
 
     Parameters
     ----------
     network : DenseNet
         In evaluation mode, on its device.
-    rois : (n, size, size, size) array
+    hu : (n, 1, size, size, size) tensor
         Hounsfield units.
-    index : (m,) array
-        The regions that are predicted.
-    task : {"classification", "regression"}
+    scan : (n, channels) tensor
+        See `scan_channels`.
+    task : str
         What the network was trained for.
     roi : Roi
         The network's input.
-    batch_size : int
-        Regions per step.
 
     Returns
     -------
-    (m,) array
-        Probability of reduced density, or vBMD in mg/cm3.
+    dict of (n,) arrays
+        By output (see `bundle.OUTPUTS`): probability of reduced density, or vBMD in mg/cm3.
     """
     device = next(network.parameters()).device
-    values = [np.empty(0)]
-    for start in range(0, len(index), batch_size):
-        hu = torch.from_numpy(rois[index[start : start + batch_size]]).to(device).float()[:, None]
-        with torch.autocast(device.type, enabled=device.type == "cuda"):
-            output = network(to_input(hu, roi.hu_window))[:, 0].float()
-        value = torch.sigmoid(output) if task == "classification" else output
-        values.append(value.cpu().numpy().astype(np.float64))
-    return np.concatenate(values)
+    with torch.autocast(device.type, enabled=device.type == "cuda"):
+        output = network(to_input(hu.to(device).float(), scan.to(device), roi.hu_window)).double()
+    found = {}
+    for i, name in enumerate(OUTPUTS[task]):
+        value = torch.sigmoid(output[:, i]) if name.endswith("classification") else output[:, i]
+        found[name] = value.cpu().numpy()
+    return found

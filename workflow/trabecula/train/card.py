@@ -16,19 +16,21 @@ Estimates bone density from CT around a vertebral body: the probability of reduc
 
 {warning}
 ## Networks
-MONAI 3D DenseNet (`{kind}`), one per task and fold: {n_networks} networks. Input: CT alone, {roi_size}³ voxels of
-{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1.
-A patient's result is the mean over {n_levels} levels ({levels}; in their place {substitutes}).
+MONAI 3D DenseNet (`{kind}`), one per task and fold ({tasks}): {n_networks} networks. Input: {roi_size}³ voxels of
+{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1{told}.
+A patient's result is the mean over {n_levels} levels ({levels}; in their place {substitutes}) of the networks for
+classification and regression; a joint network, where there is one, is only compared with them.
 
-Trained with AdamW (epochs {epochs}, highest learning rate {learning_rate:g}, batches of {batch_size}, seed {seed}),
-with random placement, calibration, noise and blur. The last epoch's weights are kept; nothing was chosen by the
-held-out folds. `training.parquet` holds the learning curves.
+Trained with AdamW (at most {epochs} epochs, ended after {patience} without a lower validation loss, highest learning
+rate {learning_rate:g}, batches of {batch_size}, seed {seed}), with random pose, place, size, kernel, slice thickness,
+calibration and noise. The epoch was chosen on a part of the training patients, never on the held-out fold.
+`training.parquet` holds the learning curves, `protocol.parquet` what every network and baseline says of every patient.
 
 ## Patients
 {cohorts}
 
-Folds are by patient, stratified by class; `splits.parquet` says who was in which (pseudonyms). These patients are
-predicted only by the networks that never saw them.
+Splits are by patient, stratified by class and device; `splits.parquet` says who was in which (pseudonyms), and
+`audit.parquet` how labels were joined to scans. These patients are predicted only by the networks that never saw them.
 
 ## Cross-validation
 By patient, each predicted by the fold that never saw them, n = {n}{synthetic_note}.
@@ -38,8 +40,8 @@ By patient, each predicted by the fold that never saw them, n = {n}{synthetic_no
 {scores}
 
 The HU baseline is a straight line from mean trabecular HU to vBMD, fitted on the same folds.
-90 % interval for a new patient: {interval} (split conformal, from the out-of-fold residuals; patients of other devices
-or hospitals may be covered less).
+Half width of the 90 % interval for a new patient, from the out-of-fold residuals (split conformal; patients of other
+devices or hospitals may be covered less): {interval}. Temperature of the probability: {temperature}.
 
 ## Limits
 - Valid for devices, tube voltages, kernels and contrast phases like those of these patients; HU depend on all of them.
@@ -104,9 +106,12 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         scores="\n".join(
             [score_row("networks", validation["network"]), score_row("HU baseline", validation["hu_baseline"])]
         ),
-        interval=half_width_text(metadata["intervals"]["half_width_mg_cm3"]),
+        interval=widths_text(new_patients(metadata)["widths"]),
+        temperature=number(new_patients(metadata)["temperature"]["value"], 2),
+        tasks=", ".join(metadata["tasks"]),
+        told=f", and of the scan {', '.join(metadata['scan_inputs'])}" if metadata["scan_inputs"] else "",
         packages=", ".join(f"{name} {number}" for name, number in metadata["packages"].items()),
-        **{key: training[key] for key in ("epochs", "learning_rate", "batch_size", "seed")},
+        **{key: training[key] for key in ("epochs", "patience", "learning_rate", "batch_size", "seed")},
         **{key: metadata[key] for key in ("roi_size", "roi_spacing_mm", "code")},
     )
 
@@ -130,13 +135,21 @@ def score_row(name: str, scores: Mapping[str, float | None]) -> str:
     return " | ".join([f"| {name}", *(number(scores[key]) for key in keys)]) + " |"
 
 
-def half_width_text(half_width_mg_cm3: float | None) -> str:
-    """The interval in words."""
-    if half_width_mg_cm3 is None:
-        return "undefined, too few patients"
-    return f"± {half_width_mg_cm3:.1f} mg/cm³"
+def new_patients(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the metadata say of uncertainty for patients outside the training."""
+    return next(one for one in metadata["uncertainty"]["references"] if one["fold"] is None)
 
 
-def number(value: float | None) -> str:
-    """A figure, or a dash where it is undefined."""
-    return "–" if value is None else f"{value:g}"
+def widths_text(widths: Sequence[Mapping[str, Any]]) -> str:
+    """The intervals in words, such as ``± 12.1 mg/cm³ (all patients, n = 199)``."""
+    return "; ".join(
+        f"± {number(one['half_width_mg_cm3'], 1)} mg/cm³ ({one['group']}, n = {one['n']})"
+        if one["half_width_mg_cm3"] is not None
+        else f"undefined ({one['group']}, n = {one['n']}: too few)"
+        for one in widths
+    )
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """A figure, rounded where digits are given, or a dash where it is undefined."""
+    return "–" if value is None else f"{value:g}" if digits is None else f"{value:.{digits}f}"

@@ -1,16 +1,19 @@
 """Train one network, in steps that a kill can't spoil.
 
-Every epoch draws its chance from its own seed and ends with a state on disk, so a
-training that was killed and started again ends with the same weights (on a CPU, with the
-same number of threads; MONAI's 3D DenseNet is not bit-deterministic on CUDA).
+Every region's variation is drawn from a seed of its own in every epoch, and every epoch ends with a state on disk, so
+a training that was killed and started again ends with the same weights (on a CPU, with the same number of threads;
+MONAI's 3D DenseNet is not bit-deterministic on CUDA).
 """
 
+import hashlib
+import json
 import math
 import os
 import pickle
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,48 +22,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trabecula import augment, network
-from trabecula.bundle import Roi, Task
+from trabecula import network
+from trabecula.bundle import OUTPUTS, Roi, Task
 from trabecula.log import progress
+from trabecula.train.data import VARIATION, Data, load, seed_of, shuffled
 
 WARM_UP = 0.05
 WEIGHT_DECAY = 0.01
-VARIATION = augment.Variation()
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, and how: the options `train` of the configuration.
+    """How a network is trained: options of the configuration's section `train`.
 
     Attributes
     ----------
-    name : str
-        Name of the bundle.
     network : {"small", "densenet121"}
         Kind of network.
-    folds : int
-        Folds of the cross-validation.
-    epochs, batch_size : int
-        Passes over the training part, and regions per step.
+    epochs, patience : int
+        Passes over the training part at most, and how many of them without a lower validation loss end the training.
+    batch_size : int
+        Regions per step.
     learning_rate : float
         Highest learning rate.
     roi_size, roi_spacing_mm, hu_window
         The network's input, see `bundle.Roi`.
+    scan_inputs : sequence of str
+        What it is told of the scan, see `network.scan_channels`.
     seed : int
-        Of the splits, the first weights, the order and the augmentation.
+        Of the first weights, the order and the variation.
     device : {"auto", "cpu", "cuda"}
         Where it is trained.
     """
 
-    name: str
     network: str
-    folds: int
     epochs: int
+    patience: int
     batch_size: int
     learning_rate: float
     roi_size: int
     roi_spacing_mm: float
     hu_window: Sequence[float]
+    scan_inputs: Sequence[str]
     seed: int
     device: str
 
@@ -72,27 +75,8 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Regions with their targets.
-
-    Attributes
-    ----------
-    rois : (n, size, size, size) array
-        Hounsfield units, half precision; may be memory-mapped.
-    index : (m,) array
-        The regions that belong to this part.
-    target : (n,) array
-        Target of every region: 0 or 1 for classification, mg/cm3 for regression.
-    """
-
-    rois: NDArray[np.float16]
-    index: NDArray[np.int64]
-    target: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class Epoch:
-    """What is noted of an epoch: mean losses, and the last learning rate."""
+    """What is noted of an epoch: the last learning rate, and mean losses."""
 
     epoch: int
     learning_rate: float
@@ -101,114 +85,153 @@ class Epoch:
 
 
 def fit(
-    training: Part, validation: Part, *, task: Task, recipe: Recipe, seed: int, device: torch.device, state: Path
+    data: Data,
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    *,
+    task: Task,
+    recipe: Recipe,
+    state: Path,
+    workers: int = 0,
 ) -> tuple[DenseNet, list[Epoch]]:
     """Train a network, or go on where an earlier call was killed.
 
     Parameters
     ----------
-    training, validation : Part
-        What is learned from, and what the learning curve is taken on; nothing is chosen by it.
-    task : {"classification", "regression"}
-        Binary cross-entropy on 0 and 1, or smooth L1 on the standardised target.
+    data : Data
+        Regions and their targets.
+    train, validation : (m,) arrays
+        Regions that are learned from, and those on which the epoch is chosen whose weights are kept.
+    task : {"classification", "regression", "joint"}
+        Binary cross-entropy on reduced density, smooth L1 on the standardised vBMD, or the sum of both.
     recipe : Recipe
         Network and schedule.
-    seed : int
-        Of the first weights, the order and the augmentation.
-    device : torch.device
-        Mixed precision is used on CUDA only.
     state : Path
-        File that holds the state after the last whole epoch.
+        File that holds the state after the last whole epoch; one of other data, another recipe or task is not used.
+    workers : int
+        Processes that read and vary regions; with 0 this one does.
 
     Returns
     -------
     DenseNet
-        In evaluation mode; for regression its output is in mg/cm3.
+        With the weights of the lowest validation loss, in evaluation mode; vBMD comes in mg/cm3.
     list of Epoch
         The learning curve.
     """
-    run = _Run.start(training, task=task, recipe=recipe, seed=seed, device=device)
-    curve = run.resume(state)
-    todo = range(len(curve) + 1, recipe.epochs + 1)
-    for epoch in progress(todo, what=state.stem, unit="epochs"):
-        curve.append(run.epoch(training, validation, epoch))
-        run.save(curve, state)
+    run = _Run.start(data, train, task=task, recipe=recipe, workers=workers)
+    mark = fingerprint(data, train, validation, task=task, recipe=recipe)
+    curve = run.resume(state, mark)
+    for epoch in progress(range(len(curve) + 1, recipe.epochs + 1), what=state.stem, unit="epochs"):
+        if len(curve) - best_of(curve) >= recipe.patience:
+            break
+        curve.append(run.epoch(train, validation, epoch))
+        if best_of(curve) == epoch:
+            run.keep()
+        run.save(curve, state, mark)
     return run.finished(), curve
 
 
-@dataclass(frozen=True)
+def best_of(curve: Sequence[Epoch]) -> int:
+    """Number of the epoch with the lowest validation loss, the first of several; 0 for no epoch."""
+    return min(curve, key=lambda epoch: epoch.validation_loss).epoch if curve else 0
+
+
+def fingerprint(
+    data: Data, train: NDArray[np.int64], validation: NDArray[np.int64], *, task: Task, recipe: Recipe
+) -> str:
+    """SHA-256 over all that decides on the weights, but the code."""
+    facts = asdict(recipe) | {"task": task, "torch": torch.__version__, "variation": asdict(VARIATION)}
+    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for array in (train, validation, data.scan, data.reduced, data.vbmd_mg_cm3):
+        sha.update(np.ascontiguousarray(array).tobytes())
+    for i in np.concatenate([train, validation]):
+        sha.update(data.regions[i].numpy().tobytes())
+    return sha.hexdigest()
+
+
+@dataclass
 class _Run:
     """A network in training and what belongs to it."""
 
+    data: Data
     network: DenseNet
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     task: Task
     recipe: Recipe
-    seed: int
     device: torch.device
+    workers: int
     centre: float
     spread: float
+    kept: dict[str, Tensor]
 
     @classmethod
-    def start(cls, training: Part, *, task: Task, recipe: Recipe, seed: int, device: torch.device) -> "_Run":
-        torch.manual_seed(seed)
-        net = network.placed(network.build(network.describe(recipe.network)), device)
+    def start(cls, data: Data, train: NDArray[np.int64], *, task: Task, recipe: Recipe, workers: int) -> "_Run":
+        torch.manual_seed(recipe.seed)
+        device = network.pick_device(recipe.device)
+        net = network.build(network.describe(recipe.network, recipe.scan_inputs), task)
+        net = network.placed(net, device)
         optimiser = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=WEIGHT_DECAY)
         scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
-        known = training.target[training.index]
-        centre, spread = (float(known.mean()), float(known.std()) or 1.0) if task == "regression" else (0.0, 1.0)
-        return cls(net, optimiser, scaler, task, recipe, seed, device, centre, spread)
+        known = data.vbmd_mg_cm3[train]
+        spread = float(known.std()) or 1.0
+        return cls(data, net, optimiser, scaler, task, recipe, device, workers, float(known.mean()), spread, {})
 
-    def epoch(self, training: Part, validation: Part, epoch: int) -> Epoch:
+    def epoch(self, train: NDArray[np.int64], validation: NDArray[np.int64], epoch: int) -> Epoch:
         """One pass over the training part, and the loss on the validation part."""
-        generator = torch.Generator(self.device).manual_seed(epoch_seed(self.seed, epoch))
-        batches = _batches(training.index, self.recipe.batch_size, seed=epoch_seed(self.seed, epoch))
+        seed = seed_of(self.recipe.seed, epoch)
+        batches = shuffled(train, self.recipe.batch_size, seed=seed)
         self.network.train()
         total = 0.0
-        for step, batch in enumerate(batches, start=(epoch - 1) * len(batches)):
+        for step, batch in enumerate(self._load(batches, seed=seed), start=(epoch - 1) * len(batches)):
             self._set_learning_rate(step, self.recipe.epochs * len(batches))
-            hu, target = self._batch(training, batch)
-            varied = augment.vary(hu, spacing_mm=self.recipe.roi.spacing_mm, by=VARIATION, generator=generator)
-            loss = self._loss(varied, target)
+            loss = self._loss(*batch)
             self.optimiser.zero_grad()
             self.scaler.scale(loss).backward()
             self.scaler.step(self.optimiser)
             self.scaler.update()
-            total += float(loss.detach()) * len(batch)
+            total += float(loss.detach()) * len(batch[0])
         rate = self.optimiser.param_groups[0]["lr"]
-        return Epoch(epoch, rate, total / len(training.index), self._validation_loss(validation))
+        return Epoch(epoch, rate, total / len(train), self._validation_loss(validation))
 
     @torch.inference_mode()
-    def _validation_loss(self, validation: Part) -> float:
+    def _validation_loss(self, validation: NDArray[np.int64]) -> float:
         self.network.eval()
-        total = 0.0
-        for start in range(0, len(validation.index), self.recipe.batch_size):
-            batch = validation.index[start : start + self.recipe.batch_size]
-            total += float(self._loss(*self._batch(validation, batch))) * len(batch)
-        return total / len(validation.index)
+        n = math.ceil(len(validation) / self.recipe.batch_size)
+        batches = self._load(np.array_split(validation, n), seed=None)
+        return sum(float(self._loss(*batch)) * len(batch[0]) for batch in batches) / len(validation)
 
-    def _batch(self, part: Part, batch: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Regions (n, 1, x, y, z) in Hounsfield units and standardised targets (n,), on the device."""
-        hu = torch.from_numpy(part.rois[batch]).to(self.device).float()[:, None]
-        target = torch.from_numpy((part.target[batch] - self.centre) / self.spread)
-        return hu, target.to(self.device, torch.float32)
+    def _load(self, batches: Sequence[NDArray[np.int64]], *, seed: int | None) -> Iterator[tuple[Tensor, ...]]:
+        """Batches on the device; varied where a seed is given."""
+        spacing_mm = self.recipe.roi_spacing_mm
+        return load(self.data, batches, spacing_mm=spacing_mm, seed=seed, device=self.device, workers=self.workers)
 
-    def _loss(self, hu: Tensor, target: Tensor) -> Tensor:
+    def _loss(self, hu: Tensor, scan: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            output = self.network(network.to_input(hu, self.recipe.roi.hu_window))[:, 0].float()
-        if self.task == "regression":
-            return functional.smooth_l1_loss(output, target)
-        return functional.binary_cross_entropy_with_logits(output, target)
+            output = self.network(network.to_input(hu, scan, self.recipe.roi.hu_window)).float()
+        of = dict(zip(OUTPUTS[self.task], output.unbind(1), strict=True))
+        losses = []
+        for name, value in of.items():
+            if name.endswith("classification"):
+                losses.append(functional.binary_cross_entropy_with_logits(value, target[:, 0]))
+            else:
+                losses.append(functional.smooth_l1_loss(value, (target[:, 1] - self.centre) / self.spread))
+        return torch.stack(losses).sum()
 
     def _set_learning_rate(self, step: int, steps: int) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, steps, highest=self.recipe.learning_rate)
 
-    def save(self, curve: list[Epoch], state: Path) -> None:
+    def keep(self) -> None:
+        """Remember the weights as they are."""
+        self.kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+    def save(self, curve: list[Epoch], state: Path, mark: str) -> None:
         """Write the state beside, then rename."""
-        parts = {
+        parts: dict[str, Any] = {
+            "mark": mark,
             "network": self.network.state_dict(),
+            "kept": self.kept,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "curve": [vars(epoch) for epoch in curve],
@@ -217,24 +240,44 @@ class _Run:
         torch.save(parts, part)
         part.replace(state)
 
-    def resume(self, state: Path) -> list[Epoch]:
-        """Take up a state, if there is one; a file that is not whole counts as none."""
+    def resume(self, state: Path, mark: str) -> list[Epoch]:
+        """Take up a state, if there is one of the same making; a file that is not whole counts as none."""
         try:
             parts = torch.load(state, map_location=self.device, weights_only=True)
         except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
             return []
+        if parts["mark"] != mark:
+            return []
         self.network.load_state_dict(parts["network"])
         self.optimiser.load_state_dict(parts["optimiser"])
         self.scaler.load_state_dict(parts["scaler"])
+        self.kept = parts["kept"]
         return [Epoch(**epoch) for epoch in parts["curve"]]
 
     def finished(self) -> DenseNet:
-        """The network, with the standardisation of its target undone in the last layer."""
+        """The network with the kept weights, and the standardisation of vBMD undone in the last layer."""
+        self.network.load_state_dict(self.kept)
         last = dict(self.network.named_parameters())
+        weight, bias = last["class_layers.out.weight"], last["class_layers.out.bias"]
         with torch.no_grad():
-            last["class_layers.out.weight"].mul_(self.spread)
-            last["class_layers.out.bias"].mul_(self.spread).add_(self.centre)
+            for i, name in enumerate(OUTPUTS[self.task]):
+                if name.endswith("regression"):
+                    weight[i].mul_(self.spread)
+                    bias[i].mul_(self.spread).add_(self.centre)
         return self.network.eval()
+
+
+@torch.inference_mode()
+def predict_all(net: DenseNet, data: Data, *, task: Task, recipe: Recipe) -> dict[str, NDArray[np.float64]]:
+    """What a network says of every region, by output (see `bundle.OUTPUTS`): (n,) arrays."""
+    parts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in OUTPUTS[task]}
+    for start in range(0, len(data.regions), recipe.batch_size):
+        index = range(start, min(start + recipe.batch_size, len(data.regions)))
+        hu = torch.stack([data.regions[i] for i in index])
+        scan = torch.from_numpy(data.scan[index.start : index.stop])
+        for name, values in network.predict(net, hu, scan, task=task, roi=recipe.roi).items():
+            parts[name].append(values)
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def learning_rate(step: int, steps: int, *, highest: float) -> float:
@@ -251,14 +294,3 @@ def learning_rate(step: int, steps: int, *, highest: float) -> float:
     if step < rise:
         return highest * (step + 1) / rise
     return highest * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of one epoch, unrelated to that of the next."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _batches(index: NDArray[np.int64], size: int, *, seed: int) -> list[NDArray[np.int64]]:
-    """Shuffled parts of nearly equal size, so that none is too small for batch normalisation."""
-    shuffled = np.random.default_rng(seed).permutation(index)
-    return np.array_split(shuffled, math.ceil(len(index) / size))

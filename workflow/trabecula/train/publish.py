@@ -1,6 +1,7 @@
 """Put a bundle together: what is known of its training, its scores, and its model card."""
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -9,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
-from trabecula import bundle, card, tables
-from trabecula.bundle import METADATA, SPLITS, TASKS, TRAINING, HuLine, Task, weight_file
-from trabecula.conformal import COVERAGE, half_width, intervals
-from trabecula.fit import Epoch, Recipe
+from trabecula import bundle, tables, uncertainty
+from trabecula.bundle import AUDIT, INFERENCE, METADATA, OUTPUTS, PROTOCOL, SPLITS, TRAINING, weight_file
 from trabecula.network import AIR_HU, describe
+from trabecula.train import card
+from trabecula.train.fit import Recipe
+from trabecula.train.protocol import fold_lines, out_of_fold, protocol
+from trabecula.train.splits import Protocol
 
-PACKAGES = ("monai", "numpy", "safetensors", "scikit-learn", "torch")
+PACKAGES = ("crepes", "monai", "numpy", "safetensors", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True)
@@ -26,33 +30,71 @@ class Record:
 
     Attributes
     ----------
+    name : str
+        The bundle's name.
+    tasks : sequence of str
+        Networks of each split, of `bundle.TASKS`.
     recipe : Recipe
-        What was trained, and how.
+        How a network was trained.
+    protocol : Protocol
+        What splits there were.
     choice : mapping
         How levels and labels were chosen: the options of `cases.find_cases`.
     synthetic : frozenset of str
         Cohorts that are simulated.
-    cube_spacing_mm : float
-        Distance between the voxels of the cubes that regions were cut from.
+    cube_size, cube_spacing_mm
+        Voxels along the side of the cubes that regions were cut from, and their distance.
     code : str
         Digest of the code.
     """
 
+    name: str
+    tasks: Sequence[str]
     recipe: Recipe
+    protocol: Protocol
     choice: Mapping[str, Any]
     synthetic: frozenset[str]
+    cube_size: int
     cube_spacing_mm: float
     code: str
 
+    @property
+    def folds(self) -> range:
+        """Numbers of the folds, whose networks the bundle carries."""
+        return range(self.protocol.folds)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Files of the networks that were trained: ``{folder}/{split}/{task}``, one network for each.
+
+    Attributes
+    ----------
+    folder : Path
+        Beside each ``.safetensors``, ``.parquet`` holds its predictions and ``.curve.parquet`` its learning curve.
+    """
+
+    folder: Path
+
+    def weights(self, task: str, split: str) -> Path:
+        """Weights of a network."""
+        return self.folder / split / f"{task}.safetensors"
+
+    def fitted(self, split: str, tasks: Sequence[str]) -> pd.DataFrame:
+        """Predictions of a split's networks, columns of `tables.FITTED`."""
+        parts = [tables.read(self.folder / split / f"{task}.parquet", tables.FITTED).to_pandas() for task in tasks]
+        return pd.concat(parts, ignore_index=True)
+
+    def curves(self, splits: Sequence[str], tasks: Sequence[str]) -> pa.Table:
+        """Learning curves of all networks."""
+        paths = [self.folder / split / f"{task}.curve.parquet" for split in splits for task in tasks]
+        return tables.read_many(paths, tables.TRAINING)
+
 
 def write_bundle(
-    folder: Path,
-    record: Record,
-    cases: pd.DataFrame,
-    curves: Mapping[tuple[Task, int], Sequence[Epoch]],
-    lines: Sequence[HuLine],
+    folder: Path | str, record: Record, cases: pd.DataFrame, splits: pd.DataFrame, audit: pa.Table, trained: Trained
 ) -> None:
-    """Write all of a bundle but its weights, which lie there already.
+    """Write a bundle, beside its place first; what lies there is replaced.
 
     Parameters
     ----------
@@ -61,61 +103,93 @@ def write_bundle(
     record : Record
         How it came about.
     cases : DataFrame
-        See `cases.find_cases`, with fold and the out-of-fold predictions classification and regression.
-    curves : mapping
-        Learning curve by task and fold.
-    lines : sequence of HuLine
-        The HU baseline of each fold.
+        Columns of `tables.CASES`.
+    splits : DataFrame
+        Columns of `tables.SPLITS`.
+    audit : table
+        Of the schema AUDIT.
+    trained : Trained
+        The networks.
     """
-    metadata = describe_bundle(folder, record, cases, lines)
-    bundle.write_json(inference_config(record), folder / "configs" / "inference.json")
-    folds = cases.drop_duplicates("patient_id")[["patient_id", "fold"]].sort_values("patient_id")
-    tables.write(folds.to_dict("records"), tables.SPLITS, folder / SPLITS)
-    rows = [{"task": task, "fold": fold, **asdict(epoch)} for (task, fold), curve in curves.items() for epoch in curve]
-    tables.write(rows, tables.TRAINING, folder / TRAINING)
-    (folder / "docs").mkdir(exist_ok=True)
-    (folder / "docs" / "README.md").write_text(card.model_card(metadata), encoding="utf-8")
-    (folder / "LICENSE").write_text(card.licence(metadata["cohorts"]), encoding="utf-8")
-    # Last, since the folder counts as a bundle from here on.
-    bundle.write_json(metadata, folder / METADATA)
+    folder = Path(folder)
+    made = tables.beside(folder)
+    shutil.rmtree(made, ignore_errors=True)
+    for task, fold in ((task, fold) for task in record.tasks for fold in record.folds):
+        (made / weight_file(task, fold)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(trained.weights(task, f"fold{fold}"), made / weight_file(task, fold))
+    names = list(dict.fromkeys(splits["split"]))
+    fitted = {split: trained.fitted(split, record.tasks) for split in names}
+    cut = record.choice["reduced_below_mg_cm3"]
+    metadata = describe_bundle(made, record, cases, splits, fitted)
+    bundle.write_json(inference_config(record), made / INFERENCE)
+    tables.write(tables.from_frame(splits, tables.SPLITS), tables.SPLITS, made / SPLITS)
+    rows = protocol(cases, splits, fitted, reduced_below_mg_cm3=cut)
+    tables.write(tables.from_frame(rows, tables.PROTOCOL), tables.PROTOCOL, made / PROTOCOL)
+    tables.write(trained.curves(names, record.tasks), tables.TRAINING, made / TRAINING)
+    tables.write(audit, tables.AUDIT, made / AUDIT)
+    (made / "docs").mkdir()
+    (made / "docs" / "README.md").write_text(card.model_card(metadata), encoding="utf-8")
+    (made / "LICENSE").write_text(card.licence(metadata["cohorts"]), encoding="utf-8")
+    bundle.write_json(metadata, made / METADATA)
+    bundle.put_in_place(made, folder)
 
 
-def describe_bundle(folder: Path, record: Record, cases: pd.DataFrame, lines: Sequence[HuLine]) -> dict[str, Any]:
-    """Everything that `configs/metadata.json` says; see `write_bundle` for the parameters."""
+def describe_bundle(
+    folder: Path,
+    record: Record,
+    cases: pd.DataFrame,
+    splits: pd.DataFrame,
+    fitted: Mapping[str, pd.DataFrame],
+) -> dict[str, Any]:
+    """Everything that `configs/metadata.json` says.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the weights already.
+    record, cases, splits
+        See `write_bundle`.
+    fitted : mapping
+        By split, what its networks say of all patients: columns of `tables.FITTED`.
+    """
     recipe = record.recipe
-    folds = list(range(recipe.folds))
-    sha256 = {name: bundle.sha256_of(folder / name) for name in (weight_file(t, k) for t in TASKS for k in folds)}
-    fold = cases["fold"].to_numpy(np.int64)
-    residuals = (cases["regression"] - cases["qct_vbmd_mg_cm3"]).to_numpy(np.float64)
+    files = [weight_file(task, fold) for task in record.tasks for fold in record.folds]
+    sha256 = {name: bundle.sha256_of(folder / name) for name in files}
+    held_out = out_of_fold(cases, splits, fitted)
     return {
-        "name": recipe.name,
-        "model_id": bundle.model_id(recipe.name, sha256),
+        "name": record.name,
+        "model_id": bundle.model_id(record.name, sha256),
         "synthetic": bool(cases["cohort"].isin(record.synthetic).any()),
-        **_monai_keys(),
-        "tasks": list(TASKS),
-        "folds": folds,
-        "network": describe(recipe.network),
+        **_monai_keys(recipe),
+        "tasks": list(record.tasks),
+        "folds": list(record.folds),
+        "network": describe(recipe.network, recipe.scan_inputs),
+        "scan_inputs": list(recipe.scan_inputs),
         "roi_size": recipe.roi_size,
         "roi_spacing_mm": recipe.roi_spacing_mm,
         "hu_window": list(recipe.hu_window),
+        "cube_size": record.cube_size,
         "cube_spacing_mm": record.cube_spacing_mm,
         **record.choice,
-        "training": {key: getattr(recipe, key) for key in ("network", "epochs", "batch_size", "learning_rate", "seed")},
+        "training": {
+            key: getattr(recipe, key)
+            for key in ("network", "epochs", "patience", "batch_size", "learning_rate", "seed")
+        },
+        "protocol": asdict(record.protocol),
         "cohorts": [summary(group, record.synthetic) for _, group in cases.groupby("cohort")],
-        "cross_validation": scores(cases, lines),
-        "hu_baseline": [asdict(line) for line in lines],
-        "intervals": bundle.describe_intervals(
-            intervals(residuals, fold), half_width_mg_cm3=half_width(residuals), n=len(residuals), coverage=COVERAGE
-        ),
+        "cross_validation": scores(held_out),
+        "baselines": [asdict(line) for line in fold_lines(cases, splits)],
+        "uncertainty": uncertainty.to_facts(uncertainty.learn(held_out)),
         "sha256": sha256,
         "packages": {name: version(name) for name in PACKAGES},
         "code": record.code,
     }
 
 
-def _monai_keys() -> dict[str, Any]:
+def _monai_keys(recipe: Recipe) -> dict[str, Any]:
     """The keys that MONAI's bundle specification asks for."""
-    image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": 1, "dtype": "float32"}
+    channels = describe(recipe.network, recipe.scan_inputs)["in_channels"]
+    image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": channels, "dtype": "float32"}
     return {
         "version": "1.0.0",
         "changelog": {"1.0.0": "first version"},
@@ -152,14 +226,22 @@ def inference_config(record: Record) -> dict[str, Any]:
         {"_target_": "ScaleIntensityRange", "a_min": low, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True},
     ]
     return {
-        "network_def": {"_target_": "monai.networks.nets.DenseNet", **describe(recipe.network)},
+        "network_def": {
+            task: {
+                "_target_": "monai.networks.nets.DenseNet",
+                **describe(recipe.network, recipe.scan_inputs),
+                "out_channels": len(OUTPUTS[task]),
+            }
+            for task in record.tasks
+        },
         "preprocessing": {"_target_": "Compose", "transforms": steps},
         "inferer": {"_target_": "SimpleInferer"},
         "postprocessing": {
             "classification": {"_target_": "Activations", "sigmoid": True},
             "regression": {"_target_": "Identity"},
+            "joint": {"_target_": "Identity"},
         },
-        "weights": {task: [weight_file(task, fold) for fold in range(recipe.folds)] for task in TASKS},
+        "weights": {task: [weight_file(task, fold) for fold in record.folds] for task in record.tasks},
     }
 
 
@@ -180,20 +262,19 @@ def summary(cases: pd.DataFrame, synthetic: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def scores(cases: pd.DataFrame, lines: Sequence[HuLine]) -> dict[str, Any]:
-    """Out-of-fold figures of the networks and of the HU baseline, by patient."""
-    of_fold = {line.fold: line for line in lines}
-    used = [of_fold[fold] for fold in cases["fold"]]
-    hu = cases["trabecular_hu"].to_numpy(np.float64)
-    by_hu = np.array([line.slope for line in used]) * hu + np.array([line.intercept for line in used])
-    truth, reduced = cases["qct_vbmd_mg_cm3"].to_numpy(), cases["reduced"].to_numpy(bool)
+def scores(held_out: pd.DataFrame) -> dict[str, Any]:
+    """Out-of-fold figures of the networks and of the line from HU, by patient (see `protocol.out_of_fold`)."""
+    truth, reduced = held_out["qct_vbmd_mg_cm3"].to_numpy(), held_out["reduced"].to_numpy(bool)
     return {
-        "patients": len(cases),
+        "patients": len(held_out),
         "network": {
-            "auc": _number(roc_auc_score(reduced, cases["classification"]), 4),
-            **errors(cases["regression"].to_numpy(), truth),
+            "auc": _number(roc_auc_score(reduced, held_out["logit"]), 4),
+            **errors(held_out["regression"].to_numpy(), truth),
         },
-        "hu_baseline": {"auc": _number(roc_auc_score(reduced, -by_hu), 4), **errors(by_hu, truth)},
+        "hu_baseline": {
+            "auc": _number(roc_auc_score(reduced, -held_out["hu"]), 4),
+            **errors(held_out["hu"].to_numpy(), truth),
+        },
     }
 
 

@@ -1,11 +1,17 @@
-"""Random variation of training regions: what differs between patients, positions and devices."""
+"""Random variation of training regions by MONAI: what differs between patients, positions, protocols and devices."""
 
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Generator, Tensor
-from torch.nn import functional
+from monai.data.meta_obj import set_track_meta
+from monai.transforms.compose import Compose
+from monai.transforms.intensity.array import (
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandScaleIntensity,
+    RandShiftIntensity,
+)
+from monai.transforms.spatial.array import RandAffine, RandFlip
 
 
 @dataclass(frozen=True)
@@ -14,100 +20,63 @@ class Variation:
 
     Attributes
     ----------
-    shift_mm, rotation_deg, scale : float
-        Placement of the region, turn about each axis, and relative size.
+    shift_mm, rotation_deg : float
+        Place of the crop around the body, and turn about each axis (pose).
+    scale : float
+        Relative size: the body's own, and what a field of view makes of it.
+    kernel_mm : float
+        Standard deviation of a smoothing in the slice's plane, as by a softer kernel.
+    slice_mm : float
+        Standard deviation of a smoothing along the patient, as by thicker slices.
     offset_hu, slope : float
         Calibration of the device: added, and relative change.
     noise_hu : float
         Standard deviation of white noise.
-    blur : float
-        Share of the mean over 3 x 3 x 3 voxels, 0 to 1.
     """
 
     shift_mm: float = 4.0
     rotation_deg: float = 10.0
     scale: float = 0.1
-    offset_hu: float = 10.0
+    kernel_mm: float = 1.2
+    slice_mm: float = 2.0
+    offset_hu: float = 12.0
     slope: float = 0.03
     noise_hu: float = 20.0
-    blur: float = 0.7
 
 
-def vary(hu: Tensor, *, spacing_mm: float, by: Variation, generator: Generator) -> Tensor:
-    """Vary a batch of regions at random.
+def variation(by: Variation, *, spacing_mm: float) -> Compose:
+    """Transforms of one region.
 
     Parameters
     ----------
-    hu : (n, 1, x, y, z) tensor
-        Hounsfield units; x runs to the patient's right, y to the front, z to the head.
-    spacing_mm : float
-        Distance between neighbouring voxels.
     by : Variation
         How much.
-    generator : torch.Generator
-        Source of chance, on the batch's device.
+    spacing_mm : float
+        Distance between the region's voxels.
 
     Returns
     -------
-    (n, 1, x, y, z) tensor
-        Hounsfield units.
+    Compose
+        From a (1, x, y, z) tensor of Hounsfield units to another; x runs to the patient's right, y to the front, z to
+        the head. Its chance is set by ``set_random_state``.
     """
-    moved = move(hu, placements(len(hu), hu.shape[-1] * spacing_mm / 2, by=by, generator=generator))
-    return vary_values(moved, by=by, generator=generator)
-
-
-def placements(n: int, half_side_mm: float, *, by: Variation, generator: Generator) -> Tensor:
-    """Random placements: mirrored left to right in half of the cases, turned, scaled, shifted.
-
-    Returns
-    -------
-    (n, 3, 4) tensor
-        Affine maps in the normalised coordinates of `torch.nn.functional.affine_grid` (z, y, x).
-    """
-    angles = _even(n, 3, generator=generator) * math.radians(by.rotation_deg)
-    size = 1 + _even(n, 1, generator=generator) * by.scale
-    mirror = torch.where(_even(n, 1, generator=generator) < 0, -1.0, 1.0)
-    shift = _even(n, 3, generator=generator) * by.shift_mm / half_side_mm
-    # The array's first axis is x (left to right), and it is affine_grid's last coordinate.
-    factors = torch.cat([size, size, size * mirror], dim=1)
-    return torch.cat([rotations(angles) * factors[:, None], shift[:, :, None]], dim=2)
-
-
-def rotations(angles: Tensor) -> Tensor:
-    """Rotation matrices.
-
-    Parameters
-    ----------
-    angles : (n, 3) tensor
-        Turns about the three axes, one after the other, in radians.
-
-    Returns
-    -------
-    (n, 3, 3) tensor
-    """
-    zero, one = torch.zeros_like(angles[:, 0]), torch.ones_like(angles[:, 0])
-    (c0, c1, c2), (s0, s1, s2) = angles.cos().unbind(1), angles.sin().unbind(1)
-    first = torch.stack([one, zero, zero, zero, c0, -s0, zero, s0, c0], dim=1)
-    second = torch.stack([c1, zero, s1, zero, one, zero, -s1, zero, c1], dim=1)
-    third = torch.stack([c2, -s2, zero, s2, c2, zero, zero, zero, one], dim=1)
-    return first.view(-1, 3, 3) @ second.view(-1, 3, 3) @ third.view(-1, 3, 3)
-
-
-def move(hu: Tensor, affine: Tensor) -> Tensor:
-    """Sample regions (n, 1, x, y, z) at the places that affine maps (n, 3, 4) name, trilinear, edges repeated."""
-    grid = functional.affine_grid(affine, list(hu.shape), align_corners=False)
-    return functional.grid_sample(hu, grid, padding_mode="border", align_corners=False)
-
-
-def vary_values(hu: Tensor, *, by: Variation, generator: Generator) -> Tensor:
-    """Vary calibration, sharpness and noise of regions (n, 1, x, y, z), in Hounsfield units."""
-    offset, slope, noise, blur = _even(4, len(hu), 1, 1, 1, 1, generator=generator)
-    mean = functional.avg_pool3d(hu, 3, stride=1, padding=1, count_include_pad=False)
-    soft = torch.lerp(hu, mean, blur.abs() * by.blur)
-    grain = torch.randn(hu.shape, generator=generator, device=hu.device) * noise.abs() * by.noise_hu
-    return soft * (1 + slope * by.slope) + offset * by.offset_hu + grain
-
-
-def _even(*shape: int, generator: Generator) -> Tensor:
-    """Evenly distributed numbers from -1 to 1."""
-    return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
+    # The regions' place in the patient is of no use here, and carrying it along takes as long as the transforms.
+    set_track_meta(False)
+    angle, shift = math.radians(by.rotation_deg), by.shift_mm / spacing_mm
+    in_plane, along = (0.01, by.kernel_mm / spacing_mm), (0.01, by.slice_mm / spacing_mm)
+    return Compose(
+        [
+            RandAffine(
+                prob=1.0,
+                rotate_range=(angle,) * 3,
+                translate_range=(shift,) * 3,
+                scale_range=(by.scale,) * 3,
+                padding_mode="border",
+            ),
+            RandFlip(prob=0.5, spatial_axis=0),
+            RandGaussianSmooth(sigma_x=in_plane, sigma_y=in_plane, sigma_z=along, prob=1.0),
+            RandScaleIntensity(factors=by.slope, prob=1.0),
+            RandShiftIntensity(offsets=by.offset_hu, prob=1.0),
+            RandGaussianNoise(prob=1.0, std=by.noise_hu, sample_std=True),
+        ]
+    )

@@ -1,0 +1,26 @@
+"""Link labels to scans, cut the patients' regions, and divide the patients."""
+
+from pathlib import Path
+
+from trabecula.log import to_log
+
+to_log(snakemake.log[0])
+
+from trabecula import tables
+from trabecula.bundle import Roi
+from trabecula.train import audit, cases, rois, splits
+
+files, params = snakemake.input, snakemake.params
+sources = cases.read_sources(files.cubes, files.crops, files.measures, files.studies, files.labels)
+found = cases.find_cases(sources, order=params.order, **params.choice)
+protocol = splits.Protocol(**params.protocol)
+audit.check_cases(found, folds=protocol.folds)
+tables.write(tables.from_frame(found, tables.CASES), tables.CASES, snakemake.output.cases)
+
+rows = audit.audit(sources, found, order=params.order, choice=params.choice)
+tables.write(tables.from_frame(rows, tables.AUDIT), tables.AUDIT, snakemake.output.audit)
+rois.write_regions(files.cubes, found, roi=Roi(*params.roi), path=snakemake.output.rois)
+
+division = splits.divide(found, protocol, splits.read_earlier(snakemake.output.splits))
+tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, snakemake.output.splits)
+Path(snakemake.output.names).write_text("\n".join(dict.fromkeys(division["split"])) + "\n")
