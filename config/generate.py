@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from trabecula.config import COHORT_COLUMNS, LABEL_COLUMNS, in_words
+from trabecula.config import COHORT_COLUMNS, in_words
+from trabecula.label_file import LABEL_COLUMNS
 
 HOME = Path(__file__).parent.parent
 SCHEMA, PAGE = HOME / "workflow/schemas/config.schema.yaml", HOME / "config/README.md"

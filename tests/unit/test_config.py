@@ -113,12 +113,6 @@ def test_the_page_of_options_is_made_from_the_schema():
     assert generator["page"](SCHEMA) == generator["PAGE"].read_text(), "run `make generated`"
 
 
-def test_the_columns_of_labels_are_those_that_are_read():
-    from trabecula import labels
-
-    assert config.LABEL_COLUMNS == labels.LABEL_COLUMNS
-
-
 def test_cohorts_are_read(tmp_path):
     (tmp_path / "labels.csv").write_text("patient_id,study_date,level,vbmd,unit\n")
     table = cohorts(
@@ -169,9 +163,10 @@ def test_an_unusable_table_of_cohorts_is_refused_in_one_sentence(tmp_path, lines
     [
         ("patient_id,level,vbmd\n".encode("utf-16"), "give a CSV file in UTF-8"),
         ("Müller,L1,100\n".encode("latin-1"), "give a CSV file in UTF-8"),
-        (b"patient_id;study_date;level;vbmd;unit\n", "lack the columns patient_id, study_date, level, vbmd, unit"),
+        (b"patient_id|study_date|level|vbmd|unit\n", "lack the columns patient_id, study_date, level, vbmd, unit"),
+        (b"patient_id;study_date;level;vbmd\n", "lack the columns unit"),
         (b"patient_id,study_date,level,unit\n", "lack the columns vbmd"),
-        (b"", "lack the columns patient_id"),
+        (b"", "are empty; name the columns patient_id"),
     ],
 )
 def test_unreadable_labels_are_refused_in_one_sentence(tmp_path, content, cure):

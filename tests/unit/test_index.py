@@ -619,7 +619,7 @@ def test_labels_are_pseudonymised_and_find_their_patients(tmp_path):
     assert [(row["status"], row["reason"]) for row in labels] == [
         ("used", None),
         ("unused", "no_scan"),
-        ("unused", "bad_label"),
+        ("unused", "bad_value"),
     ]
     assert labels[0]["patient_id"] == study["patient_id"] and labels[0]["days_from_first_study"] == 10
 

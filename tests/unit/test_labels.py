@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from trabecula import labels
 from trabecula.errors import REASONS, ConfigError
+from trabecula.label_file import LABEL_COLUMNS, check_columns
+from trabecula.labels.read import FAULTS, read_labels
 
 HEADER = "patient_id,study_date,level,vbmd,unit,device"
 NEAR = {"levels": ["L1", "L2"], "max_interval_days": 180}
@@ -18,7 +20,7 @@ NEAR = {"levels": ["L1", "L2"], "max_interval_days": 180}
 def read(folder: Path, *lines: str, header: str = HEADER) -> pd.DataFrame:
     path = folder / "labels.csv"
     path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8-sig")
-    return labels.read_labels(path)
+    return read_labels(path)
 
 
 def label_table(*rows: tuple[str, int | None, str, float]) -> pd.DataFrame:
@@ -45,33 +47,69 @@ def test_ids_stay_text_and_levels_become_canonical(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "reason"),
     [
-        "1,2020-01-02,L1,-3,mg/cm3 HA,x",
-        "1,2020-01-02,L1,0,mg/cm3 HA,x",
-        "1,2020-01-02,L1,2,mg/cm3 K2HPO4,x",
-        "1,2020-01-02,L1,5000,mg/cm3 HA,x",
-        "1,2020-01-02,L1,NaN,mg/cm3 HA,x",
-        "1,2020-01-02,L1,,mg/cm3 HA,x",
-        "1,2020-01-02,L1,normal,mg/cm3 HA,x",
-        '1,2020-01-02,L1,"98,5",mg/cm3 HA,x',
-        "1,2020-01-02,L1,98,mg/cm3,x",
-        "1,2020-01-02,L1,98,g/cm2 HA,x",
-        "1,2020-01-02,L1,98,,x",
-        "1,2020-01-02,Q1,98,mg/cm3 HA,x",
-        "1,2020-01-02,,98,mg/cm3 HA,x",
-        "1,2020-01-02,L2-L1,98,mg/cm3 HA,x",
-        "1,,L1,98,mg/cm3 HA,x",
-        "1,02.01.2020,L1,98,mg/cm3 HA,x",
-        "1,2020-02-30,L1,98,mg/cm3 HA,x",
-        ",2020-01-02,L1,98,mg/cm3 HA,x",
+        ("1,2020-01-02,L1,-3,mg/cm3 HA,x", "bad_value"),
+        ("1,2020-01-02,L1,0,mg/cm3 HA,x", "bad_value"),
+        ("1,2020-01-02,L1,2,mg/cm3 K2HPO4,x", "bad_value"),
+        ("1,2020-01-02,L1,5000,mg/cm3 HA,x", "bad_value"),
+        ("1,2020-01-02,L1,450,mg/cm3 K2HPO4,x", "bad_value"),
+        ("1,2020-01-02,L1,inf,mg/cm3 HA,x", "bad_value"),
+        ("1,2020-01-02,L1,NaN,mg/cm3 HA,x", "bad_value"),
+        ("1,2020-01-02,L1,,mg/cm3 HA,x", "bad_value"),
+        ("1,2020-01-02,L1,normal,mg/cm3 HA,x", "bad_value"),
+        ('1,2020-01-02,L1,"98,5",mg/cm3 HA,x', "bad_value"),
+        ("1,2020-01-02,L1,98,mg/cm3,x", "unknown_unit"),
+        ("1,2020-01-02,L1,98,g/cm2 HA,x", "unknown_unit"),
+        ("1,2020-01-02,L1,98,HU,x", "unknown_unit"),
+        ("1,2020-01-02,L1,98,,x", "unknown_unit"),
+        ("1,2020-01-02,L1,98", "unknown_unit"),
+        ("1,2020-01-02,Q1,98,mg/cm3 HA,x", "bad_level"),
+        ("1,2020-01-02,,98,mg/cm3 HA,x", "bad_level"),
+        ("1,2020-01-02,L2-L1,98,mg/cm3 HA,x", "bad_level"),
+        ("1,,L1,98,mg/cm3 HA,x", "bad_date"),
+        ("1,02.01.2020,L1,98,mg/cm3 HA,x", "bad_date"),
+        ("1,2020-02-30,L1,98,mg/cm3 HA,x", "bad_date"),
+        (",2020-01-02,L1,98,mg/cm3 HA,x", "missing_patient"),
+        (" ,2020-01-02,L1,98,mg/cm3 HA,x", "missing_patient"),
+        ("Doe, Jane,2020-01-02,L1,98,mg/cm3 HA,x", "bad_line"),
     ],
 )
-def test_a_bad_label_is_kept_with_its_reason_and_without_a_guess(tmp_path, line):
+def test_a_bad_label_is_kept_with_its_reason_and_without_a_guess(tmp_path, line, reason):
     found = read(tmp_path, line, "2,2020-01-02,L1,98,mg/cm3 HA,x")
-    assert found["reason"].tolist() == ["bad_label", None]
+    assert found["reason"].tolist() == [reason, None]
+    assert found["faults"].tolist() == [[reason], []]
     assert found["status"].tolist() == ["unused", "used"]
+    assert reason in REASONS
     assert not any(isinstance(value, float) for value in found[["level", "unit_given", "reason"]].to_numpy().ravel())
+
+
+def test_all_faults_of_a_line_are_told_and_the_first_is_the_reason(tmp_path):
+    found = read(tmp_path, "1,2020-01-02,L1,98,mg/cm3 HA,x", ",x,x,x,x,x", "2,x,L1,x,mg/cm3 HA,x")
+    assert found["faults"].tolist() == [[], list(FAULTS.values()), ["bad_date", "bad_value"]]
+    assert found["reason"].tolist() == [None, "missing_patient", "bad_date"]
+    assert found["line"].tolist() == [2, 3, 4]
+
+
+def test_text_that_means_nothing_is_not_passed_on(tmp_path):
+    """What stands in a wrong column may be a patient's name."""
+    found = read(tmp_path, "1,2020-01-02,Doe^Jane,98,Doe^Jane,x", "Doe, Jane,2020-01-02,L1,98,mg/cm3 HA,x")
+    assert not found.drop(columns="faults").isin(["Doe^Jane", "Doe", "Jane"]).any(axis=None)
+    assert found["vbmd_mg_cm3"].isna().all()
+
+
+GOOD = ["p1", "2020-01-02", "L1", "98", "mg/cm3 HA"]
+_wrong = st.fixed_dictionaries({column: st.booleans() for column in LABEL_COLUMNS})
+
+
+@settings(deadline=None, max_examples=30)
+@given(lines=st.lists(_wrong, max_size=6))
+def test_each_wrong_entry_is_told_once_in_its_line_alone(tmp_path_factory, lines):
+    """Entries are spoiled or not, and exactly those are found."""
+    texts = [",".join("?" if line[column] else GOOD[i] for i, column in enumerate(LABEL_COLUMNS)) for line in lines]
+    found = read(tmp_path_factory.mktemp("labels"), *texts, header=",".join(LABEL_COLUMNS))
+    expected = [[FAULTS[column] for column in FAULTS if line[column] and column != "patient_id"] for line in lines]
+    assert found["faults"].tolist() == expected
 
 
 def test_duplicates_count_once_and_contradictions_not_at_all(tmp_path):
@@ -87,12 +125,55 @@ def test_duplicates_count_once_and_contradictions_not_at_all(tmp_path):
 
 
 def test_a_missing_column_says_what_to_change_and_no_identity(tmp_path):
-    with pytest.raises(ConfigError, match="lacks the columns level, unit"):
+    with pytest.raises(ConfigError, match="lack the columns level, unit; name them") as refusal:
         read(tmp_path, "Doe^Jane,2020-01-02,98", header="patient_id,study_date,vbmd")
+    assert "Doe" not in str(refusal.value)
 
 
 def test_an_empty_file_of_labels_is_none(tmp_path):
-    assert read(tmp_path).empty
+    found = read(tmp_path)
+    assert found.empty and found["study_date"].dtype.kind == "M"
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_what_spreadsheets_write_is_read(tmp_path, mark, end, encoding):
+    """Other delimiters and line ends, a byte order mark, quotes, empty lines, trailing delimiters."""
+    lines = [["unit", "level", "note", "vbmd", "study_date", "patient_id"], [], [""] * 6]
+    lines += [["mg/cm³ HA", '"L1"', '"a, b; ""c"""', "98", "2020-01-02", "0012", "", ""]]
+    path = tmp_path / "labels.csv"
+    path.write_bytes(end.join(mark.join(line) for line in lines).encode(encoding))
+    (row,) = read_labels(path).to_dict("records")
+    assert (row["patient"], row["level"], row["vbmd_mg_cm3"], row["unit_given"]) == ("0012", "L1", 98.0, "mg/cm³ HA")
+    assert (row["status"], row["line"]) == ("used", 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (",".join(LABEL_COLUMNS).encode("utf-16"), "give a CSV file in UTF-8"),
+        ("Größe,".encode("cp1252") + ",".join(LABEL_COLUMNS).encode(), "give a CSV file in UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06", "lack the columns"),
+        (b"", "are empty; name the columns patient_id"),
+        (b"\xef\xbb\xbf \n\n", "are empty; name the columns patient_id"),
+        (b",,,,\n", "lack the columns patient_id"),
+        (",".join([*LABEL_COLUMNS, "vbmd"]).encode(), "have two columns vbmd; rename one"),
+    ],
+)
+def test_a_file_that_is_no_table_of_labels_is_refused_in_one_sentence(tmp_path, content, cure):
+    """Both when Snakemake starts and when the labels are read."""
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    for look in (read_labels, lambda path: check_columns(path, called="The labels")):
+        with pytest.raises(ConfigError) as refusal:
+            look(path)
+        assert cure in str(refusal.value) and str(refusal.value).endswith(".") and "\n" not in str(refusal.value)
+
+
+def test_a_quotation_mark_that_does_not_end_is_told_with_its_line(tmp_path):
+    with pytest.raises(ConfigError, match="line 3; mend the quotation marks"):
+        read(tmp_path, "1,2020-01-02,L1,98,mg/cm3 HA,x", '2,2020-01-02,L1,98,mg/cm3 HA,"x')
 
 
 def test_a_range_names_the_levels_between():
@@ -163,8 +244,8 @@ def test_without_labels_or_dates_the_first_study_stands():
 
 def test_labels_without_scan_and_bad_ones_keep_their_reasons():
     given_labels = label_table(("gone", 3, "L1", 80.0), ("p1", 3, "L1", 80.0))
-    given_labels.loc[1, ["status", "reason"]] = ["unused", "bad_label"]
+    given_labels.loc[1, ["status", "reason"]] = ["unused", "bad_level"]
     rows = labels.label_rows(given_labels, study_table(("p1", "a", 0)), **NEAR)
-    assert rows["reason"].tolist() == ["no_scan", "bad_label"]
+    assert rows["reason"].tolist() == ["no_scan", "bad_level"]
     assert rows["status"].tolist() == ["unused", "unused"]
     assert set(rows["reason"]) <= set(REASONS)

@@ -105,4 +105,4 @@ def study(name: str) -> dict:
 def label(name: str, vbmd_mg_cm3: float) -> dict:
     """A QCT label of the mean of L1 and L2."""
     values = {"level": "L1-L2", "vbmd_mg_cm3": vbmd_mg_cm3, "days_from_first_study": 3, "status": "used"}
-    return row(tables.LABELS, cohort="toy", patient_id=name, **values)
+    return row(tables.LABELS, cohort="toy", line=2, patient_id=name, faults=[], **values)

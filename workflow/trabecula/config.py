@@ -13,13 +13,12 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from trabecula.errors import ConfigError
+from trabecula.label_file import check_columns
 
 Role = Literal["development", "external", "screening"]
 
 COHORT_COLUMNS = ("cohort", "archive", "labels", "role")
 ROLES: tuple[Role, ...] = ("development", "external", "screening")
-# The same as in trabecula.labels, whose imports are too slow for every start of Snakemake; a test holds them equal.
-LABEL_COLUMNS = ("patient_id", "study_date", "level", "vbmd", "unit")
 
 _TYPES = {
     "string": "text",
@@ -195,23 +194,8 @@ def _cohort(name: str, archive: str, labels: str, role: str, *, path: Path, synt
                 f"{path}: the archive {archive!r} of the cohort {name} is not a folder; correct its path."
             )
         if labels:
-            _check_labels(Path(labels), name, path)
+            check_columns(labels, called=f"{path}: the labels {labels} of the cohort {name}")
     return Cohort(name, Path(archive), Path(labels) if labels else None, role, simulated)
-
-
-def _check_labels(labels: Path, name: str, path: Path) -> None:
-    try:
-        columns = next(csv.reader(labels.read_text(encoding="utf-8-sig").splitlines()), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(
-            f"{path}: the labels {labels} of the cohort {name} can't be read; give a CSV file in UTF-8."
-        ) from error
-    missing = [column for column in LABEL_COLUMNS if column not in columns]
-    if missing:
-        raise ConfigError(
-            f"{path}: the labels {labels} of the cohort {name} lack the columns {', '.join(missing)}; "
-            "name them in the first line, with commas."
-        )
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

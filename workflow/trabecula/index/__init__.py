@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from trabecula import labels as qct
 from trabecula import pseudonym, shards, tables
 from trabecula.index import choose, link, rows, scan
+from trabecula.labels.read import read_labels
 from trabecula.log import progress
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def index_cohort(
     ledger = shards.assign(shards.read_ledger(ledger_path), found.chosen, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
     linked.finish({study.study_id: ledger[study.study_id].shard for study in found.chosen})
-    labelled = None if places.labels is None else qct.read_labels(places.labels)
+    labelled = None if places.labels is None else read_labels(places.labels)
     first = rows.first_dates(found.dates)
     label_rows = rows.label_rows(cohort, labelled, found.patients, first, key=key)
     days = {study: (day - first[patient]).days for study, (patient, day) in found.dates.items()}

@@ -328,7 +328,7 @@ def label_rows(
     cohort : str
         Name of the cohort.
     labels : DataFrame or None
-        Result of `trabecula.labels.read_labels`.
+        Result of `trabecula.labels.read.read_labels`.
     patients : mapping
         Pseudonym of each scanned patient to the hospital's id.
     first : mapping
@@ -351,6 +351,7 @@ def _label_row(cohort: str, label: Mapping[str, Any], scanned: list[str], first:
     lost = {0: "no_scan", 1: None}.get(len(scanned), "ambiguous_patient") if label["status"] == "used" else None
     return {
         "cohort": cohort,
+        "line": label["line"],
         "patient_id": patient,
         "level": label["level"],
         "vbmd_mg_cm3": None if pd.isna(label["vbmd_mg_cm3"]) else float(label["vbmd_mg_cm3"]),
@@ -359,4 +360,5 @@ def _label_row(cohort: str, label: Mapping[str, Any], scanned: list[str], first:
         "unit_given": label["unit_given"],
         "status": "unused" if lost else label["status"],
         "reason": lost or label["reason"],
+        "faults": label["faults"],
     }

@@ -1,23 +1,20 @@
-"""QCT labels: read them, and join them to the scans.
+"""QCT labels: what their units and levels mean, and which scan they belong to.
 
 Only here is it decided which label belongs to which scan, so that what is trained on and
-what is reported are the same.
+what is reported are the same. `labels.read` reads and checks a hospital's file; it stands apart since pandera takes
+most of a second to import.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from trabecula.errors import ConfigError
 from trabecula.levels import ORDER
 
-LABEL_COLUMNS = ("patient_id", "study_date", "level", "vbmd", "unit")
-# Trabecular bone of living people; 0 stands for "missing" in many hospital files.
-PLAUSIBLE_MG_CM3 = (0.0, 500.0)
 _VOLUME_UNITS = ("mg/cm3", "mg/cm³", "mg/cm^3", "mg/cc", "mg/ml")
 _MATERIALS = {"ha": "HA", "caha": "HA", "hydroxyapatite": "HA", "k2hpo4": "K2HPO4"}
+MATERIALS = tuple(dict.fromkeys(_MATERIALS.values()))
 _SUPERNUMERARY = ("T13", "L6")
 
 
@@ -55,75 +52,6 @@ def levels_of(level: str) -> tuple[str, ...]:
         return ()
     first, last = ORDER.index(ends[0]), ORDER.index(ends[-1])
     return tuple(name for name in ORDER[first : last + 1] if name not in _SUPERNUMERARY or name in ends)
-
-
-def read_labels(path: Path | str) -> pd.DataFrame:
-    """Read a hospital's QCT labels.
-
-    Parameters
-    ----------
-    path : Path
-        CSV with the columns patient_id, study_date (YYYY-MM-DD), level (L1, or L1-L2 for a mean), vbmd, unit
-        (mg/cm3 HA or mg/cm3 K2HPO4); others are not read.
-
-    Returns
-    -------
-    DataFrame
-        A row per line, in the file's order: patient (original id), study_date (NaT when not understood), level,
-        vbmd_mg_cm3 (mg/cm3 HA; NaN when not understood), unit_given, status (used, unused), reason (bad_label,
-        duplicate_label, contradictory_label, or None).
-
-    Raises
-    ------
-    ConfigError
-        If a column is missing.
-    """
-    given = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    missing = [name for name in LABEL_COLUMNS if name not in given.columns]
-    if missing:
-        raise ConfigError(f"The labels file lacks the columns {', '.join(missing)}; add them to its first line.")
-    labels = pd.DataFrame(
-        {
-            "patient": given["patient_id"].str.strip(),
-            "study_date": pd.to_datetime(given["study_date"].str.strip(), format="%Y-%m-%d", errors="coerce"),
-            "level": pd.Series([_canonical(level) for level in given["level"]], given.index, object),
-            "vbmd_mg_cm3": _hydroxyapatite(given["vbmd"], given["unit"]),
-            "unit_given": pd.Series([unit.strip() or None for unit in given["unit"]], given.index, object),
-        }
-    )
-    return labels.assign(reason=_reasons(labels)).assign(status=lambda rows: _status(rows["reason"]))
-
-
-def _canonical(level: str) -> str | None:
-    """``L1-L2`` for `` l1 - l2 ``; the trimmed text where it isn't understood, None where it is empty."""
-    names = levels_of(level)
-    if not names:
-        return level.strip() or None
-    return names[0] if len(names) == 1 else f"{names[0]}-{names[-1]}"
-
-
-def _hydroxyapatite(values: pd.Series, units: pd.Series) -> pd.Series:
-    """Values in mg/cm3 HA; NaN where value or unit isn't understood, or the value is implausible."""
-    numbers = pd.to_numeric(values.str.strip(), errors="coerce").astype(float)
-    material = units.map(material_of)
-    converted = numbers.where(material == "HA", numbers.map(ha_from_k2hpo4).where(material == "K2HPO4"))
-    low, high = PLAUSIBLE_MG_CM3
-    return converted.where((converted > low) & (converted <= high))
-
-
-def _reasons(labels: pd.DataFrame) -> pd.Series:
-    """Why a label can't be used; None where it can."""
-    understood = pd.Series([bool(levels_of(level or "")) for level in labels["level"]], labels.index, bool)
-    good = understood & labels["study_date"].notna() & labels["vbmd_mg_cm3"].notna() & (labels["patient"] != "")
-    key = ["patient", "study_date", "level"]
-    values = labels[good].groupby(key)["vbmd_mg_cm3"].transform("nunique").reindex(labels.index)
-    again = labels[good].duplicated([*key, "vbmd_mg_cm3"]).reindex(labels.index, fill_value=False)
-    reasons = np.select([~good, values > 1, again], ["bad_label", "contradictory_label", "duplicate_label"], default="")
-    return pd.Series(reasons, index=labels.index, dtype=object).replace("", None)
-
-
-def _status(reasons: pd.Series) -> pd.Series:
-    return pd.Series(np.where(reasons.isna(), "used", "unused"), index=reasons.index, dtype=object)
 
 
 def matches(
@@ -262,4 +190,9 @@ def label_rows(
     names = pd.Series(np.select(list(cases.values()), list(cases), default="?"), labels.index, object)
     reason = names.replace("", None).where(names != "given", labels["reason"])
     days = (labels["days_from_first_study"] - pair["label_day"] + pair["days_from_scan"]).where(names != "given")
-    return labels.assign(status=_status(reason), reason=reason, days_from_scan=days)
+    return labels.assign(status=status_of(reason), reason=reason, days_from_scan=days)
+
+
+def status_of(reasons: pd.Series) -> pd.Series:
+    """``used`` where there is no reason against a label, else ``unused``."""
+    return pd.Series(np.where(reasons.isna(), "used", "unused"), index=reasons.index, dtype=object)
