@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from trabecula import bundle, tables
+from trabecula import bundle, tables, uncertainty
 
 SIZE = 16
 LEVELS, SUBSTITUTES = ("L1", "L2"), ("L3", "T12", "L4", "T11")
@@ -36,11 +36,36 @@ def good(*levels: str) -> dict[str, dict[str, Any]]:
     return {level: {} for level in levels}
 
 
+def known_errors() -> uncertainty.Uncertainty:
+    """Temperature 2, no call from 0.4 to 0.6, and half widths of 20 and 21 in the folds, 30 elsewhere."""
+    ranges = dict(kvp=(100.0, 120.0), trabecular_hu=(0.0, 200.0), thickness_mm=(1.0, 2.0), spacing_mm=(1.0, 2.0))
+    seen = uncertainty.Experience(
+        devices=("M X 120 B",),
+        rmse_mg_cm3=9.0,
+        hu_difference_mg_cm3=90.0,
+        n=10,
+        **{name: uncertainty.Range(*ends) for name, ends in ranges.items()},
+    )
+    return uncertainty.Uncertainty(
+        tuple(
+            uncertainty.Reference(
+                fold=fold,
+                temperature=uncertainty.Temperature(2.0, 10, None),
+                cuts=uncertainty.Cuts(0.4, 0.6, 5, 5),
+                widths=(uncertainty.Width("all patients", half_width, 10),),
+                experience=seen,
+            )
+            for fold, half_width in {0: 20.0, 1: 21.0, None: 30.0}.items()
+        )
+    )
+
+
 def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
     """A bundle without weights: what aggregate reads of it."""
     sha256 = {bundle.weight_file(task, fold): f"{fold}" * 64 for task in bundle.TASKS for fold in FOLDS}
-    lines = [{"fold": fold, "slope": 1.0 + fold, "intercept": 10.0 * fold, "n": 5} for fold in FOLDS]
-    intervals = tuple(bundle.Interval(fold, 20.0 + fold, 5) for fold in FOLDS)
+    lines = [
+        {"name": "hu", "fold": fold, "terms": {"intercept": 10.0 * fold, "hu": 1.0 + fold}, "n": 5} for fold in FOLDS
+    ]
     facts = {
         "name": "test",
         "model_id": bundle.model_id("test", sha256),
@@ -51,12 +76,14 @@ def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
         "roi_size": 16,
         "roi_spacing_mm": 1.0,
         "hu_window": [-200, 600],
-        "hu_baseline": lines,
-        "intervals": bundle.describe_intervals(intervals, half_width_mg_cm3=30.0, n=10, coverage=0.9),
+        "scan_inputs": [],
+        "baselines": lines,
+        "uncertainty": uncertainty.to_facts(known_errors()),
         "sha256": sha256,
     }
     bundle.write_json(facts, folder / bundle.METADATA)
-    rows = [{"patient_id": patient, "fold": fold} for patient, fold in splits.items()]
+    named = {"scheme": "cross-validation", "held_out": None, "part": "test"}
+    rows = [named | {"patient_id": patient, "split": f"fold{fold}"} for patient, fold in splits.items()]
     tables.write(rows, tables.SPLITS, folder / bundle.SPLITS)
     return folder
 
@@ -135,8 +162,8 @@ def _study(cohort: str, study: Study, shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def _label(cohort: str, label: dict[str, Any]) -> dict[str, Any]:
-    plain = dict(cohort=cohort, days_from_scan=None, unit_given="mg/cm3 HA", status="used", reason=None)
-    return plain | label
+    plain = dict(cohort=cohort, line=2, days_from_scan=None, unit_given="mg/cm3 HA", status="used", reason=None)
+    return plain | {"faults": []} | label
 
 
 def write_shard(
@@ -197,9 +224,10 @@ def _predictions(
     return [
         _key(cohort, study, level)
         | dict(model_id=model_id, task=task, fold=fold, in_training=trained)
-        | {"value": probability if task == "classification" else vbmd + 10 * fold}
+        | {"value": probability if task.endswith("classification") else vbmd + 10 * fold}
         for fold in folds
-        for task in bundle.TASKS
+        for outputs in bundle.OUTPUTS.values()
+        for task in outputs
         if study.predicted
     ]
 

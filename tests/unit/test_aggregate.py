@@ -35,8 +35,10 @@ STUDIES = [
     Study("metal", "metal", vertebrae={"L1": METAL}, shard="00001"),
     Study("unpredicted", "unpredicted", vertebrae=good("L1"), predicted=False, shard="00001"),
     Study("undated", "undated", day=None, vertebrae=good("L1"), shard="00001"),
+    Study("near", "near", vertebrae={"L1": {"probability": 0.6}}, shard="00001"),
+    Study("bright", "bright", vertebrae={"L1": {"trabecular_hu_mean": 221.0, "vbmd": 300.0}}, shard="00001"),
 ]
-BAD = {"status": "unused", "reason": "bad_label"}
+BAD = {"status": "unused", "reason": "bad_level"}
 LABELS = [
     dict(patient_id="whole", level="L1-L2", vbmd_mg_cm3=97.0, days_from_first_study=5),
     dict(patient_id="twice", level="L1", vbmd_mg_cm3=130.0, days_from_first_study=390),
@@ -101,7 +103,8 @@ def test_every_study_is_measured_or_has_a_stage_and_a_reason(results):
 def test_patients_are_all_there_once_with_a_decision_or_a_reason(results):
     patients = table(results, "patients").set_index("patient_id")
     assert sorted(patients.index) == sorted({study.patient for study in STUDIES})
-    assert patients["decision"].dropna().to_dict() == dict.fromkeys(["whole", "trained", "twice", "undated"], "reduced")
+    decided = patients.loc[patients["decision_reason"].isna(), "decision"].to_dict()
+    assert decided == dict.fromkeys(["whole", "trained", "twice", "undated"], "reduced")
     assert patients["decision_reason"].dropna().to_dict() == {
         "truncated": "truncated",
         "boneless": "no_vertebra",
@@ -110,6 +113,12 @@ def test_patients_are_all_there_once_with_a_decision_or_a_reason(results):
         "cut": "no_complete_vertebra",
         "metal": "no_complete_vertebra",
         "unpredicted": "no_prediction",
+        "near": "near_cut",
+        "bright": "hu_out_of_range",
+    }
+    assert sorted(patients.index[patients["decision"] == "indeterminate"]) == ["bright", "near"]
+    assert {name: list(codes) for name, codes in patients["novelty"].items() if len(codes)} == {
+        "bright": ["hu_out_of_range"]
     }
 
 
@@ -120,6 +129,14 @@ def test_a_patients_row_stands_on_the_right_study_levels_and_folds(results):
     assert {name: list(levels) for name, levels in patients["levels_used"].items()}["trained"] == ["L3", "T12"]
     assert patients.loc["trained", "level_uncertain"] and not patients.loc["whole", "level_uncertain"]
     assert patients.index[patients["in_training"]].tolist() == ["trained"]
+    rows = patients.to_dict("index")
+    assert (rows["trained"]["vbmd_low"], rows["trained"]["vbmd_high"]) == (99, 141)
+    assert (rows["whole"]["vbmd_low"], rows["whole"]["vbmd_high"]) == (85, 145)
+    assert rows["whole"]["interval_group"] == "all patients"
+    assert rows["whole"]["probability_reduced"] == pytest.approx(3**0.5 / (1 + 3**0.5))
+    assert rows["whole"]["joint_probability_reduced"] == pytest.approx(0.75)
+    assert rows["whole"]["fold_spread_mg_cm3"] == pytest.approx(10 / 2**0.5)
+    assert pd.isna(rows["trained"]["fold_spread_mg_cm3"])
     assert (patients.loc["twice", "study_id"], patients.loc["twice", "days_from_scan"]) == ("second", -10)
     assert patients["qct_vbmd_mg_cm3"].dropna().to_dict() == {"whole": 97.0, "twice": 130.0}
     assert patients["qct_reduced"].dropna().to_dict() == {"whole": True, "twice": False}
@@ -139,7 +156,7 @@ def test_labels_keep_their_fate(results):
     reasons = {(row["patient_id"], row["days_from_first_study"]): row["reason"] for _, row in labels.iterrows()}
     assert pd.isna(reasons.pop(("whole", 5)))
     assert pd.isna(reasons.pop(("twice", 390)))
-    assert sorted(reasons.values()) == ["bad_label", "label_too_far", "no_scan", "no_scan", "superseded"]
+    assert sorted(reasons.values()) == ["bad_level", "label_too_far", "no_scan", "no_scan", "superseded"]
 
 
 def test_failures_hold_files_series_and_studies(results):
@@ -206,6 +223,9 @@ def rewrite(path: Path, of: pa.Schema, change) -> None:
         ("infer/00000", "INFER", lambda rows: [*rows, rows[0]], "a prediction is there twice"),
         ("infer/00000", "INFER", lambda rows: [row | {"model_id": "other"} for row in rows], "another model"),
         ("infer/00000", "INFER", lambda rows: [row | {"fold": 0} for row in rows[-1:]], "whom it was trained on"),
+        ("infer/00000", "INFER", lambda rows: [row | {"task": "other"} for row in rows[:1]], "task or fold"),
+        ("infer/00000", "INFER", lambda rows: [row | {"fold": row["fold"] + 1} for row in rows], "task or fold"),
+        ("infer/00000", "INFER", lambda rows: rows[1:], "not predicted for every task"),
         ("index/series", "SERIES", lambda rows: rows[1:], "accepted series and accepted studies differ"),
         ("index/series", "SERIES", lambda rows: [*rows, rows[0]], "a series is there twice"),
         ("index/studies", "STUDIES", lambda rows: rows[1:], "convert did not see"),

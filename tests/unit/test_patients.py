@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from small_cohort import LEVELS, SUBSTITUTES, write_bundle
 
 from trabecula import bundle, patients
+from trabecula.aggregate import results as combined
 from trabecula.errors import REASONS
 
 CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
@@ -55,28 +56,53 @@ def test_the_table_of_chosen_vertebrae_is_what_choose_levels_says(found):
     assert chosen["level"].tolist() == patients.choose_levels(fit, **PREFERENCE)
 
 
+def study_results(vertebrae, predictions, model, splits=None) -> pd.DataFrame:
+    """Combine vertebrae and judge the results, of plain scans."""
+    found = combined.combine(vertebrae, predictions, **PREFERENCE)
+    plain = dict(age_years=60.0, sex="F", device_key="M X 120 B", kvp=120.0, phase="native", thickness_mm=1.0)
+    studies = vertebrae[["study_id", "patient_id"]].drop_duplicates().assign(spacing_mm=1.0, **plain)
+    return combined.judged(found, studies, model, splits or {})
+
+
 def test_values_are_means_over_levels_of_means_over_folds(model):
     vertebrae = vertebra_table(("s", "L1", 100.0), ("s", "L2", 140.0), ("s", "L3", 900.0))
     predictions = prediction_table(
         ("s", "L1", "regression", 0, 100), ("s", "L1", "regression", 1, 120), ("s", "L2", "regression", 0, 150),
-        ("s", "L3", "regression", 0, 999), ("s", "L1", "classification", 0, 0.2), ("s", "L2", "classification", 1, 0.6),
+        ("s", "L2", "regression", 1, 150), ("s", "L3", "regression", 0, 999), ("s", "L1", "joint_regression", 0, 90),
+        ("s", "L2", "joint_regression", 0, 94),
     )  # fmt: skip
-    row = patients.study_results(vertebrae, predictions, model, {}, **PREFERENCE).to_dict("index")["s"]
+    row = study_results(vertebrae, predictions, model).to_dict("index")["s"]
     assert row["levels_used"] == ["L1", "L2"]
-    assert row["vbmd_mg_cm3"] == (110 + 150) / 2
-    assert row["probability_reduced"] == pytest.approx(0.4)
+    assert (row["vbmd_mg_cm3"], row["joint_vbmd_mg_cm3"]) == ((110 + 150) / 2, 92)
     assert row["trabecular_hu"] == 120
     assert (row["vbmd_low"], row["vbmd_high"]) == (100, 160)
     assert row["hu_baseline_vbmd_mg_cm3"] == (1.0 * 120 + 2.0 * 120 + 10) / 2
+    # The folds' means over levels are 125 and 135.
+    assert row["fold_spread_mg_cm3"] == pytest.approx(10 / math.sqrt(2))
+
+
+def test_logits_are_averaged_and_the_temperature_divides_them_but_for_the_joint_network(model):
+    values = {("L1", 0): 0.2, ("L1", 1): 0.9, ("L2", 0): 0.6, ("L2", 1): 1.0}
+    rows = [
+        ("s", level, task, fold, value)
+        for (level, fold), value in values.items()
+        for task in ("classification", "joint_classification")
+    ]
+    table = vertebra_table(("s", "L1", 100.0), ("s", "L2", 140.0))
+    row = study_results(table, prediction_table(*rows), model).to_dict("index")["s"]
+    logit = sum(math.log(p / (1 - p)) for p in (0.2, 0.9, 0.6, 1 - 1e-6)) / 4
+    assert row["joint_probability_reduced"] == pytest.approx(1 / (1 + math.exp(-logit)))
+    assert row["probability_reduced"] == pytest.approx(1 / (1 + math.exp(-logit / 2)))
+    assert math.isnan(row["vbmd_mg_cm3"]) and row["interval_group"] is None
 
 
 def test_a_training_patient_gets_the_line_and_the_interval_of_the_fold_that_never_saw_them(model):
     vertebrae = vertebra_table(("s", "L1", 100.0))
     predictions = prediction_table(("s", "L1", "regression", 1, 100))
-    row = patients.study_results(vertebrae, predictions, model, {"p-s": 1}, **PREFERENCE).to_dict("index")["s"]
+    row = study_results(vertebrae, predictions, model, {"p-s": 1}).to_dict("index")["s"]
     assert row["hu_baseline_vbmd_mg_cm3"] == 2.0 * 100 + 10
     assert (row["vbmd_low"], row["vbmd_high"]) == (79, 121)
-    assert math.isnan(row["probability_reduced"])
+    assert math.isnan(row["probability_reduced"]) and math.isnan(row["fold_spread_mg_cm3"])
 
 
 def test_grades_follow_the_cuts_and_nothing_has_no_grade():
@@ -97,18 +123,25 @@ def test_every_patient_has_a_decision_or_a_reason(model):
         ("p-b", "b2", "failed", "segment", "no_vertebra"),
         ("p-c", "c", "measured", None, None),
         ("p-d", "d", "measured", None, None),
+        ("p-e", "e", "measured", None, None),
     )
-    vertebrae = vertebra_table(("a", "L1", 100.0), ("c", "L5", 100.0), ("d", "L1", 100.0))
-    predictions = prediction_table(("a", "L1", "regression", 0, 100), ("a", "L1", "classification", 0, 0.5))
-    results = patients.study_results(vertebrae, predictions, model, {}, **PREFERENCE)
+    vertebrae = vertebra_table(("a", "L1", 100.0), ("c", "L5", 100.0), ("d", "L1", 100.0), ("e", "L1", 100.0))
+    predictions = prediction_table(
+        ("a", "L1", "regression", 0, 100), ("a", "L1", "classification", 0, 0.9), ("e", "L1", "classification", 0, 0.5)
+    )  # fmt: skip
+    results = study_results(vertebrae, predictions, model)
     measured = patients.candidates(studies, results)
     truth = measured[["patient_id", "study_id"]].assign(qct_vbmd_mg_cm3=None, days_from_scan=None, reason="no_label")
     rows = patients.patient_rows(studies, results, truth, **CUTS).set_index("patient_id")
-    assert rows["decision"].to_dict() == {"p-a": "reduced", "p-b": None, "p-c": None, "p-d": None}
-    assert rows["decision_reason"].to_dict() == {
-        "p-a": None, "p-b": "no_vertebra", "p-c": "no_complete_vertebra", "p-d": "no_prediction",
+    assert rows["decision"].to_dict() == {
+        "p-a": "reduced", "p-b": "not_evaluable", "p-c": "not_evaluable", "p-d": "not_evaluable",
+        "p-e": "indeterminate",
     }  # fmt: skip
-    assert rows["levels_used"].tolist() == [["L1"], [], [], ["L1"]]
+    assert rows["decision_reason"].to_dict() == {
+        "p-a": None, "p-b": "no_vertebra", "p-c": "no_complete_vertebra", "p-d": "no_prediction", "p-e": "near_cut",
+    }  # fmt: skip
+    assert rows["levels_used"].tolist() == [["L1"], [], [], ["L1"], ["L1"]]
+    assert rows["novelty"].tolist() == [[], [], [], [], []]
     unknown = ["study_id", "age_years", "vbmd_mg_cm3", "trabecular_hu", "qct_reduced"]
     assert rows.loc[["p-b"], unknown].isna().all(axis=None)
     assert set(rows["decision_reason"].dropna()) <= set(REASONS)
@@ -116,6 +149,6 @@ def test_every_patient_has_a_decision_or_a_reason(model):
 
 def test_a_study_with_a_usable_level_goes_before_an_earlier_one_without(model):
     studies = study_rows(("p-b", "a", "measured", None, None), ("p-b", "b", "measured", None, None))
-    results = patients.study_results(vertebra_table(("b", "L1", 1.0)), prediction_table(), model, {}, **PREFERENCE)
+    results = study_results(vertebra_table(("b", "L1", 1.0)), prediction_table(), model)
     assert patients.candidates(studies, results)["study_id"].tolist() == ["b"]
-    assert patients.candidates(studies, patients.no_results())["study_id"].tolist() == ["a", "b"]
+    assert patients.candidates(studies, combined.none())["study_id"].tolist() == ["a", "b"]

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from trabecula import tables
-from trabecula.errors import FLAGS, LEVEL_FLAGS, REASONS, REPAIRS
+from trabecula.errors import FLAGS, LEVEL_FLAGS, NOVELTY, REASONS, REPAIRS
 
 # DuckDB's variable that says where the tables are, for readers who moved them.
 PLACE = "trabecula_tables"
@@ -77,8 +77,8 @@ def views_sql(place: str) -> str:
     return "\n".join(statements)
 
 
-# Words of the columns reason, repairs, flags and level_flags.
-CODES = {"reasons": REASONS, "repairs": REPAIRS, "flags": FLAGS, "level_flags": LEVEL_FLAGS}
+# Words of the columns reason, repairs, flags, level_flags and novelty.
+CODES = {"reasons": REASONS, "repairs": REPAIRS, "flags": FLAGS, "level_flags": LEVEL_FLAGS, "novelty": NOVELTY}
 _HIVE = {False: ", hive_partitioning = true, hive_types = {'cohort': VARCHAR}", True: ""}
 
 

@@ -6,28 +6,23 @@ held against Parquet's.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from dask.base import compute
 from dask.delayed import delayed
 
 from trabecula import bundle, calibrate, labels, patients, tables
-from trabecula.aggregate import fates, record
-from trabecula.aggregate.check import reconcile, require
-from trabecula.aggregate.shards import Part, Shard, batches, in_file, of_paths, read_batch
+from trabecula.aggregate import fates, record, results
+from trabecula.aggregate.check import reconcile
+from trabecula.aggregate.shards import Part, Shard, batches, of_paths, read_batch
+from trabecula.aggregate.write import write_cohort, write_run
 from trabecula.workers import connect
 
 __all__ = ["Cohort", "Rules", "of_paths", "run"]
-
-SMALL = ("series", "studies", "patients", "labels", "failures")
-LARGE = ("vertebrae", "predictions")
 
 
 @dataclass(frozen=True)
@@ -124,7 +119,7 @@ def run(
     made = {}
     for cohort in cohorts:
         own = [part for part in parts if part.cohort == cohort.name]
-        made[cohort.name] = small_tables(cohort, found[cohort.name], own, used.model_id, set(splits), rules)
+        made[cohort.name] = small_tables(cohort, found[cohort.name], own, used, splits, rules)
         reconcile(cohort.name, made[cohort.name], found[cohort.name])
     devices = _devices(cohorts, made, calibration)
     for cohort in cohorts:
@@ -134,13 +129,12 @@ def run(
         density = partial(calibrate.calibrated, lines=lines, method=calibration.method)
         rows = small["patients"]
         found = density(rows["trabecular_hu"], rows["study_id"]).set_index(rows.index)
-        _write_cohort(
-            folder, cohort.name, {**small, "patients": pd.concat([rows, found], axis="columns")}, own, density
-        )
+        small = {**small, "patients": pd.concat([rows, found], axis="columns")}
+        write_cohort(folder, cohort.name, small, own, density)
     shutil.rmtree(beside)
     tables.write(devices.table(), tables.CALIBRATIONS, folder / "calibrations" / "calibrations.parquet")
     row = record.run_row(started=started, finished=record.now(), config=config, code=code, model_id=used.model_id)
-    _write_runs(folder / "runs" / "runs.parquet", row)
+    write_run(folder / "runs" / "runs.parquet", row)
 
 
 def _devices(
@@ -200,8 +194,8 @@ def small_tables(
     cohort: Cohort,
     index: Mapping[str, pd.DataFrame],
     parts: Sequence[Part],
-    model_id: str,
-    trained_on: set[str],
+    used: bundle.Bundle,
+    splits: Mapping[str, int],
     rules: Rules,
 ) -> dict[str, pd.DataFrame]:
     """Tables of one cohort that have at most a few rows per study.
@@ -214,26 +208,27 @@ def small_tables(
         The index's tables series, studies, labels, failures.
     parts : sequence of Part
         What was read of the cohort's shards.
-    model_id : str
+    used : Bundle
         The model that predicted.
-    trained_on : set of str
-        Patients of the model's training.
+    splits : mapping
+        Patients of its training, and the fold that never saw them.
     rules : Rules
         From vertebrae to patients.
 
     Returns
     -------
     dict of DataFrame
-        By name, see `SMALL`.
+        By name, see `write.SMALL`.
     """
     fate = pd.concat([part.fates for part in parts] or [fates.none()], ignore_index=True)
-    results = pd.concat([part.results for part in parts] or [patients.no_results()])
     studies = _with_scan_facts(fates.study_rows(index["studies"], fate), parts)
-    candidates = patients.candidates(studies, results)
+    combined = pd.concat([part.results for part in parts] or [results.none()])
+    found = results.judged(combined, studies, used, splits)
+    candidates = patients.candidates(studies, found)
     near = {"levels": rules.levels, "max_interval_days": rules.max_interval_days}
     rows = patients.patient_rows(
         studies,
-        results,
+        found,
         labels.patient_truth(index["labels"], candidates, **near),
         reduced_below_mg_cm3=rules.reduced_below_mg_cm3,
         osteoporosis_below_mg_cm3=rules.osteoporosis_below_mg_cm3,
@@ -245,8 +240,8 @@ def small_tables(
             cohort=cohort.name,
             role=cohort.role,
             synthetic=cohort.synthetic,
-            model_id=model_id,
-            in_training=rows["patient_id"].isin(trained_on),
+            model_id=used.model_id,
+            in_training=rows["patient_id"].isin(set(splits)),
         ),
         "labels": labels.label_rows(index["labels"], candidates, **near).sort_values(
             ["patient_id", "days_from_first_study", "level", "vbmd_mg_cm3"], kind="stable"
@@ -263,52 +258,3 @@ def _with_scan_facts(studies: pd.DataFrame, parts: Sequence[Part]) -> pd.DataFra
     studies = studies.assign(**{name: values.where(values.notna(), None) for name, values in known.items()})
     given = calibrate.contrast_rows(studies)
     return studies.drop(columns=given.columns).join(given)
-
-
-def _write_cohort(
-    folder: Path,
-    cohort: str,
-    small: Mapping[str, pd.DataFrame],
-    parts: Sequence[Part],
-    density: Callable[[Iterable[float | None], Iterable[str | None]], pd.DataFrame],
-) -> None:
-    """Write a cohort's tables, each beside its place first; vertebrae with their density from HU."""
-    for name in SMALL:
-        schema = tables.PUBLIC[name]
-        _write(iter([in_file(small[name], schema)]), schema, _place(folder, name, cohort), rows=len(small[name]))
-    for name in LARGE:
-        files = [getattr(part, name) for part in parts]
-        rows = sum(pq.read_metadata(file).num_rows for file in files)
-        pieces = (tables.read_columns(file) for file in files)
-        if name == "vertebrae":
-            pieces = (_with_density(piece, density) for piece in pieces)
-        _write(pieces, tables.PUBLIC[name], _place(folder, name, cohort), rows=rows)
-
-
-def _with_density(piece: pa.Table, density: Callable[..., pd.DataFrame]) -> pa.Table:
-    """Fill in the columns `tables.CALIBRATED` of a piece of the table `vertebrae`."""
-    found = density(piece["trabecular_hu_mean"].to_pylist(), piece["study_id"].to_pylist())
-    for name in found:
-        kind = tables.VERTEBRAE.field(name)
-        piece = piece.set_column(piece.schema.get_field_index(name), kind, pa.array(found[name].tolist(), kind.type))
-    return piece
-
-
-def _place(folder: Path, name: str, cohort: str) -> Path:
-    return folder / name / f"cohort={cohort}" / f"{name}.parquet"
-
-
-def _write(pieces: Iterator[pa.Table], to: pa.Schema, path: Path, *, rows: int) -> None:
-    """Write a table piece by piece, and hold its number of rows against the one expected."""
-    part, schema = tables.beside(path), tables.in_partition(to)
-    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-        for piece in pieces:
-            writer.write_table(piece.cast(schema))
-    require(pq.read_metadata(part).num_rows == rows, f"{path.name} does not hold the rows that went in")
-    part.replace(path)
-
-
-def _write_runs(path: Path, row: Mapping[str, Any]) -> None:
-    """Add this run to the record."""
-    earlier = tables.read(path, tables.RUNS) if path.exists() else tables.RUNS.empty_table()
-    tables.write(record.with_run(earlier, row), tables.RUNS, path)

@@ -60,8 +60,13 @@ def _problems(found: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFram
         "a study without measurement is not among the failures": set(studies.loc[status != "measured", "study_id"])
         <= set(found["failures"]["study_id"].dropna()),
         "patients were lost": sorted(patients["patient_id"]) == sorted(set(index["studies"]["patient_id"])),
+        "a patient's decision is unknown": set(patients["decision"])
+        <= {"normal", "reduced", "indeterminate", "not_evaluable"},
         "a patient has neither a decision nor a reason": bool(
-            (patients["decision"].isna() != patients["decision_reason"].isna()).all()
+            (patients["decision"].isin(["normal", "reduced"]) == patients["decision_reason"].isna()).all()
+        ),
+        "a patient has a probability and is not evaluable, or the other way round": bool(
+            (patients["probability_reduced"].isna() == (patients["decision"] == "not_evaluable")).all()
         ),
         "a patient's study was not measured": set(patients["study_id"].dropna())
         <= set(studies.loc[status == "measured", "study_id"]),

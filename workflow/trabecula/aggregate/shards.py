@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trabecula import tables
-from trabecula.aggregate import fates
+from trabecula.aggregate import fates, results
 from trabecula.aggregate.check import require
-from trabecula.bundle import Bundle
+from trabecula.bundle import OUTPUTS, Bundle
 from trabecula.levels import ORDER
-from trabecula.patients import study_results
 
 # About a hundred files per task: with one file per task, Dask's own work takes most of the time.
 SHARDS_PER_BATCH = 16
@@ -66,7 +65,7 @@ class Part:
     scans : DataFrame
         Per study_id, `tables.SCAN_FACTS` of the studies that were cropped.
     results : DataFrame
-        Per study_id, see `patients.study_results`.
+        Per study_id, see `results.combine`.
     """
 
     cohort: str
@@ -138,7 +137,7 @@ def read_batch(
             vertebrae,
         ),
         scans=_read_scans(shards),
-        results=study_results(vertebrae, predictions, bundle, splits, levels=levels, substitutes=substitutes),
+        results=results.combine(vertebrae, predictions, levels=levels, substitutes=substitutes),
     )
 
 
@@ -175,6 +174,11 @@ def _check_predictions(
     require(bool((known["found_in"] == "both").all()), "a prediction belongs to no vertebra")
     require(bool((predictions["model_id"] == bundle.model_id).all()), "predictions come from another model")
     require(not predictions.duplicated([*keys, "task", "fold"]).any(), "a prediction is there twice")
+    wanted = {(name, fold) for task in bundle.tasks for name in OUTPUTS[task] for fold in bundle.folds}
+    given = set(zip(predictions["task"], predictions["fold"], strict=True))
+    require(given <= wanted, "a prediction is of a task or fold that the model does not have")
+    n = predictions.groupby([*keys, "fold"]).size()
+    require(bool((n == len({name for name, _ in wanted})).all()), "a vertebra was not predicted for every task")
     own_fold = predictions["patient_id"].map(pd.Series(splits, dtype=float))
     require(bool((own_fold.notna() == predictions["in_training"]).all()), "in_training contradicts the model's splits")
     require(
