@@ -4,18 +4,20 @@ import warnings
 
 import numpy as np
 import pytest
+import small_study
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from trabecula import evaluate, tables
+from trabecula.baselines import Baseline
 from trabecula.errors import STAGES
 from trabecula.evaluate.agreement import agreement, f1, mae_difference
 from trabecula.evaluate.comparison import sentence
 from trabecula.evaluate.discrimination import auc, auc_difference, delong, proportions, wilson
 from trabecula.evaluate.estimate import Estimate
-from trabecula.evaluate.flow import STEP_OF_STAGE
+from trabecula.evaluate.flow import STEP_OF_STAGE, flow
 
 OPTIONS = {"resamples": 2000, "seed": 1}
 
@@ -39,7 +41,9 @@ def patient(number, **given):
         "in_training": True,
         "vbmd_mg_cm3": qct if qct is None else qct + (-1) ** number * 4.0,
         "probability_reduced": 0.5 if qct is None else 1 / (1 + np.exp((qct - 120) / 10)),
-        "hu_baseline_vbmd_mg_cm3": qct if qct is None else qct + (-1) ** number * 9.0,
+        "trabecular_hu": qct if qct is None else qct + (-1) ** number * 9.0,
+        "decision": "normal",
+        "novelty": [],
         "levels_used": ["L1", "L2"],
         "qct_vbmd_mg_cm3": qct,
         "qct_reduced": None if qct is None else qct < 120,
@@ -52,8 +56,15 @@ def of(*rows):
     return tables.cast(rows, tables.PATIENTS)
 
 
+# One HU is one mg/cm3 by the line that did not see fold 0, in which all patients of the training are.
+LINES = (Baseline("hu", 0, {"intercept": 0.0, "hu": 1.0}, 9),)
+CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
+
+
 def judged(*rows, bootstrap=200):
-    return evaluate.statistics(of(*rows), reduced_below_mg_cm3=120, bootstrap=bootstrap, seed=1)
+    folds = {row["patient_id"]: 0 for row in rows if row["in_training"]}
+    evidence = small_study.evidence(list(rows), [], lines=LINES, folds=folds)
+    return evaluate.statistics(evidence, **CUTS, bootstrap=bootstrap, seed=1)
 
 
 def naive_delong(truth, scores):
@@ -249,12 +260,13 @@ def test_mae_difference_is_the_difference_of_maes():
 )
 def test_the_sentence_says_what_the_interval_says(metric, interval, word):
     low, high = interval
-    assert word in sentence(metric, Estimate((low + high) / 2, low, high, 9, ""))
+    said = sentence(metric, Estimate((low + high) / 2, low, high, 9, ""), "HU alone")
+    assert f"{word} than HU alone" in said
 
 
 def test_the_sentence_says_when_nothing_can_be_said():
-    assert "can't be compared" in sentence("auc", Estimate(None, None, None, 0, "", "fewer"))
-    assert "not shown" in sentence("mae", Estimate(0.0, None, None, 9, "", "no variation"))
+    assert "can't be compared" in sentence("auc", Estimate(None, None, None, 0, "", "fewer"), "HU alone")
+    assert "not shown" in sentence("mae", Estimate(0.0, None, None, 9, "", "no variation"), "HU alone")
 
 
 def test_tables_fit_their_schemas_and_sets_are_apart():
@@ -264,8 +276,8 @@ def test_tables_fit_their_schemas_and_sets_are_apart():
     rows += [patient(i, role="screening", in_training=False, cohort="d") for i in range(5)]
     found = judged(*rows)
     for name, made in found.items():
-        tables.cast(made, tables.STATISTICS[name])
-    n = {(row["set"], row["n"]) for row in found["metrics"] if row["metric"] == "mae"}
+        tables.cast(made, evaluate.STATISTICS[name])
+    n = {(row["set"], row["n"]) for row in found["metrics"] if row["metric"] == "mae" and row["predictor"] == "network"}
     assert n == {("cross-validated", 12), ("external", 9), ("development, not in training", 8)}
     assert found["left_out"] == []
     for row in found["metrics"]:
@@ -281,26 +293,34 @@ def test_patients_left_out_are_counted_with_their_reason():
     rows = [patient(i) for i in range(8)]
     rows += [
         patient(20, qct=None),
-        patient(21, vbmd_mg_cm3=None, probability_reduced=None, in_training=None, decision_reason="metal"),
-        patient(22, hu_baseline_vbmd_mg_cm3=None),
-        patient(23, study_id=None, qct=None, probability_reduced=None, decision_reason="missing_slices"),
+        patient(21, vbmd_mg_cm3=None, probability_reduced=None, decision="not_evaluable", decision_reason="metal"),
+        patient(22, trabecular_hu=None),
+        patient(
+            23,
+            study_id=None,
+            qct=None,
+            probability_reduced=None,
+            decision="not_evaluable",
+            decision_reason="missing_slices",
+        ),
     ]
     found = judged(*rows)
-    out = {(r["predictor"], r["task"], r["reason"]): r["n"] for r in found["left_out"]}
+    shown = ("network", "hu")
+    out = {(r["predictor"], r["task"], r["reason"]): r["n"] for r in found["left_out"] if r["predictor"] in shown}
     assert out == {
         **{
             (predictor, task, "missing_slices"): 1
-            for predictor in ("network", "hu_baseline")
+            for predictor in ("network", "hu")
             for task in ("classification", "regression")
         },
         ("network", "classification", "metal"): 1,
         ("network", "classification", "no_label"): 1,
         ("network", "regression", "metal"): 1,
         ("network", "regression", "no_label"): 1,
-        ("hu_baseline", "classification", "no_label"): 1,
-        ("hu_baseline", "classification", "no_prediction"): 1,
-        ("hu_baseline", "regression", "no_label"): 1,
-        ("hu_baseline", "regression", "no_prediction"): 1,
+        ("hu", "classification", "no_label"): 1,
+        ("hu", "classification", "unknown_fact"): 1,
+        ("hu", "regression", "no_label"): 1,
+        ("hu", "regression", "unknown_fact"): 1,
     }
     assert {row["set"] for row in found["metrics"]} == {"cross-validated"}
     assert all(row["n"] == 8 for row in found["comparison"])
@@ -309,14 +329,14 @@ def test_patients_left_out_are_counted_with_their_reason():
 def test_an_external_patient_from_the_training_does_not_count():
     rows = [patient(i, role="external", in_training=i == 0) for i in range(6)]
     found = judged(*rows)
-    assert {(r["reason"], r["n"]) for r in found["left_out"]} == {("in_training", 1)}
+    assert {(r["reason"], r["n"]) for r in found["left_out"] if r["task"] == "classification"} == {("in_training", 1)}
     assert "pa00" not in {r["patient_id"] for r in found["agreement"]}
 
 
 def test_one_class_only_is_null_with_a_reason():
     found = judged(*(patient(i, qct=60.0 + i) for i in range(10)))
     value = {(r["predictor"], r["metric"]): (r["value"], r["reason"]) for r in found["metrics"]}
-    for predictor in ("network", "hu_baseline"):
+    for predictor in ("network", "hu"):
         assert value[predictor, "auc"][0] is None
         assert value[predictor, "auc"][1]
         assert value[predictor, "specificity"][0] is None
@@ -362,8 +382,8 @@ def test_in_the_flow_nothing_is_lost(outcomes, found_series):
         patient(i, cohort=cohort, study_id="st" if outcome[0] == "measured" else None, decision_reason=outcome[2])
         for i, (cohort, outcome) in enumerate(outcomes)
     ]
-    rows = evaluate.flow(tables.cast(all_series, tables.SERIES), tables.cast(studies, tables.STUDIES), of(*patients))
-    tables.cast(rows, tables.FLOW)
+    rows = flow(tables.cast(all_series, tables.SERIES), tables.cast(studies, tables.STUDIES), of(*patients))
+    tables.cast(rows, evaluate.STATISTICS["flow"])
     reached = {(r["cohort"], r["unit"], r["position"]): r["n"] for r in rows if r["reason"] is None}
     for (cohort, unit, position), n in reached.items():
         lost = sum(r["n"] for r in rows if r["cohort"] == cohort and r["position"] == position and r["reason"])

@@ -118,7 +118,7 @@ def _of_any_set(group: Group, cuts_mg_cm3: tuple[float, ...], options: dict[str,
             "agreement": metrics.pairs(group, predictor),
             "left_out": metrics.left_out(group, predictor),
         }
-        if group.vbmd_mg_cm3[predictor].notna().any():
+        if predictor in sets.MEASURING:
             made["near_cuts"] = near_cuts(group, predictor, cuts_mg_cm3=cuts_mg_cm3, **options)
         for name, rows in made.items():
             tables[name] += [row | {"predictor": predictor} for row in _named(group, rows)]

@@ -12,7 +12,7 @@ from trabecula.evaluate.discrimination import DELONG, auc_difference
 from trabecula.evaluate.estimate import Estimate
 from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.resampling import BCA
-from trabecula.evaluate.sets import NETWORK, Group
+from trabecula.evaluate.sets import MEASURING, NETWORK, Group
 
 # Lines from HU that are fitted on the same patients as the network; the best of them is chosen by its MAE.
 HU_LINES = ("hu", "hu_device", "hu_age_sex")
@@ -60,7 +60,7 @@ def comparison(group: Group, *, best_hu: str | None, resamples: int, seed: int) 
         if second == NETWORK:
             continue
         yield {**_auc_row(group, second), "best_hu": second == best_hu}
-        if group.vbmd_mg_cm3[second].notna().any():
+        if second in MEASURING:
             yield {**_mae_row(group, second, resamples=resamples, seed=seed), "best_hu": second == best_hu}
 
 

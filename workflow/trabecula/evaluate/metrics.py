@@ -9,7 +9,7 @@ from sklearn.metrics import roc_curve
 from trabecula.evaluate.agreement import agreement, f1
 from trabecula.evaluate.discrimination import auc, proportions
 from trabecula.evaluate.estimate import Estimate
-from trabecula.evaluate.sets import PURE_NUMBERS, UNIT, Group
+from trabecula.evaluate.sets import MEASURING, PURE_NUMBERS, UNIT, Group
 
 Row = dict[str, Any]
 
@@ -40,6 +40,8 @@ def figures(group: Group, predictor: str, *, resamples: int, seed: int) -> Itera
     }
     for metric, estimate in found.items():
         yield {"task": "classification", **figure(metric, estimate)}
+    if predictor not in MEASURING:
+        return
     own = group.measured(predictor)
     predicted, qct = group.vbmd_mg_cm3[predictor][own].to_numpy(float), group.qct[own].to_numpy(float)
     for metric, estimate in agreement(predicted, qct, resamples=resamples, seed=seed).items():
@@ -73,6 +75,9 @@ def pairs(group: Group, predictor: str) -> Iterator[Row]:
 
 def left_out(group: Group, predictor: str) -> Iterator[Row]:
     """Reasons why patients of the set do not count for a predictor's figures, with their number."""
-    for task, own in (("classification", group.classified(predictor)), ("regression", group.measured(predictor))):
+    counted = {"classification": group.classified(predictor)}
+    if predictor in MEASURING:
+        counted["regression"] = group.measured(predictor)
+    for task, own in counted.items():
         for reason, n in sorted(group.reason[predictor][~own].value_counts().items()):
             yield {"task": task, "reason": reason, "n": int(n)}

@@ -27,6 +27,8 @@ NETWORK, JOINT, HU, CALIBRATED = "network", "joint", "hu", "calibrated"
 PREDICTORS = (NETWORK, JOINT, *baselines.NAMES, *THRESHOLDS_HU, CALIBRATED)
 # These two have their figures in every set, also where they have nothing to say.
 ALWAYS = (NETWORK, HU)
+# A threshold of HU decides, but measures no vBMD.
+MEASURING = tuple(name for name in PREDICTORS if name not in THRESHOLDS_HU)
 UNIT = "mg/cm3 HA"
 PURE_NUMBERS = ("auc", "f1", "recall", "precision", "specificity", "accuracy", "pearson_r", "right_side", "abstention")
 
@@ -184,9 +186,9 @@ def _reasons(rows: pd.DataFrame, leaked: pd.Series) -> pd.DataFrame:
     """Reason codes by predictor, for patients that its figures leave out."""
     lost = rows["decision_reason"].astype(object).where(rows["decision"] == "not_evaluable", None)
     network = lost.where(lost.notna(), "no_prediction")
-    no_hu = network.where(rows["trabecular_hu"].isna(), "unknown_fact")
+    no_fact = lost.where(lost.notna() & rows["trabecular_hu"].isna(), "unknown_fact")
     calibration = rows["calibration_reason"].astype(object)
-    reasons = dict.fromkeys(PREDICTORS, no_hu) | {NETWORK: network, JOINT: network}
+    reasons = dict.fromkeys(PREDICTORS, no_fact) | {NETWORK: network, JOINT: network}
     reasons[CALIBRATED] = calibration.where(calibration.notna(), network)
     unlabelled = rows["study_id"].notna() & rows["qct_vbmd_mg_cm3"].isna()
     unmeasured = rows["study_id"].isna()
