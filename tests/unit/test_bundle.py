@@ -1,14 +1,32 @@
 """Bundles: what is written is what is read, and nothing else is loaded."""
 
 import json
+import pickle
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from small_cohort import known_errors
 
-from trabecula import bundle, tables
-from trabecula.bundle import METADATA, HuLine, Interval, Roi, weight_file
+from trabecula import bundle, network, refusals, tables, uncertainty
+from trabecula.baselines import Baseline
+from trabecula.bundle import INFERENCE, METADATA, Roi, weight_file
 from trabecula.errors import ConfigError
+from trabecula.train.fit import Recipe
+from trabecula.train.publish import Record, inference_config
+from trabecula.train.splits import Protocol
+
+FOLDS = (0, 1)
+LINES = tuple(Baseline("hu", fold, {"hu": 0.9, "intercept": 20.0}, 8) for fold in FOLDS)
+RECIPE = Recipe("small", 1, 1, 4, 0.01, 32, 2.0, (-200, 600), ("kvp",), 0, "cpu")
+CUBES = {"cube_size": 64, "cube_spacing_mm": 1.0}
+PROTOCOL = Protocol(2, 0, (0.6, 0.2, 0.2), False, 10, 0.2, 0)
+RECORD = Record("toy", bundle.TASKS, RECIPE, PROTOCOL, {}, frozenset(), 64, 1.0, "0")
 
 
 def metadata(sha256: dict[str, str]) -> dict:
@@ -18,15 +36,15 @@ def metadata(sha256: dict[str, str]) -> dict:
         "model_id": bundle.model_id("toy", sha256),
         "synthetic": True,
         "tasks": list(bundle.TASKS),
-        "folds": [0, 1],
-        "network": {"spatial_dims": 3},
+        "folds": list(FOLDS),
+        "network": network.describe("small", ["kvp"]),
         "roi_size": 32,
         "roi_spacing_mm": 2.0,
         "hu_window": [-200, 600],
-        "hu_baseline": [asdict(HuLine(fold, 0.9, 20.0, 8)) for fold in (0, 1)],
-        "intervals": bundle.describe_intervals(
-            (Interval(0, 12.5, 16), Interval(1, None, 4)), half_width_mg_cm3=11.0, n=20, coverage=0.9
-        ),
+        "scan_inputs": ["kvp"],
+        "cube_spacing_mm": 1.0,
+        "baselines": [asdict(line) for line in LINES],
+        "uncertainty": uncertainty.to_facts(known_errors()),
         "sha256": sha256,
     }
 
@@ -35,24 +53,27 @@ def metadata(sha256: dict[str, str]) -> dict:
 def folder(tmp_path: Path) -> Path:
     """A bundle whose weights are no networks, but have the right digests."""
     made = tmp_path / "toy"
-    names = [weight_file(task, fold) for task in bundle.TASKS for fold in (0, 1)]
-    for name in names:
+    names = [weight_file(task, fold) for task in bundle.TASKS for fold in FOLDS]
+    for i, name in enumerate(names):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
-        (made / name).write_bytes(name.encode())
+        save_file({"weight": np.full(3, i, np.float32)}, made / name)
     bundle.write_json(metadata({name: bundle.sha256_of(made / name) for name in names}), made / METADATA)
-    tables.write([{"patient_id": "pa1", "fold": 1}], tables.SPLITS, made / bundle.SPLITS)
+    bundle.write_json(inference_config(RECORD), made / INFERENCE)
+    tested = {"scheme": "cross-validation", "split": "fold1", "held_out": None, "patient_id": "pa1", "part": "test"}
+    others = [tested | {"split": "fold0", "part": "train"}, tested | {"scheme": "random", "split": "random0"}]
+    tables.write([tested, *others], tables.SPLITS, made / bundle.SPLITS)
     return made
 
 
 def test_what_is_written_is_read(folder: Path):
     """Every fact survives the way to disk and back."""
+    refusals.refuse(folder, **CUBES)
     found = bundle.read(folder)
     bundle.check_weights(found)
     assert found.roi == Roi(32, 2.0, (-200, 600))
-    assert found.hu_baseline[1] == HuLine(1, 0.9, 20.0, 8)
-    assert [interval.half_width_mg_cm3 for interval in found.intervals] == [12.5, None]
-    assert found.half_width_mg_cm3 == 11.0
-    assert found.synthetic and found.folds == (0, 1)
+    assert found.baselines == LINES
+    assert found.uncertainty == known_errors()
+    assert found.synthetic and found.folds == FOLDS and found.scan_inputs == ("kvp",)
     assert bundle.read_splits(found) == {"pa1": 1}
 
 
@@ -76,7 +97,8 @@ def test_changed_weights_are_refused(folder: Path):
         {"folds": [0, 1, 2]},
         {"tasks": ["classification", "../../elsewhere"]},
         {"model_id": "toy-00000000"},
-        {"hu_baseline": [{"line": 1}]},
+        {"baselines": [{"line": 1}]},
+        {"uncertainty": {"references": [{"fold": 0}]}},
     ],
 )
 def test_contradicting_metadata_are_refused(folder: Path, change: dict):
@@ -85,6 +107,130 @@ def test_contradicting_metadata_are_refused(folder: Path, change: dict):
     bundle.write_json(facts, folder / METADATA)
     with pytest.raises(ConfigError, match="Option model"):
         bundle.read(folder)
+
+
+def rewrite(path: Path, change) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["models/model.pt", "models/more/model.TS", "extra.pkl", "models/pytorch_model.bin"])
+def test_a_pickle_is_refused_and_not_loaded(folder: Path, tmp_path: Path, name: str):
+    """The trap springs where it is loaded, and does not when the bundle is refused."""
+    trap = tmp_path / "sprung"
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(pickle.dumps(Trap(trap)))
+    with pytest.raises(ConfigError, match=f"{Path(name).name}, in a format that may run code"):
+        refusals.refuse(folder, **CUBES)
+    assert not trap.exists()
+    pickle.loads(path.read_bytes())
+    assert trap.exists()
+
+
+@pytest.mark.parametrize("kind", ["pickle", "torch", "truncated", "empty"])
+def test_weights_that_are_no_safetensors_are_refused_whatever_they_are_called(folder: Path, kind: str):
+    path = folder / weight_file("regression", 1)
+    good = path.read_bytes()
+    if kind == "torch":
+        torch.save({"weight": torch.zeros(3)}, path)
+    else:
+        path.write_bytes({"pickle": pickle.dumps({"weight": [0.0] * 3}), "truncated": good[:20], "empty": b""}[kind])
+    with pytest.raises(ConfigError, match=r"regression_fold1\.safetensors, which is no safetensors file"):
+        refusals.refuse(folder, **CUBES)
+
+
+places = st.recursive(
+    st.just("$import os"),
+    lambda inner: st.lists(inner, min_size=1, max_size=2) | st.builds(lambda x: {"a": 1, "b": x}, inner),
+)
+
+
+@given(places)
+def test_expressions_are_found_however_deep(content):
+    assert [text for text in refusals._texts(content) if text.startswith("$")]
+
+
+@pytest.mark.parametrize("name", ["metadata.json", "inference.json", "train.json"])
+@pytest.mark.parametrize("content", [{"note": [{"deep": "$__import__('os')"}]}, {"$x": 1}, {"a": "  $b"}])
+def test_expressions_are_refused_in_every_configuration(folder: Path, name: str, content: dict):
+    path = folder / "configs" / name
+    known = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(known | content))
+    with pytest.raises(ConfigError, match=f"run as code, in configs/{name}"):
+        refusals.refuse(folder, **CUBES)
+
+
+def test_a_configuration_that_is_no_json_is_refused(folder: Path):
+    (folder / "configs" / "logging.conf").write_text("[handlers]\nargs=(sys.stdout,)\n")
+    with pytest.raises(ConfigError, match=r"logging\.conf that is JSON"):
+        refusals.refuse(folder, **CUBES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda facts: facts["folds"].append(2), "lacks fold 2 of task classification"),
+        (lambda facts: facts["sha256"].pop(weight_file("joint", 1)), "lacks fold 1 of task joint"),
+        (lambda facts: facts["baselines"].pop(), "does not know all of fold 1"),
+        (lambda facts: facts["uncertainty"]["references"].pop(0), "does not know all of fold 0"),
+        (lambda facts: facts.update(roi_size=48), "differ about the size of the region"),
+        (lambda facts: facts.update(roi_spacing_mm=1.5), "differ about the extent of the region"),
+        (lambda facts: facts.update(hu_window=[-100, 600]), "differ about the HU window"),
+        (lambda facts: facts["network"].update(growth_rate=13), "differ about the networks"),
+        (lambda facts: facts["sha256"].update({"models/other.safetensors": "0"}), "differ about the weights"),
+        (lambda facts: facts.pop("uncertainty"), "holds no usable"),
+        (lambda facts: facts.update(baselines=3), "holds no usable"),
+    ],
+)
+def test_what_is_missing_or_contradicts_is_refused(folder: Path, change, message: str):
+    rewrite(folder / METADATA, change)
+    with pytest.raises(ConfigError, match=message):
+        refusals.refuse(folder, **CUBES)
+
+
+def test_another_kind_of_network_is_refused(folder: Path):
+    rewrite(folder / INFERENCE, lambda facts: facts["network_def"]["joint"].update(_target_="os.system"))
+    with pytest.raises(ConfigError, match="differ about the networks"):
+        refusals.refuse(folder, **CUBES)
+
+
+@pytest.mark.parametrize("name", [weight_file("classification", 0), str(METADATA), str(INFERENCE)])
+def test_a_bundle_without_one_of_its_files_is_refused(folder: Path, name: str):
+    (folder / name).unlink()
+    with pytest.raises(ConfigError, match="lacks"):
+        refusals.refuse(folder, **CUBES)
+
+
+@pytest.mark.parametrize(
+    ("size", "spacing_mm", "fits"), [(64, 1.0, True), (63, 1.0, False), (32, 2.0, True), (64, 0.9, False)]
+)
+def test_a_region_larger_than_the_cubes_is_refused(folder: Path, size: int, spacing_mm: float, fits: bool):
+    """The region has 64 mm."""
+    if fits:
+        refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm)
+    else:
+        with pytest.raises(ConfigError, match=r"sees 64 mm.*raise option crop.size to (64|71)"):
+            refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm)
+
+
+def test_splits_of_a_fold_that_is_not_there_are_refused(folder: Path):
+    row = {"scheme": "cross-validation", "split": "fold7", "held_out": None, "patient_id": "pa1", "part": "test"}
+    tables.write([row], tables.SPLITS, folder / bundle.SPLITS)
+    with pytest.raises(ConfigError, match="patients of fold 7"):
+        bundle.read_splits(bundle.read(folder))
 
 
 def test_a_folder_without_metadata_is_refused(tmp_path: Path):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trabecula import tables
+from trabecula import refusals, tables
 from trabecula.baselines import Baseline
 from trabecula.errors import ConfigError
 from trabecula.uncertainty import Uncertainty, from_facts
@@ -26,8 +26,7 @@ OUTPUTS: dict[str, tuple[str, ...]] = {
     "joint": ("joint_classification", "joint_regression"),
 }
 
-METADATA = Path("configs", "metadata.json")
-INFERENCE = Path("configs", "inference.json")
+METADATA, INFERENCE = refusals.METADATA, refusals.INFERENCE
 SPLITS = Path("splits.parquet")
 TRAINING = Path("training.parquet")
 PROTOCOL = Path("protocol.parquet")
@@ -189,10 +188,22 @@ def check_weights(bundle: Bundle) -> None:
 
 
 def read_splits(bundle: Bundle) -> dict[str, int]:
-    """Patients of the training (pseudonyms) and the fold that never saw them."""
+    """Patients of the training (pseudonyms) and the fold that never saw them.
+
+    Raises
+    ------
+    ConfigError
+        If a fold's networks are not in the bundle: its patients could be predicted by no other.
+    """
     rows = tables.read(bundle.folder / SPLITS, tables.SPLITS).to_pylist()
     tested = [row for row in rows if row["scheme"] == "cross-validation" and row["part"] == "test"]
-    return {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
+    found = {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
+    for fold in sorted(set(found.values()) - set(bundle.folds)):
+        raise ConfigError(
+            f"Option model: {SPLITS} of bundle {bundle.folder.name} names patients of fold {fold}, whose networks it "
+            "lacks; fetch the bundle again."
+        )
+    return found
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from monai.networks.nets.densenet import DenseNet
 
-from trabecula import bundle, network
+from trabecula import bundle, network, refusals
 from trabecula.bundle import Bundle
 from trabecula.cubes import VertebraCrop
 from trabecula.levels import ORDER
@@ -53,8 +53,10 @@ def load_model(folder: Path | str, *, device: str) -> Model:
     Raises
     ------
     ConfigError
-        If it is no bundle of this workflow, or a weight file is not the one that its metadata name.
+        If it is no bundle of this workflow, is refused (see `refusals.refuse_content`), or a weight file is not the
+        one that its metadata name.
     """
+    refusals.refuse_content(folder)
     found = bundle.read(folder)
     bundle.check_weights(found)
     where = network.pick_device(device)
