@@ -14,11 +14,11 @@ files, params = snakemake.input, snakemake.params
 sources = cases.read_sources(files.cubes, files.crops, files.measures, files.studies, files.labels)
 found = cases.find_cases(sources, order=params.order, **params.choice)
 protocol = splits.Protocol(**params.protocol)
-audit.check_cases(found, folds=protocol.folds)
+audited = audit.audit(sources, found, order=params.order, choice=params.choice)
+tables.write(tables.from_frame(audited, tables.AUDIT), tables.AUDIT, snakemake.output.audit)
+audit.check_cases(found, audited, folds=protocol.folds)
 tables.write(tables.from_frame(found, tables.CASES), tables.CASES, snakemake.output.cases)
 
-rows = audit.audit(sources, found, order=params.order, choice=params.choice)
-tables.write(tables.from_frame(rows, tables.AUDIT), tables.AUDIT, snakemake.output.audit)
 rois.write_regions(files.cubes, found, roi=Roi(*params.roi), path=snakemake.output.rois)
 
 division = splits.divide(found, protocol, splits.read_earlier(snakemake.output.splits))

@@ -8,7 +8,6 @@ import numpy as np
 from trabecula import tables
 from trabecula.cubes import VertebraCrop, open_cubes
 from trabecula.levels import CODE_OF_LEVEL
-from trabecula.train import Sources
 
 SIZE, SPACING_MM = 40, 2.0
 LEVELS = ("T10", "T12", "L1", "L2", "L3")
@@ -16,10 +15,19 @@ LEVELS = ("T10", "T12", "L1", "L2", "L3")
 
 @dataclass(frozen=True)
 class Cohort:
-    """Files of a toy cohort, and its patients' true vBMD (mg/cm3)."""
+    """Files of a toy cohort by stage, and its patients' true vBMD (mg/cm3)."""
 
-    sources: Sources
+    cubes: list[str]
+    crops: list[str]
+    measures: list[str]
+    studies: list[str]
+    labels: list[str]
     vbmd_mg_cm3: dict[str, float]
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """What `cases.read_sources` reads."""
+        return {name: getattr(self, name) for name in ("cubes", "crops", "measures", "studies", "labels")}
 
 
 def body_mask() -> np.ndarray:
@@ -63,10 +71,11 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
     names = [f"pa{i:04d}" for i in range(patients)]
     vbmd = dict(zip(names, rng.normal(120, 35, patients).clip(30, 250).tolist(), strict=True))
     shards = [names[::2], names[1::2]]
-    cubes, measures = [], []
+    cubes, crops, measures = [], [], []
     for number, members in enumerate(shards):
         cubes.append(str(folder / f"{number:05d}.arrow"))
-        measures.append(str(folder / f"{number:05d}.parquet"))
+        crops.append(str(folder / f"{number:05d}.parquet"))
+        measures.append(str(folder / f"{number:05d}.measure.parquet"))
         rows = []
         with open_cubes(cubes[-1], size=SIZE, spacing_mm=SPACING_MM) as write:
             for name in members:
@@ -76,11 +85,12 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
                 write(vertebrae)
                 rows += [measurement(one) for one in vertebrae]
         tables.write(rows, tables.MEASURE, measures[-1])
+        tables.write([crop(name, number) for number, name in enumerate(members)], tables.CROP, crops[-1])
     tables.write([study(name) for name in names], tables.STUDIES, folder / "studies.parquet")
     labels = [label(name, vbmd[name]) for name in names[:labelled]]
     tables.write(labels, tables.LABELS, folder / "labels.parquet")
-    sources = Sources(cubes, measures, [str(folder / "studies.parquet")], [str(folder / "labels.parquet")])
-    return Cohort(sources, vbmd)
+    index = [str(folder / "studies.parquet")], [str(folder / "labels.parquet")]
+    return Cohort(cubes, crops, measures, *index, vbmd)
 
 
 def row(schema, **values) -> dict:
@@ -95,14 +105,22 @@ def measurement(crop: VertebraCrop) -> dict:
     return row(tables.MEASURE, **keys, trabecular_hu_mean=mean, flags=[] if crop.complete else ["incomplete"])
 
 
+def crop(name: str, number: int) -> dict:
+    """What `crop` would say of a toy scan: every other one with contrast medium in the aorta."""
+    keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}"}
+    return row(tables.CROP, **keys, status="ok", n_vertebrae=len(LEVELS), blood_hu=150.0 if number % 2 else 40.0)
+
+
 def study(name: str) -> dict:
-    """A study of the index."""
+    """A study of the index; two devices take turns."""
     keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}", "shard": "00000"}
-    facts = {"days_from_first_study": 0, "age_years": 60.0, "sex": "F", "device_key": "toy"}
+    device = int(name.removeprefix("pa")) // 2 % 2
+    facts = {"days_from_first_study": 0, "age_years": 60.0 + device, "sex": "F", "device_key": f"toy {device}"}
+    facts |= {"kvp": 120.0 - 20 * device, "thickness_mm": 2.5, "spacing_mm": 2.5}
     return row(tables.STUDIES, **keys, **facts, repairs=[], flags=[], status="accepted")
 
 
 def label(name: str, vbmd_mg_cm3: float) -> dict:
     """A QCT label of the mean of L1 and L2."""
     values = {"level": "L1-L2", "vbmd_mg_cm3": vbmd_mg_cm3, "days_from_first_study": 3, "status": "used"}
-    return row(tables.LABELS, cohort="toy", line=2, patient_id=name, faults=[], **values)
+    return row(tables.LABELS, cohort="toy", line=2, patient_id=name, unit_given="mg/cm3 HA", faults=[], **values)

@@ -404,6 +404,27 @@ CASES = schema(
     name="cases",
 )
 
+AUDIT = schema(
+    COHORT,
+    PATIENT,
+    column("line", INT, "Line of the hospital's file, for one that can't be used; NULL in the row of a patient"),
+    column("study_id", TEXT, "Keyed pseudonym of the study nearest to a label; NULL where there is none"),
+    column("status", TEXT, "used or left_out, for a patient; unused, for a line of the labels", required=True),
+    column("reason", TEXT, "Why not used, reason code; NULL when used"),
+    column("faults", TEXTS, "All that is wrong with the line itself, reason codes", required=True),
+    column("n_labels", INT, "Lines of the labels whose mean is the patient's vBMD; 0 where none is joined to a scan"),
+    column("label_levels", TEXTS, "Levels of these lines, such as L1 or L1-L2", required=True),
+    column("levels_used", TEXTS, "Levels that the patient's regions are cut at", required=True),
+    column("interval_days", INT, "Days from the study to the label; NULL where one has no date", unit="days"),
+    column("same_day", BOOL, "Label and study are of one day; else the label comes from another examination"),
+    column("unit_given", TEXT, "Units of the lines in the hospital's file, with commas between different ones"),
+    column("converted", BOOL, "A line was converted from K2HPO4 to HA"),
+    column("n_scans", INT, "Scans of the patient in this cohort that were measured"),
+    column("n_cohorts", INT, "Development cohorts that know the patient"),
+    column("vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT, converted to HA", unit="mg/cm3 HA"),
+    name="audit",
+)
+
 PROTOCOL = schema(
     *_SPLIT,
     _HELD_OUT,

@@ -147,11 +147,16 @@ def patient_truth(
 
 
 def _relevant(labels: pd.DataFrame, levels: Sequence[str]) -> pd.DataFrame:
-    """Usable labels of one wanted level, or of all of them together."""
+    """Usable labels that `of_levels` lets pass."""
     used = labels[labels["status"] == "used"]
-    named = [levels_of(level) for level in used["level"]]
+    return used[of_levels(used, levels)]
+
+
+def of_levels(labels: pd.DataFrame, levels: Sequence[str]) -> pd.Series:
+    """Whether a label is of one wanted level, or of all of them together."""
+    named = [levels_of(level) for level in labels["level"]]
     counts = [set(names) == set(levels) or (len(names) == 1 and names[0] in levels) for names in named]
-    return used[pd.Series(counts, used.index, bool)]
+    return pd.Series(counts, labels.index, bool)
 
 
 def label_rows(

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from trabecula import tables
 from trabecula.cubes import read_facts
+from trabecula.errors import ConfigError
 from trabecula.labels import patient_truth
 from trabecula.patients import chosen_vertebrae
 from trabecula.scans import scan_facts
@@ -48,7 +49,17 @@ class Sources:
 def read_sources(
     cubes: Sequence[str], crops: Sequence[str], measures: Sequence[str], studies: Sequence[str], labels: Sequence[str]
 ) -> Sources:
-    """Read the files of the development cohorts: crop's and measure's per shard, the index's per cohort."""
+    """Read the files of the development cohorts: crop's and measure's per shard, the index's per cohort.
+
+    Raises
+    ------
+    ConfigError
+        If no shard is given.
+    """
+    if not cubes:
+        raise ConfigError(
+            "The development cohorts have no scan that can be measured; their tables index/series.parquet say why not."
+        )
     facts = [tables.read_columns(path, ["study_id", "status", "blood_hu"]).to_pandas() for path in crops]
     return Sources(
         read_vertebrae(cubes, measures),
@@ -91,17 +102,17 @@ def find_cases(
     DataFrame
         By cohort and patient_id, the columns of `tables.CASES`.
     """
-    vertebrae, labels = sources.vertebrae, sources.labels
+    vertebrae, studies, labels = sources.vertebrae, sources.studies, sources.labels
     found = [
         _cases_of_cohort(
             vertebrae.loc[vertebrae["cohort"] == cohort],
-            group,
+            studies.loc[studies["cohort"] == cohort],
             labels.loc[labels["cohort"] == cohort],
             levels=levels,
             substitutes=substitutes,
             max_interval_days=max_interval_days,
         )
-        for cohort, group in sources.studies.groupby("cohort")
+        for cohort in order
     ]
     cases = pd.concat(found, ignore_index=True).sort_values(["cohort", "patient_id"], ignore_index=True)
     cases = drop_repeated(cases, order).join(scan_facts(sources.studies, sources.crops), on="study_id")
