@@ -10,80 +10,35 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from small_study import LOST, empty, fold_of, lines, patient, protocol, study, training, vertebra
 
 from trabecula import evaluate, report, tables
-from trabecula.bundle import Bundle, HuLine, Interval, Roi
+from trabecula.bundle import Bundle, Roi
 from trabecula.errors import REASONS
 from trabecula.report import flowchart, words
+from trabecula.uncertainty import Cuts, Experience, Reference, Temperature, Uncertainty, Width
 
 CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
-COHORTS = {"clinic_a": ("development", 20), "clinic_b": ("external", 10)}
+COHORTS = {"clinic_a": ("development", 20), "clinic_b": ("external", 15)}
 
 
-def empty(schema, **given):
-    """A row of a schema with NULL wherever nothing is given."""
-    return dict.fromkeys(schema.names) | given
-
-
-def study(cohort, i, **given):
-    keys = {"cohort": cohort, "patient_id": f"pa{cohort[-1]}{i:018d}", "study_id": f"st{cohort[-1]}{i:018d}"}
-    age, sex = 45.0 + i * 1.5, "FM"[i % 2]
-    device = ("Maker|Model 1|120|B30f", "Other|Model 2|100|STANDARD")[i % 2]
-    known = {"age_years": age, "sex": sex, "device_key": device, "thickness_mm": 1.25, "status": "measured"}
-    known |= {"repairs": [], "flags": []}
-    return empty(tables.STUDIES, **keys, **known) | given
-
-
-def patient(of, role, rng, **given):
-    qct = rng.normal(150 - of["age_years"] * 0.5, 28)
-    vbmd = qct + rng.normal(1, 8)
-    known = {name: of[name] for name in ("cohort", "patient_id", "study_id", "age_years", "sex", "device_key")}
-    grade = "normal" if vbmd >= 120 else "low" if vbmd >= 80 else "osteoporosis"
-    probability = 1 / (1 + np.exp((vbmd - 120) / 9))
-    result = {
-        "model_id": "demo-0123abcd",
-        "role": role,
-        "in_training": role == "development",
-        "vbmd_mg_cm3": vbmd,
-        "vbmd_low": vbmd - 14,
-        "vbmd_high": vbmd + 14,
-        "probability_reduced": probability,
-        "grade": grade,
-        "decision": "reduced" if probability >= 0.5 else "normal",
-        "levels_used": ["L1", "L2"],
-        "level_uncertain": False,
-        "trabecular_hu": vbmd * 1.3 + 10,
-        "hu_baseline_vbmd_mg_cm3": qct + rng.normal(0, 12),
-        "qct_vbmd_mg_cm3": qct,
-        "qct_reduced": qct < 120,
-        "days_from_scan": 0,
-        "synthetic": True,
-    }
-    return empty(tables.PATIENTS, **known, **result) | given
-
-
-def vertebra(of, level, **given):
-    keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
-    known = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True}
-    known |= {"level_flags": [], "flags": []}
-    return empty(tables.VERTEBRAE, **keys, **known) | given
-
-
-UNDONE = dict.fromkeys(
-    ["vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability_reduced", "grade", "decision", "level_uncertain",
-     "trabecular_hu", "hu_baseline_vbmd_mg_cm3", "qct_vbmd_mg_cm3", "qct_reduced", "days_from_scan"]
-)  # fmt: skip
-LOST = UNDONE | {"levels_used": [], "study_id": None}
-
-
-def bundle(tmp_path, synthetic=True):
-    folds = range(5)
-    lines = tuple(HuLine(fold, 0.72 + 0.01 * fold, -5.3, 120) for fold in folds)
-    intervals = tuple(Interval(fold, 14.0, 120) for fold in folds)
-    roi = Roi(64, 1.0, (-200.0, 600.0))
-    tasks = ("classification", "regression")
+def bundle(tmp_path, synthetic=True, hu_lines=()):
+    experience = Experience(("Maker|One|120|B30f",), None, None, None, None, 8.0, 25.0, 40)
+    widths = (Width("all patients", 14.2, 40), Width("native, 111-130 kV", None, 3))
+    reference = Reference(None, Temperature(1.1, 40, None), Cuts(0.4, 0.6, 20, 20), widths, experience)
     return Bundle(
-        tmp_path, "demo", "demo-0123abcd", synthetic, tasks, tuple(folds), {}, roi, lines, intervals, 14.2, {}
+        folder=tmp_path,
+        name="demo",
+        model_id="demo-0123abcd",
+        synthetic=synthetic,
+        tasks=("classification", "regression", "joint"),
+        folds=tuple(range(5)),
+        network={},
+        roi=Roi(64, 1.0, (-200.0, 600.0)),
+        scan_inputs=("kvp", "phase"),
+        baselines=hu_lines,
+        uncertainty=Uncertainty((reference,)),
+        sha256={},
     )
 
 
@@ -151,6 +106,7 @@ def failures_of(studies):
 
 def make(tmp_path, **changes):
     studies, patients, vertebrae = cohort_rows(np.random.default_rng(4))
+    hu_lines, rows = lines(patients, studies), protocol(patients, studies)
     cast = {
         "patients": tables.cast(changes.get("patients", patients), tables.PATIENTS),
         "studies": tables.cast(studies, tables.STUDIES),
@@ -158,10 +114,38 @@ def make(tmp_path, **changes):
         "failures": tables.cast(failures_of(studies), tables.FAILURES),
         "runs": tables.cast([RUN], tables.RUNS),
     }
-    found = evaluate.statistics(cast["patients"], reduced_below_mg_cm3=120, bootstrap=200, seed=1)
-    found["flow"] = evaluate.flow(tables.cast(series_of(studies), tables.SERIES), cast["studies"], cast["patients"])
-    statistics = {name: tables.cast(found[name], schema) for name, schema in tables.STATISTICS.items()}
-    return report.Results(**cast, statistics=statistics, bundle=changes.get("bundle", bundle(tmp_path)))
+    people = cast["patients"].to_pylist()
+    evidence = evaluate.Evidence(
+        **{name: cast[name] for name in ("patients", "studies", "vertebrae")},
+        series=tables.cast(series_of(studies), tables.SERIES),
+        predictions=tables.cast(predictions_of(people), tables.PREDICTIONS),
+        labels=tables.cast(labels_of(people), tables.LABELS),
+        protocol=tables.cast(changes.get("protocol", rows), tables.PROTOCOL),
+        lines=hu_lines,
+        folds={row["patient_id"]: fold_of(row["patient_id"]) for row in people if row["in_training"]},
+    )
+    found = evaluate.statistics(evidence, **CUTS, bootstrap=100, seed=1)
+    statistics = {name: tables.cast(found[name], schema) for name, schema in evaluate.STATISTICS.items()}
+    return report.Results(
+        **cast,
+        statistics=statistics,
+        training=tables.cast(changes.get("training", training()), tables.TRAINING),
+        bundle=changes.get("bundle", bundle(tmp_path, hu_lines=hu_lines)),
+    )
+
+
+def predictions_of(people):
+    for of in people:
+        if of["vbmd_mg_cm3"] is not None:
+            keys = {name: of[name] for name in ("cohort", "patient_id", "study_id", "model_id", "in_training")}
+            yield keys | {"level": "L1", "task": "regression", "fold": 0, "value": of["vbmd_mg_cm3"]}
+
+
+def labels_of(people):
+    for of in people:
+        if of["qct_vbmd_mg_cm3"] is not None:
+            keys = {name: of[name] for name in ("cohort", "patient_id", "days_from_scan")}
+            yield empty(tables.LABELS, **keys, level="L1", vbmd_mg_cm3=of["qct_vbmd_mg_cm3"], status="used")
 
 
 @pytest.fixture(scope="module")
@@ -266,10 +250,19 @@ def text_of(page):
 def test_the_page_says_what_the_tables_say(composed, results):
     page = text_of(composed.page)
     for row in results.rows("comparison"):
-        assert row["sentence"].replace("'", "&#39;") in page
+        if row["second"] in ("hu", "joint") or row["best_hu"]:
+            assert row["sentence"].replace("'", "&#39;") in page
+        assert f"{words.number(row['difference'], words.METRICS[row['metric']].digits)} " in page
     for row in results.rows("metrics"):
-        if row["metric"] in (*words.CLASSIFICATION, *words.REGRESSION):
+        shown = row["set"] in words.OWN_SETS or (row["predictor"] in words.SHOWN and row["set"] in words.STUDY_SETS)
+        if shown and row["metric"] in (words.ALL if row["set"] in words.OWN_SETS else words.STUDY):
             assert words.estimate(row) in page
+    for name in ("decisions", "levels"):
+        for row in results.rows(name):
+            assert words.estimate(row) in page
+    for row in results.rows("coverage"):
+        assert row["cell"] in page
+        assert f"{words.number(row['covered'], 2)} {words.interval(row['low'], row['high'], 2)}".strip() in page
     for reason in {row["reason"] for row in results.failures.to_pylist()}:
         assert REASONS[reason].replace("'", "&#39;") in page
     for fact in ("published, other data", "0.974", "13.89", "demo-0123abcd", RUN["run_id"], RUN["config_hash"]):
@@ -295,15 +288,53 @@ def test_real_patients_and_model_are_not_called_synthetic(tmp_path, results):
 
 def test_a_cohort_without_labels_has_its_report(tmp_path, results):
     rows = [row | {"role": "screening", "in_training": False} for row in results.patients.to_pylist()]
-    made = compose(make(tmp_path, patients=rows))
+    made = compose(make(tmp_path, patients=rows, protocol=[], training=[]))
     assert "nothing to compare" in made.page
+    assert "How the networks learned" not in made.page
     assert "No patient to compare with QCT" in made.figures["roc"]
+    assert "ten labelled patients" in made.figures["recalibration"]
+    assert "no learning curves" in made.figures["learning"]
+
+
+def test_a_cohort_without_labels_still_shows_what_its_model_was_worth(tmp_path, results):
+    rows = [row | {"role": "screening", "in_training": False} for row in results.patients.to_pylist()]
+    page = compose(make(tmp_path, patients=rows)).page
+    assert "Random grouping" in page
+    assert "Leave one device out" in page
+    assert "nothing is compared with QCT" in page
+
+
+def test_a_bundle_without_protocol_leaves_its_sections_out(tmp_path):
+    page = compose(make(tmp_path, protocol=[], training=[])).page
+    for heading in ("A device never seen", "From fold to fold", "How the networks learned"):
+        assert heading not in page
+    assert "Is the network better?" in page
+
+
+def test_learning_curves_mark_the_kept_epoch_of_every_split(results):
+    curves = compose(results).figures["learning"]
+    for scheme in words.SCHEME.values():
+        for task in ("classification", "regression", "joint"):
+            assert f"{task}: {scheme.lower()}" in curves
+    assert curves.count(">kept<") == 9
+
+
+def test_the_page_says_how_many_labels_are_enough(composed, results):
+    """As many as first bring the better of the two fits near its lowest."""
+    rows = [row for row in results.rows("recalibration") if row["predictor"] == "network" and not row["device_key"]]
+    best = {}
+    for row in rows:
+        best[row["k"]] = min(row["mae_mg_cm3"], best.get(row["k"], np.inf))
+    k = min(k for k in best if best[k] <= 1.1 * min(best.values()))
+    said = f"{k} local labels bring the MAE of the network" if k else "no local label is needed: the MAE of the network"
+    assert said in text_of(composed.page)
 
 
 def test_one_class_and_nobody_are_drawn_without_a_curve(tmp_path, results):
     rows = [row | {"qct_reduced": None if row["qct_reduced"] is None else True} for row in results.patients.to_pylist()]
     assert "only one class" in compose(make(tmp_path, patients=rows)).figures["roc"]
-    assert "0 patients" in compose(make(tmp_path, patients=[])).page
+    nobody = make(tmp_path, patients=[], protocol=[])
+    assert "0 patients" in compose(nobody).page
 
 
 def test_many_patients_are_drawn_small(tmp_path, results, monkeypatch):
@@ -366,6 +397,7 @@ def test_a_gallery_of_nothing_is_a_page(tmp_path):
         made.failures,
         made.runs,
         made.statistics,
+        made.training,
         made.bundle,
     )
     report.write_gallery(nobody, [], [], tmp_path / "gallery", per_page=5)

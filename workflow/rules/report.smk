@@ -1,6 +1,7 @@
 rule report:
     """Write the page for people, its figures, and the gallery of pictures."""
     input:
+        **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
         studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),
         vertebrae=expand(
@@ -9,12 +10,6 @@ rule report:
         ),
         failures=expand("results/tables/failures/cohort={cohort}/failures.parquet", cohort=COHORTS),
         runs="results/tables/runs/runs.parquet",
-        metrics="results/evaluate/metrics.parquet",
-        roc="results/evaluate/roc.parquet",
-        agreement="results/evaluate/agreement.parquet",
-        comparison="results/evaluate/comparison.parquet",
-        flow="results/evaluate/flow.parquet",
-        left_out="results/evaluate/left_out.parquet",
         model=f"{MODEL}/configs/metadata.json",
         crops=of_shards("results/{cohort}/crop/{shard}.parquet"),
         measures=of_shards("results/{cohort}/measure/{shard}.parquet"),
@@ -29,6 +24,16 @@ rule report:
         agreement=report(
             "results/report/agreement.svg",
             caption="../report/agreement.rst",
+            category="Figures",
+        ),
+        recalibration=report(
+            "results/report/recalibration.svg",
+            caption="../report/recalibration.rst",
+            category="Figures",
+        ),
+        learning=report(
+            "results/report/learning.svg",
+            caption="../report/learning.rst",
             category="Figures",
         ),
         gallery=directory("results/report/gallery"),

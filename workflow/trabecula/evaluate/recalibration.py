@@ -89,7 +89,7 @@ def _summary(errors: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def enough(rows: pd.DataFrame, *, within: float = 0.1) -> int | None:
-    """Smallest k from which on a fit brings the MAE within a share of the curve's lowest; None for an empty curve.
+    """Smallest k that brings the MAE within a share of the curve's lowest; None for an empty curve.
 
     Parameters
     ----------

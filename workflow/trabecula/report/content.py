@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from trabecula.bundle import Bundle
 from trabecula.report import words
+from trabecula.uncertainty import Width
 
 Row = Mapping[str, Any]
 
@@ -25,6 +26,8 @@ class Results:
         Of the schemas of these names.
     statistics : dict
         Tables that evaluate wrote, by name.
+    training : table
+        Learning curves of the model, of the schema TRAINING.
     bundle : Bundle
         The model.
     """
@@ -35,6 +38,7 @@ class Results:
     failures: pa.Table
     runs: pa.Table
     statistics: Mapping[str, pa.Table]
+    training: pa.Table
     bundle: Bundle
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -105,109 +109,7 @@ def _cohort(name: str, rows: Sequence[Row]) -> CohortSummary:
     )
 
 
-# --- statistics ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A figure with its interval, its n, and a note where something is undefined."""
-
-    text: str
-    n: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the study's table; published figures carry their number of patients in words."""
-
-    group: str
-    predictor: str
-    cells: tuple[Cell, ...]
-    published: str = ""
-
-
-def study_table(metrics: Sequence[Row], published: Sequence[Any], columns: Sequence[str]) -> list[Line]:
-    """Network and HU baseline per set, and below them the published figures.
-
-    Parameters
-    ----------
-    metrics : sequence of rows
-        Of the table metrics.
-    published : sequence of Published
-    columns : sequence of str
-        Metrics to show.
-    """
-    found = {(row["set"], row["predictor"], row["metric"]): row for row in metrics}
-    lines = [
-        Line(words.SET[name], words.PREDICTOR[predictor], tuple(_cell(found[name, predictor, c]) for c in columns))
-        for name in words.SET
-        for predictor in words.PREDICTOR
-        if (name, predictor, columns[0]) in found
-    ]
-    for row in published:
-        if any(column in row.figures for column in columns):
-            cells = tuple(Cell(row.figures.get(column, words.MISSING), "") for column in columns)
-            lines.append(Line(row.name, "published, other data", cells, published=row.n))
-    return lines
-
-
-def _cell(row: Row) -> Cell:
-    missing = "undefined" if row["value"] is None else "no interval"
-    return Cell(words.estimate(row), f"n = {row['n']:,}", f"{missing}: {row['reason']}" if row["reason"] else "")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome for one set and figure, in words and numbers."""
-
-    group: str
-    sentence: str
-    numbers: str
-
-
-def comparisons(rows: Sequence[Row]) -> list[Comparison]:
-    """Outcomes from the table comparison."""
-    return [Comparison(words.SET[row["set"]], row["sentence"], _numbers(row)) for row in rows]
-
-
-def _numbers(row: Row) -> str:
-    """Such as ``AUC 0.950 against 0.930, difference 0.020 (−0.010 to 0.050), p = 0.2, n = 20``."""
-    metric = words.METRICS[row["metric"]]
-    if row["difference"] is None:
-        return f"n = {row['n']:,}"
-    network, baseline, difference = (
-        words.number(row[name], metric.digits) for name in ("network", "hu_baseline", "difference")
-    )
-    unit = f" {metric.unit}" if metric.unit else ""
-    parts = [
-        f"{metric.heading} {network} against {baseline}{unit}",
-        f"difference {difference} {words.interval(row['low'], row['high'], metric.digits)}".strip(),
-        *([words.p_value(row["p_value"])] if row["p_value"] is not None else []),
-        f"n = {row['n']:,}",
-    ]
-    return ", ".join(parts)
-
-
-@dataclass(frozen=True)
-class Left:
-    """Patients that a set's figures leave out for one reason; a number per predictor and task."""
-
-    group: str
-    reason: str
-    n: tuple[int, ...]
-
-
-PREDICTIONS = tuple((predictor, task) for predictor in words.PREDICTOR for task in ("classification", "regression"))
-
-
-def left_out(rows: Sequence[Row]) -> list[Left]:
-    """Patients left out, from the table left_out: numbers in the order of `PREDICTIONS`."""
-    n = {(row["set"], row["reason"], row["predictor"], row["task"]): row["n"] for row in rows}
-    return [
-        Left(words.SET[name], words.reason(reason), tuple(n.get((name, reason, *which), 0) for which in PREDICTIONS))
-        for name, reason in dict.fromkeys((row["set"], row["reason"]) for row in rows)
-    ]
+# --- in brief --------------------------------------------------------------------------------------
 
 
 def in_brief(results: Results) -> list[str]:
@@ -225,17 +127,18 @@ def in_brief(results: Results) -> list[str]:
     ]
     found = {(row["set"], row["predictor"], row["metric"]): row for row in results.rows("metrics")}
     outcomes = results.rows("comparison")
-    for name in (name for name in words.SET if (name, "network", "auc") in found):
-        own = [row["sentence"] for row in outcomes if row["set"] == name]
+    named = [name for name in words.OWN_SETS if (name, "network", "auc") in found]
+    for name in named:
+        own = [row["sentence"] for row in outcomes if row["set"] == name and (row["second"] == "hu" or row["best_hu"])]
         sentences.append(" ".join([_figures_of(name, found), *own]))
-    if not found:
+    if not named:
         sentences.append("No patient of a development or external cohort is here, so nothing is compared with QCT.")
     return sentences
 
 
 def _figures_of(name: str, found: Mapping[tuple[str, str, str], Row]) -> str:
     both = []
-    for predictor, called in (("network", "the network"), ("hu_baseline", "HU alone")):
+    for predictor, called in (("network", "the network"), ("hu", "HU alone")):
         auc, mae = found[name, predictor, "auc"], found[name, predictor, "mae"]
         both.append(f"{called} reaches AUC {words.estimate(auc)} and MAE {words.estimate(mae)} {words.MG_CM3}")
     n = words.counted(found[name, "network", "mae"]["n"], "patient")
@@ -269,7 +172,7 @@ def losses(failures: pa.Table) -> list[Loss]:
 def model_facts(bundle: Bundle) -> dict[str, str]:
     """Facts of the model card, by name."""
     low, high = bundle.roi.hu_window
-    lines = bundle.hu_baseline
+    lines = [line for line in bundle.baselines if line.name == "hu"]
     return {
         "Name": bundle.name,
         "Model id": bundle.model_id,
@@ -277,14 +180,19 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
         "Tasks": ", ".join(bundle.tasks),
         "Folds": str(len(bundle.folds)),
         "Region": f"{bundle.roi.size}³ voxels of {bundle.roi.spacing_mm:g} mm, {words.number(low, 0)} to {high:.0f} HU",
-        "90 % interval": (
-            words.MISSING if bundle.half_width_mg_cm3 is None else f"± {bundle.half_width_mg_cm3:.1f} {words.MG_CM3}"
-        ),
+        "Told besides": ", ".join(bundle.scan_inputs) or "nothing",
+        "90 % interval": "; ".join(_width(width) for width in bundle.uncertainty.of(None).widths),
         "HU alone": "; ".join(
-            f"without fold {line.fold}: {line.slope:.3f} × HU {_signed(line.intercept)} mg/cm³ (n = {line.n:,})"
+            f"without fold {line.fold}: {line.terms.get('hu', 0.0):.3f} × HU {_signed(line.terms['intercept'])} mg/cm³ "
+            f"(n = {line.n:,})"
             for line in lines
         ),
     }
+
+
+def _width(width: Width) -> str:
+    half = words.MISSING if width.half_width_mg_cm3 is None else f"± {width.half_width_mg_cm3:.1f} {words.MG_CM3}"
+    return f"{width.group}: {half} (n = {width.n:,})"
 
 
 def _signed(value: float) -> str:

@@ -8,12 +8,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trabecula.report.words import METRICS, MG_CM3, PREDICTOR, SET, estimate, number
+from trabecula.report.cells import pick
+from trabecula.report.words import METRICS, MG_CM3, OWN_SETS, PREDICTOR, SET, SHOWN, estimate, number
 
 # Okabe and Ito's palette, told apart by colour-blind readers; shape and line differ too.
-COLOUR = {"network": "#0072b2", "hu_baseline": "#d55e00"}
-MARKER = {"network": "o", "hu_baseline": "^"}
-LINE = {"network": "-", "hu_baseline": (0, (4, 2))}
+COLOUR = {"network": "#0072b2", "joint": "#009e73", "hu": "#d55e00"}
+MARKER = {"network": "o", "hu": "^"}
+LINE = {"network": "-", "joint": (0, (1, 1)), "hu": (0, (4, 2))}
+# What is drawn point by point.
+PLOTTED = ("network", "hu")
 GREY, LIGHT = "#555555", "#bbbbbb"
 # Above this, points are counted in hexagons, so that the page stays small.
 MOST_POINTS = 1500
@@ -36,13 +39,13 @@ STYLE = {
 Row = Mapping[str, Any]
 
 
-def _style(salt: str) -> Any:
+def style(salt: str) -> Any:
     """Settings of a figure; the salt makes the ids in its SVG."""
     return STYLE | {"svg.hashsalt": salt}
 
 
 def roc_figure(roc: Sequence[Row], metrics: Sequence[Row], *, note: str) -> str:
-    """ROC curves of network and HU baseline, a panel per set.
+    """ROC curves of the networks and HU alone, a panel per set.
 
     Parameters
     ----------
@@ -58,25 +61,27 @@ def roc_figure(roc: Sequence[Row], metrics: Sequence[Row], *, note: str) -> str:
     """
     sets = _sets(metrics)
     if not sets:
-        return _nothing()
-    with mpl.rc_context(_style("roc")):
+        return nothing("No patient to compare with QCT.")
+    with mpl.rc_context(style("roc")):
         figure = Figure(figsize=(PANEL_INCHES * len(sets), PANEL_INCHES + 0.2), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
             _roc_panel(axes, [row for row in roc if row["set"] == name], metrics, name)
-        return _svg(figure, note)
+        return svg(figure, note)
 
 
 def _roc_panel(axes: Axes, roc: Sequence[Row], metrics: Sequence[Row], name: str) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=0.8, linestyle=":")
-    for predictor, words in PREDICTOR.items():
+    for predictor in SHOWN:
         points = [row for row in roc if row["predictor"] == predictor]
         area = _metric(metrics, name, predictor, "auc")
+        if area is None:
+            continue
         axes.plot(
             [row["false_positive_rate"] for row in points],
             [row["true_positive_rate"] for row in points],
             color=COLOUR[predictor],
             linestyle=LINE[predictor],
-            label=f"{words}: AUC {estimate(area)}, n = {area['n']}",
+            label=f"{PREDICTOR[predictor]}: AUC {estimate(area)}, n = {area['n']}",
         )
     axes.set(
         title=SET[name],
@@ -112,16 +117,16 @@ def agreement_figure(
     """
     sets = _sets(metrics)
     if not sets:
-        return _nothing()
-    with mpl.rc_context(_style("agreement")):
+        return nothing("No patient to compare with QCT.")
+    with mpl.rc_context(style("agreement")):
         figure = Figure(figsize=(3 * PANEL_INCHES, (PANEL_INCHES + 0.2) * len(sets)), layout="constrained")
         for panels, name in zip(figure.subplots(len(sets), 3, squeeze=False), sets, strict=True):
-            rows = [row for row in agreement if row["set"] == name]
+            rows = [row for row in agreement if row["set"] == name and row["predictor"] in PLOTTED]
             _scatter(panels[0], rows, metrics, name, cuts_mg_cm3)
-            for axes, predictor in zip(panels[1:], PREDICTOR, strict=True):
+            for axes, predictor in zip(panels[1:], PLOTTED, strict=True):
                 _bland_altman(axes, rows, metrics, name, predictor)
             _same_heights(panels[1:])
-        return _svg(figure, note)
+        return svg(figure, note)
 
 
 def _scatter(axes: Axes, rows: Sequence[Row], metrics: Sequence[Row], name: str, cuts: Sequence[float]) -> None:
@@ -131,11 +136,12 @@ def _scatter(axes: Axes, rows: Sequence[Row], metrics: Sequence[Row], name: str,
         axes.axvline(cut, color=LIGHT, linewidth=0.6)
         axes.axhline(cut, color=LIGHT, linewidth=0.6)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=":")
-    for predictor, words in PREDICTOR.items():
+    for predictor in PLOTTED:
         chosen = [row for row in rows if row["predictor"] == predictor]
         r = _metric(metrics, name, predictor, "pearson_r")
+        said = f"r {number(r['value'] if r else None, 3)}, n = {len(chosen)}"
         x, y = [row["qct_vbmd_mg_cm3"] for row in chosen], [row["vbmd_mg_cm3"] for row in chosen]
-        _points(axes, x, y, predictor, label=f"{words}: r {number(r['value'], 3)}, n = {r['n']}")
+        _points(axes, x, y, predictor, label=f"{PREDICTOR[predictor]}: {said}")
     axes.set(
         title=f"{SET[name]}: predicted and QCT",
         xlabel=f"vBMD by QCT ({MG_CM3})",
@@ -156,7 +162,7 @@ def _bland_altman(axes: Axes, rows: Sequence[Row], metrics: Sequence[Row], name:
     _points(axes, x, y, predictor, label=None)
     for metric in ("bias", "limit_low", "limit_high"):
         row = _metric(metrics, name, predictor, metric)
-        if row["value"] is None:
+        if row is None or row["value"] is None:
             continue
         axes.axhline(row["value"], color=GREY, linewidth=0.9, linestyle="-" if metric == "bias" else "--")
         words = "bias" if metric == "bias" else "limit"
@@ -205,15 +211,14 @@ def _points(axes: Axes, x: Sequence[float], y: Sequence[float], predictor: str, 
 
 def _sets(metrics: Sequence[Row]) -> list[str]:
     found = {row["set"] for row in metrics}
-    return [name for name in SET if name in found]
+    return [name for name in OWN_SETS if name in found]
 
 
-def _metric(metrics: Sequence[Row], name: str, predictor: str, metric: str) -> Row:
-    (row,) = (r for r in metrics if (r["set"], r["predictor"], r["metric"]) == (name, predictor, metric))
-    return row
+def _metric(metrics: Sequence[Row], name: str, predictor: str, metric: str) -> Row | None:
+    return pick(metrics, set=name, predictor=predictor, metric=metric)
 
 
-def _svg(figure: Figure, note: str) -> str:
+def svg(figure: Figure, note: str) -> str:
     """SVG without date or program, so that the same data give the same bytes."""
     if note:
         figure.supxlabel(note, fontsize=8, color="#8a1c00", fontweight="bold")
@@ -222,8 +227,9 @@ def _svg(figure: Figure, note: str) -> str:
     return buffer.getvalue()
 
 
-def _nothing() -> str:
-    with mpl.rc_context(_style("nothing")):
+def nothing(why: str) -> str:
+    """A picture that says why there is nothing to see."""
+    with mpl.rc_context(style("nothing")):
         figure = Figure(figsize=(PANEL_INCHES, 0.5))
-        figure.text(0, 0.5, "No patient to compare with QCT.", color=GREY)
-        return _svg(figure, "")
+        figure.text(0, 0.5, why, color=GREY)
+        return svg(figure, "")

@@ -240,7 +240,8 @@ def _result(study: Row, result: Row | None) -> list[str]:
         ends = words.interval(result["vbmd_low"], result["vbmd_high"], 0)
         lines.append(f"vBMD {words.number(result['vbmd_mg_cm3'], 0)} {ends} {words.MG_CM3}, {result['grade']}")
     if result["probability_reduced"] is not None:
-        lines.append(f"Probability of reduced density {result['probability_reduced']:.2f}")
+        decision = words.DECISION.get(result["decision"], result["decision"])
+        lines.append(f"Probability of reduced density {result['probability_reduced']:.2f}, {decision}")
     if result["hu_baseline_vbmd_mg_cm3"] is not None:
         hu = words.number(result["trabecular_hu"], 0)
         lines.append(f"HU alone {words.number(result['hu_baseline_vbmd_mg_cm3'], 0)} {words.MG_CM3} ({hu} HU)")
@@ -257,8 +258,8 @@ def _flags(study: Row, result: Row | None, seen: Outlines, difference: float | N
         flags.append("level uncertain")
     if study["status"] == "failed":
         flags.append("failed")
-    elif result is not None and result["decision"] is None:
-        flags.append(words.reason(result["decision_reason"] or "no_prediction"))
+    elif result is not None and result["decision_reason"]:
+        flags.append(f"{words.DECISION[result['decision']]}: {words.reason(result['decision_reason'])}")
     if seen.confidence is not None and seen.confidence < LOW_CONFIDENCE:
         flags.append(f"confidence in a level {seen.confidence:.2f}")
     if difference is not None and abs(difference) > LARGE_DIFFERENCE_MG_CM3:

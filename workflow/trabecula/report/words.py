@@ -31,22 +31,62 @@ METRICS: dict[str, Metric] = {
     "bias": Metric("Bias", 1, MG_CM3),
     "limit_low": Metric("Lower limit of agreement", 1, MG_CM3),
     "limit_high": Metric("Upper limit of agreement", 1, MG_CM3),
-    "pearson_r": Metric("Pearson r", 3),
+    "pearson_r": Metric("r", 3),
+    "right_side": Metric("Right side of the cut", 2),
+    "abstention": Metric("Without a decision", 2),
 }
 CLASSIFICATION = ("auc", "f1", "recall", "precision", "specificity", "accuracy")
-REGRESSION = ("mae", "rmse", "bias", "pearson_r")
+# Columns of the study that is followed, and those of the longer table.
+STUDY = (*CLASSIFICATION, "mae", "rmse", "pearson_r")
+ALL = (*CLASSIFICATION, "mae", "rmse", "bias", "pearson_r")
 
-PREDICTOR = {"network": "Network", "hu_baseline": "HU alone"}
+PREDICTOR = {
+    "network": "Network",
+    "joint": "Network with two heads",
+    "hu": "HU alone",
+    "hu_device": "HU, voltage and phase",
+    "age_sex": "Age and sex",
+    "hu_age_sex": "HU, age and sex",
+    "threshold_110": "HU below 110",
+    "threshold_135": "HU below 135",
+    "threshold_160": "HU below 160",
+    "calibrated": "HU, calibrated",
+}
+# What stands in the study's table; the longer table has all.
+SHOWN = ("network", "joint", "hu")
 SET = {
+    "training": "Training",
     "cross-validated": "Cross-validated",
+    "random grouping": "Random grouping",
+    "leave one device out": "Leave one device out",
     "external": "External",
     "development, not in training": "Development, not in training",
 }
 SET_MEANS = {
+    "training": "patients that the judged network was fitted on: what it has learned by heart, no proof of anything",
     "cross-validated": "patients of the training, each predicted only by networks that never saw them",
+    "random grouping": "the test parts of repeated random divisions, by one network each",
+    "leave one device out": "patients of a device that the judged network never saw, by one network each",
     "external": "patients of cohorts that had no part in the training",
     "development, not in training": "patients of development cohorts that this model was not trained on",
 }
+# Sets of patients of this run; the others are told by the model's bundle.
+OWN_SETS = ("cross-validated", "external", "development, not in training")
+STUDY_SETS = ("training", "cross-validated", "random grouping", "external", "development, not in training")
+SCHEME = {
+    "cross-validation": "Cross-validation",
+    "random": "Random grouping",
+    "device": "Leave one device out",
+}
+STRATUM = {
+    "all": "All",
+    "device": "Device",
+    "contrast": "Contrast medium",
+    "voltage": "Tube voltage",
+    "interval_group": "Group of the interval",
+    "class": "Density",
+}
+DECISION = {"indeterminate": "indeterminate", "not_evaluable": "not evaluable"}
 
 
 def number(value: float | None, digits: int) -> str:
