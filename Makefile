@@ -6,7 +6,7 @@ CORES ?= 2
 # Real scans that the segmentation network learns from (see models/segmenter/docs/README.md).
 DATA ?= ../shared/data
 
-.PHONY: demo test environment test-environment generated demo-model segmenter clean
+.PHONY: demo test environment test-environment generated reproduce demo-model segmenter clean
 
 demo: environment  ## synthetic archive, whole workflow, report
 	@echo "Running the workflow on the synthetic archive: 3 to 6 minutes."
@@ -31,10 +31,16 @@ generated: test-environment  ## files that follow from others, held by tests
 	PYTHONPATH=workflow python config/generate.py
 	python envs/generate.py
 
-demo-model: environment  ## train the shipped demonstration model anew
-	snakemake --configfile config/train_demo.yaml --directory scratch/demo-model --cores $(CORES) train_demo
+reproduce: environment  ## the synthetic study: the whole protocol, its report and the shipped model; under four hours
+	snakemake --cores $(CORES) reproduce
 	rm -rf models/demo
-	cp -r scratch/demo-model/results/models/demo models/demo
+	cp -r scratch/reproduce/results/models/demo models/demo
+	cp scratch/reproduce/results/report/index.html docs/reproduce.html
+
+demo-model: environment  ## the shipped model alone
+	snakemake --cores $(CORES) train_demo
+	rm -rf models/demo
+	cp -r scratch/reproduce/results/models/demo models/demo
 
 segmenter: environment  ## train the shipped segmentation network anew
 	snakemake --directory scratch/segmenter --cores $(CORES) train_segmenter --config "train_segmenter={real: $(abspath $(DATA))}"

@@ -1,19 +1,32 @@
 """Inference: every vertebra that counts, by every network that may see it."""
 
 import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from toy_spines import SPACING_MM, vertebra
+from small_cohort import known_errors
+from toy_spines import SIZE, SPACING_MM, vertebra
 
-from trabecula import bundle, infer, network, tables
-from trabecula.bundle import METADATA, SPLITS, TASKS, weight_file
+from trabecula import bundle, infer, network, tables, uncertainty
+from trabecula.baselines import Baseline
+from trabecula.bundle import INFERENCE, METADATA, OUTPUTS, SPLITS, TASKS, weight_file
 from trabecula.cubes import VertebraCrop
 from trabecula.errors import ConfigError
+from trabecula.train.fit import Recipe
+from trabecula.train.publish import Record, inference_config
+from trabecula.train.splits import Protocol
 
 FOLDS = (0, 1)
+TOLD = ("kvp", "phase")
+OUTPUTS_OF_ALL = [output for task in TASKS for output in OUTPUTS[task]]
+SCANS = pd.DataFrame(
+    {"kvp": [100.0, None], "phase": ["portal", "native"], "thickness_mm": 2.5}, index=["st-trained", "st-other"]
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +34,8 @@ def folder(tmp_path_factory) -> Path:
     """A bundle of small networks with random weights, and one training patient, in fold 1."""
     made = tmp_path_factory.mktemp("bundle") / "toy"
     torch.manual_seed(0)
-    for name in (weight_file(task, fold) for task in TASKS for fold in FOLDS):
-        network.save(network.build(network.describe("small")), made / name)
+    for task, fold in ((task, fold) for task in TASKS for fold in FOLDS):
+        network.save(network.build(network.describe("small", TOLD), task), made / weight_file(task, fold))
     sha256 = {str(path.relative_to(made)): bundle.sha256_of(path) for path in made.rglob("*.safetensors")}
     facts = {
         "name": "toy",
@@ -30,16 +43,24 @@ def folder(tmp_path_factory) -> Path:
         "synthetic": True,
         "tasks": list(TASKS),
         "folds": list(FOLDS),
-        "network": network.describe("small"),
+        "network": network.describe("small", TOLD),
+        "scan_inputs": list(TOLD),
         "roi_size": 32,
         "roi_spacing_mm": 2.5,
         "hu_window": [-200, 600],
-        "hu_baseline": [],
-        "intervals": bundle.describe_intervals((), half_width_mg_cm3=None, n=0, coverage=0.9),
+        "baselines": [asdict(Baseline("hu", fold, {"intercept": 1.0}, 5)) for fold in FOLDS],
+        "uncertainty": uncertainty.to_facts(known_errors()),
         "sha256": sha256,
+        "cube_size": SIZE,
+        "cube_spacing_mm": SPACING_MM,
     }
     bundle.write_json(facts, made / METADATA)
-    tables.write([{"patient_id": "trained", "fold": 1}], tables.SPLITS, made / SPLITS)
+    recipe = Recipe("small", 1, 1, 8, 0.001, 32, 2.5, [-200, 600], TOLD, 1, "cpu")
+    protocol = Protocol(len(FOLDS), 0, [0.6, 0.2, 0.2], False, 4, 0.2, 1)
+    record = Record("toy", TASKS, recipe, protocol, {}, frozenset(["toy"]), SIZE, SPACING_MM, "c0de")
+    bundle.write_json(inference_config(record), made / INFERENCE)
+    split = {"scheme": "cross-validation", "split": "fold1", "held_out": None, "part": "test"}
+    tables.write([split | {"patient_id": "trained"}], tables.SPLITS, made / SPLITS)
     return made
 
 
@@ -56,8 +77,8 @@ def cubes() -> list[VertebraCrop]:
     return [*found, vertebra("other", "L2", 150, rng, complete=False)]
 
 
-def rows(cubes, model, batch_size=3) -> list[dict]:
-    return list(infer.infer_shard(iter(cubes), model, spacing_mm=SPACING_MM, batch_size=batch_size))
+def rows(cubes, model, batch_size=3, scans=SCANS) -> list[dict]:
+    return list(infer.infer_shard(iter(cubes), model, scans, spacing_mm=SPACING_MM, batch_size=batch_size))
 
 
 def test_rows_are_complete_and_fit_the_table(cubes, model):
@@ -65,11 +86,11 @@ def test_rows_are_complete_and_fit_the_table(cubes, model):
     table = tables.cast(rows(cubes, model), tables.INFER).to_pylist()
     keys = {(row["patient_id"], row["level"], row["task"], row["fold"]) for row in table}
     levels = ("T11", "L1", "L6")
-    expected = {("other", level, task, fold) for level in levels for task in TASKS for fold in FOLDS}
-    expected |= {("trained", level, task, 1) for level in levels for task in TASKS}
+    expected = {("other", level, output, fold) for level in levels for output in OUTPUTS_OF_ALL for fold in FOLDS}
+    expected |= {("trained", level, output, 1) for level in levels for output in OUTPUTS_OF_ALL}
     assert keys == expected and len(table) == len(keys)
     assert all(row["in_training"] == (row["patient_id"] == "trained") for row in table)
-    assert all(0 <= row["value"] <= 1 for row in table if row["task"] == "classification")
+    assert all(0 <= row["value"] <= 1 for row in table if row["task"].endswith("classification"))
     assert {row["model_id"] for row in table} == {model.bundle.model_id}
 
 
@@ -81,10 +102,19 @@ def test_twice_is_the_same_and_batches_do_not_matter(cubes, model):
     assert [row["value"] for row in single] == pytest.approx([row["value"] for row in first], rel=1e-4, abs=1e-5)
 
 
+def test_the_scan_is_told(cubes, model):
+    """Another voltage gives another value for that scan's vertebrae, and for no other's."""
+    changed = SCANS.assign(kvp=[140.0, None])
+    pairs = list(zip(rows(cubes, model), rows(cubes, model, scans=changed), strict=True))
+    differs = {one["patient_id"] for one, other in pairs if abs(one["value"] - other["value"]) > 1e-6}
+    assert differs == {"trained"}
+
+
 def test_cubes_are_read_one_batch_at_a_time(cubes, model):
     """Memory stays flat: no more cubes are taken than the batch that is being predicted."""
     taken = []
-    stream = infer.infer_shard((taken.append(1) or cube for cube in cubes), model, spacing_mm=SPACING_MM, batch_size=2)
+    cubes = (taken.append(1) or cube for cube in cubes)
+    stream = infer.infer_shard(cubes, model, SCANS, spacing_mm=SPACING_MM, batch_size=2)
     next(stream)
     assert len(taken) == 3
 
@@ -97,27 +127,27 @@ def test_an_empty_shard_gives_an_empty_table(model):
 def test_tampered_weights_are_not_loaded(folder: Path, tmp_path: Path):
     """A file of another digest is refused before it is opened."""
     copy = tmp_path / "toy"
-    for path in (path for path in folder.rglob("*") if path.is_file()):
-        (copy / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-        (copy / path.relative_to(folder)).write_bytes(path.read_bytes())
+    shutil.copytree(folder, copy)
     (copy / weight_file("regression", 0)).write_bytes(b"not what it was")
     with pytest.raises(ConfigError, match="regression_fold0"):
         infer.load_model(copy, device="cpu")
 
 
-def test_expressions_of_a_foreign_bundle_are_not_run(folder: Path, tmp_path: Path):
-    """`configs/inference.json` of a bundle is never opened, whatever stands in it."""
-    trap = tmp_path / "trap"
-    config = folder / "configs" / "inference.json"
-    config.write_text(json.dumps({"network_def": f"$open({str(trap)!r}, 'w')"}))
-    infer.load_model(folder, device="cpu")
-    config.unlink()
+def test_a_bundle_with_expressions_is_refused(folder: Path, tmp_path: Path):
+    """What MONAI would run as code is neither run nor passed over."""
+    copy, trap = tmp_path / "toy", tmp_path / "trap"
+    shutil.copytree(folder, copy)
+    config = json.loads((copy / INFERENCE).read_text())
+    config["inferer"] = f"$open({str(trap)!r}, 'w')"
+    (copy / INFERENCE).write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="expression"):
+        infer.load_model(copy, device="cpu")
     assert not trap.exists()
 
 
 def test_a_value_that_is_no_number_is_a_bug(cubes, model):
     """It crashes, rather than being written."""
-    broken = network.build(model.bundle.network).eval()
+    broken = network.build(model.bundle.network, "regression").eval()
     torch.nn.init.constant_(dict(broken.named_parameters())["class_layers.out.bias"], float("nan"))
     spoiled = infer.Model(model.bundle, {("regression", 0): broken}, {})
     with pytest.raises(FloatingPointError):

@@ -153,3 +153,32 @@ rule train:
         synthetic=[name for name in DEVELOPMENT if COHORTS[name].synthetic],
     script:
         "../../scripts/train.py"
+
+
+def in_scratch(target):
+    """Command that runs a target of the synthetic study in a folder of its own, with its own configuration."""
+    # The folder is locked by the run that calls this one.
+    return (
+        f"snakemake --snakefile {HOME}/Snakefile --configfile {HOME}/config/reproduce.yaml --nolock "
+        f"--directory scratch/reproduce --cores {{threads}} --rerun-incomplete {target} 2>&1 | tee {{log}}"
+    )
+
+
+rule train_demo:
+    """Train the bundle that ships in models/demo, on simulated patients; goes on where it was stopped."""
+    log:
+        "logs/train_demo.log",
+    threads: workflow.cores or 1
+    localrule: True
+    shell:
+        in_scratch("train")
+
+
+rule reproduce:
+    """Run the whole protocol on a synthetic cohort of the reference study's size; goes on where it was stopped."""
+    log:
+        "logs/reproduce.log",
+    threads: workflow.cores or 1
+    localrule: True
+    shell:
+        in_scratch("all")

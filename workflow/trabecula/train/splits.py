@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from trabecula import tables
+from trabecula.errors import ConfigError
 
 CROSS_VALIDATION, RANDOM, DEVICE = "cross-validation", "random", "device"
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -70,11 +71,29 @@ def divide(cases: pd.DataFrame, protocol: Protocol, earlier: pd.DataFrame | None
     -------
     DataFrame
         Columns of `tables.SPLITS`, by scheme, split and patient.
+
+    Raises
+    ------
+    ConfigError
+        If a part of a split is left without a patient.
     """
     patients = cases.sort_values("patient_id", ignore_index=True)
     kept = _kept(earlier, patients, protocol)
     parts = [*_folds(patients, protocol, kept), *_random(patients, protocol, kept), *_devices(patients, protocol, kept)]
+    for rows in parts:
+        _check(rows)
     return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def _check(rows: pd.DataFrame) -> None:
+    """Every part of a split needs a patient: to learn from, to choose the epoch on, and to test."""
+    missing = [part for part in (TRAIN, VALIDATION, TEST) if part not in set(rows["part"])]
+    if missing:
+        raise ConfigError(
+            f"Section train: split {rows['split'].iloc[0]} of {len(rows)} labelled patients has none for "
+            f"{' and '.join(missing)}; add labelled patients, or change random_fractions, validation_fraction or "
+            "min_device_patients."
+        )
 
 
 Kept = Mapping[str, Mapping[str, str]]
