@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -129,7 +130,7 @@ def make(tmp_path, **changes):
     return report.Results(
         **cast,
         statistics=statistics,
-        training=tables.cast(changes.get("training", training()), tables.TRAINING),
+        training=tables.cast(changes.get("training", []), tables.TRAINING),
         bundle=changes.get("bundle", bundle(tmp_path, hu_lines=hu_lines)),
     )
 
@@ -150,7 +151,7 @@ def labels_of(people):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("bundle"))
+    return make(tmp_path_factory.mktemp("bundle"), training=training())
 
 
 @pytest.fixture(scope="module")
@@ -270,10 +271,15 @@ def test_the_page_says_what_the_tables_say(composed, results):
     assert "research use only" in page.lower()
 
 
+def simulated(results, tmp_path, *, patients, model):
+    """The same results, with or without the word that they are simulated."""
+    rows = [row | {"synthetic": patients} for row in results.patients.to_pylist()]
+    return replace(results, patients=tables.cast(rows, tables.PATIENTS), bundle=bundle(tmp_path, synthetic=model))
+
+
 @pytest.mark.parametrize("of_model", [True, False])
 def test_synthetic_is_said_wherever_figures_stand(tmp_path, crops, measures, results, of_model):
-    rows = [row | {"synthetic": not of_model} for row in results.patients.to_pylist()]
-    made = make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=of_model))
+    made = simulated(results, tmp_path, patients=not of_model, model=of_model)
     drawn = compose(made)
     report.write_gallery(made, crops, measures, tmp_path / "gallery", per_page=10)
     pages = [drawn.page, *(path.read_text() for path in (tmp_path / "gallery").glob("*.html"))]
@@ -282,13 +288,12 @@ def test_synthetic_is_said_wherever_figures_stand(tmp_path, crops, measures, res
 
 
 def test_real_patients_and_model_are_not_called_synthetic(tmp_path, results):
-    rows = [row | {"synthetic": False} for row in results.patients.to_pylist()]
-    assert "SYNTHETIC" not in compose(make(tmp_path, patients=rows, bundle=bundle(tmp_path, synthetic=False))).page
+    assert "SYNTHETIC" not in compose(simulated(results, tmp_path, patients=False, model=False)).page
 
 
 def test_a_cohort_without_labels_has_its_report(tmp_path, results):
     rows = [row | {"role": "screening", "in_training": False} for row in results.patients.to_pylist()]
-    made = compose(make(tmp_path, patients=rows, protocol=[], training=[]))
+    made = compose(make(tmp_path, patients=rows, protocol=[]))
     assert "nothing to compare" in made.page
     assert "How the networks learned" not in made.page
     assert "No patient to compare with QCT" in made.figures["roc"]
@@ -305,14 +310,14 @@ def test_a_cohort_without_labels_still_shows_what_its_model_was_worth(tmp_path, 
 
 
 def test_a_bundle_without_protocol_leaves_its_sections_out(tmp_path):
-    page = compose(make(tmp_path, protocol=[], training=[])).page
+    page = compose(make(tmp_path, protocol=[])).page
     for heading in ("A device never seen", "From fold to fold", "How the networks learned"):
         assert heading not in page
     assert "Is the network better?" in page
 
 
-def test_learning_curves_mark_the_kept_epoch_of_every_split(results):
-    curves = compose(results).figures["learning"]
+def test_learning_curves_mark_the_kept_epoch_of_every_split(composed):
+    curves = composed.figures["learning"]
     for scheme in words.SCHEME.values():
         for task in ("classification", "regression", "joint"):
             assert f"{task}: {scheme.lower()}" in curves
@@ -388,18 +393,9 @@ def test_pictures_are_copied_bit_by_bit_and_old_ones_go(results, crops, measures
     assert [path.name for path in tmp_path.glob(".gallery*")] == []
 
 
-def test_a_gallery_of_nothing_is_a_page(tmp_path):
-    made = make(tmp_path)
-    nobody = report.Results(
-        made.patients.slice(0, 0),
-        made.studies.slice(0, 0),
-        made.vertebrae.slice(0, 0),
-        made.failures,
-        made.runs,
-        made.statistics,
-        made.training,
-        made.bundle,
-    )
+def test_a_gallery_of_nothing_is_a_page(results, tmp_path):
+    none = {name: getattr(results, name).slice(0, 0) for name in ("patients", "studies", "vertebrae")}
+    nobody = replace(results, **none)
     report.write_gallery(nobody, [], [], tmp_path / "gallery", per_page=5)
     assert [path.name for path in (tmp_path / "gallery").iterdir()] == ["page_0001.html"]
 

@@ -11,10 +11,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a cell, and small lines below it."""
+    """Text of a cell, small lines below it, and why something is undefined."""
 
     text: str
     small: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,21 +44,10 @@ def figure(row: Row | None) -> Cell:
     if row is None:
         return DASH
     digits = words.METRICS[row["metric"]].digits
-    return Cell(words.number(row["value"], digits), notes(row, digits))
-
-
-def notes(row: Row, digits: int) -> tuple[str, ...]:
-    """Interval, number of patients, and why something is undefined."""
+    ends = words.interval(row["low"], row["high"], digits)
     missing = "undefined" if row["value"] is None else "no interval"
-    return tuple(
-        text
-        for text in (
-            words.interval(row["low"], row["high"], digits),
-            f"n = {row['n']:,}",
-            f"{missing}: {row['reason']}" if row["reason"] else "",
-        )
-        if text
-    )
+    small = (*([ends] if ends else []), f"n = {row['n']:,}")
+    return Cell(words.number(row["value"], digits), small, f"{missing}: {row['reason']}" if row["reason"] else "")
 
 
 def headings(metrics: Iterable[str]) -> tuple[Cell, ...]:

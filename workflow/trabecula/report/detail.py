@@ -112,7 +112,7 @@ def _range(rows: Sequence[Row], metric: str) -> Cell:
     digits = words.METRICS[metric].digits
     known = [row["value"] for row in rows if row["value"] is not None]
     if not known:
-        return Cell(words.MISSING, ("undefined in every split",))
+        return Cell(words.MISSING, why="undefined in every split")
     n = sum(row["n"] for row in rows)
     ends = f"({words.number(min(known), digits)} to {words.number(max(known), digits)})"
     return Cell(words.number(median(known), digits), (ends, f"{words.counted(len(known), 'split')}, n = {n:,}"))

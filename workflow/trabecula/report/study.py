@@ -23,7 +23,7 @@ def study_table(metrics: Sequence[Row], published: Sequence[Published]) -> Table
     for name in words.STUDY_SETS:
         lines += _of_set(metrics, name, words.SHOWN, words.STUDY)
         lines += [_published(row, words.STUDY) for row in published if BESIDE[row.name] == name]
-    return Table("The study's table, for these patients", _columns(words.STUDY), tuple(lines))
+    return Table("The figures of the study that is followed, for these patients", _columns(words.STUDY), tuple(lines))
 
 
 def baselines_table(metrics: Sequence[Row]) -> Table:
@@ -51,8 +51,9 @@ def _published(row: Published, columns: Sequence[str]) -> Line:
 def verdicts(comparison: Sequence[Row]) -> Table:
     """Whether the network is better than HU alone, than the best line from HU, and than the network with two heads."""
     asked = [row for row in comparison if row["second"] in ("hu", "joint") or row["best_hu"]]
+    order = sorted(asked, key=lambda row: (list(words.SET).index(row["set"]), row["second"] == "joint"))
     lines = tuple(
-        Line(plain(words.SET[row["set"]]), (Cell(row["sentence"], _best(row)), Cell(numbers(row)))) for row in asked
+        Line(plain(words.SET[row["set"]]), (Cell(row["sentence"], why=_best(row)), Cell(numbers(row)))) for row in order
     )
     return Table(
         "Network minus the other on the same patients: DeLong's paired test for AUC, paired bootstrap for MAE",
@@ -61,8 +62,8 @@ def verdicts(comparison: Sequence[Row]) -> Table:
     )
 
 
-def _best(row: Row) -> tuple[str, ...]:
-    return ("the line from HU with the lowest cross-validated MAE",) if row["best_hu"] else ()
+def _best(row: Row) -> str:
+    return "the line from HU with the lowest cross-validated MAE" if row["best_hu"] else ""
 
 
 def differences(comparison: Sequence[Row]) -> Table:
@@ -84,10 +85,10 @@ def _difference(row: Row | None) -> Cell:
     digits = words.METRICS[row["metric"]].digits
     unit = (words.METRICS[row["metric"]].unit,) if row["unit"] else ()
     p_value = (words.p_value(row["p_value"]),) if row["p_value"] is not None else ()
-    reason = (f"undefined: {row['reason']}",) if row["reason"] else ()
+    why = f"undefined: {row['reason']}" if row["reason"] else ""
     ends = words.interval(row["low"], row["high"], digits)
     text = f"{words.number(row['difference'], digits)} {ends}".strip()
-    return Cell(text, (*unit, *p_value, f"n = {row['n']:,}", *reason))
+    return Cell(text, (*unit, *p_value, f"n = {row['n']:,}"), why)
 
 
 def numbers(row: Row) -> str:
