@@ -416,6 +416,7 @@ def test_boxes_of_the_flow_do_not_overlap(results):
     [
         ({"metric": "auc", "value": 0.93, "low": 0.88, "high": 0.97}, "0.930 (0.880–0.970)"),
         ({"metric": "bias", "value": -2.0, "low": -4.0, "high": 1.0}, "−2.0 (−4.0 to 1.0)"),
+        ({"metric": "bias", "value": -0.04, "low": -0.5, "high": 0.04}, "0.0 (−0.5 to 0.0)"),
         ({"metric": "f1", "value": 1.0, "low": None, "high": None}, "1.00"),
         ({"metric": "f1", "value": None, "low": None, "high": None}, "–"),
     ],

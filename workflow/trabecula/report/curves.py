@@ -1,5 +1,6 @@
 """Curves as SVG text: how the networks learned, and how the error falls with local labels."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -18,6 +19,8 @@ PANEL_INCHES = (3.5, 2.4)
 COLUMNS = 3
 # Curves of recalibration that are drawn; the table has all.
 MOST_PANELS = 6
+# Characters of a panel's title in one line.
+TITLE = 44
 DASHES = {"intercept": "-", "intercept and slope": (0, (4, 2))}
 
 
@@ -115,6 +118,7 @@ def recalibration_figure(recalibration: Sequence[Row], *, note: str) -> str:
             _recalibration_panel(axes, [row for row in recalibration if place(row) == where], where)
         for axes in panels[len(places) :]:
             axes.set_axis_off()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
         return svg(figure, note)
 
 
@@ -139,5 +143,5 @@ def _recalibration_panel(axes: Axes, rows: Sequence[Row], where: str) -> None:
     shown = [row for row in rows if row["terms"] != "intercept and slope"]
     top = 1.3 * max(row["high"] or row["mae_mg_cm3"] for row in shown)
     axes.axhline(0, color=GREY, linewidth=0.5)
-    axes.set(title=where, xlabel="Local labels", ylabel=f"MAE ({MG_CM3})", ylim=(0, top))
-    axes.legend(loc="upper right", ncols=2, fontsize=6)
+    axes.set(xlabel="Local labels", ylabel=f"MAE ({MG_CM3})", ylim=(0, top))
+    axes.set_title(textwrap.fill(where, TITLE), fontsize=8)

@@ -56,6 +56,7 @@ def near_cuts(rows: Sequence[Row]) -> Table:
     metrics = ("mae", "bias", "right_side")
     lines = []
     own = [row for row in rows if row["set"] in words.OWN_SETS and row["predictor"] in COMPARED]
+    own = sorted(own, key=lambda row: (words.OWN_SETS.index(row["set"]), row["cut_mg_cm3"]))
     for name, cut, predictor in dict.fromkeys((row["set"], row["cut_mg_cm3"], row["predictor"]) for row in own):
         chosen = [row for row in own if (row["set"], row["cut_mg_cm3"], row["predictor"]) == (name, cut, predictor)]
         within = chosen[0]["within_mg_cm3"]
@@ -105,15 +106,19 @@ def fold_spread(rows: Sequence[Row]) -> Table:
         cells = tuple(_range([row for row in own if row["metric"] == metric], metric) for metric in SPREAD)
         lines.append(Line(plain(words.SCHEME[scheme], words.PREDICTOR[predictor]), cells))
     columns = (*plain("Scheme", "Predictor"), *headings(SPREAD))
-    return Table("Median (lowest to highest) over the splits of each scheme, test patients only", columns, tuple(lines))
+    return Table(
+        "Median (lowest to highest) over the splits of each scheme, test patients only; n is their sum over the splits",
+        columns,
+        tuple(lines),
+    )
 
 
 def _range(rows: Sequence[Row], metric: str) -> Cell:
     digits = words.METRICS[metric].digits
-    known = [row["value"] for row in rows if row["value"] is not None]
-    if not known:
+    defined = [row for row in rows if row["value"] is not None]
+    if not defined:
         return Cell(words.MISSING, why="undefined in every split")
-    n = sum(row["n"] for row in rows)
+    known, n = [row["value"] for row in defined], sum(row["n"] for row in defined)
     ends = f"({words.number(min(known), digits)} to {words.number(max(known), digits)})"
     return Cell(words.number(median(known), digits), (ends, f"{words.counted(len(known), 'split')}, n = {n:,}"))
 

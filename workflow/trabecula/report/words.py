@@ -91,7 +91,7 @@ DECISION = {"indeterminate": "indeterminate", "not_evaluable": "not evaluable"}
 
 def number(value: float | None, digits: int) -> str:
     """A number with a proper minus sign; a dash where it is undefined."""
-    return MISSING if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return MISSING if value is None else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:
