@@ -10,7 +10,9 @@ ALL = {name: value for name, value in vars(tables).items() if isinstance(value, 
 # Numbers without a unit: shares, scores, and values whose unit another column or the column's meaning gives.
 RATIOS = {"height_ratio_anterior", "height_ratio_middle", "height_ratio_neighbours"}
 SHARES = {"padding_share", "contrast_probability"}
-WITHOUT_UNIT = {"score", "level_confidence", "probability_reduced", "value", "threshold"} | RATIOS | SHARES
+PROBABILITIES = {"probability_reduced", "joint_probability_reduced"}
+WITHOUT_UNIT = {"score", "level_confidence", "value", "threshold"} | PROBABILITIES | RATIOS | SHARES
+SPLIT = {"scheme": "random", "split": "random0", "held_out": None, "patient_id": "a", "part": "test"}
 
 
 @pytest.mark.parametrize("name", tables.PUBLIC)
@@ -41,9 +43,9 @@ def test_columns_that_are_all_null_keep_their_type_on_disk(tmp_path, name):
 
 
 def test_what_is_not_of_the_schema_is_refused():
-    row = {"patient_id": "a", "fold": 1}
+    row = SPLIT
     assert tables.cast([row], tables.SPLITS).to_pylist() == [row]
-    for wrong in ({"patient_id": "a"}, row | {"more": 1}, row | {"patient_id": None}, row | {"fold": "one"}):
+    for wrong in ({"patient_id": "a"}, row | {"more": 1}, row | {"patient_id": None}, row | {"split": 1}):
         with pytest.raises((ValueError, pa.ArrowInvalid, pa.ArrowTypeError)):
             tables.cast([wrong], tables.SPLITS)
 
@@ -51,6 +53,7 @@ def test_what_is_not_of_the_schema_is_refused():
 def test_the_cohort_comes_from_the_folder_where_the_file_lacks_it(tmp_path):
     path = tmp_path / "cohort=north" / "labels.parquet"
     row = dict.fromkeys(tables.LABELS.names) | {"cohort": "north", "patient_id": "a", "status": "unused"}
+    row |= {"line": 1, "faults": []}
     lean = tables.cast([row], tables.LABELS).drop_columns("cohort")
     path.parent.mkdir()
     pq.write_table(lean.cast(tables.in_partition(tables.LABELS)), path)
@@ -62,8 +65,8 @@ def test_the_cohort_comes_from_the_folder_where_the_file_lacks_it(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     path = tmp_path / "splits.parquet"
-    tables.write([{"patient_id": "a", "fold": 1}], tables.SPLITS, path)
+    tables.write([SPLIT], tables.SPLITS, path)
     with pytest.raises(ValueError, match="NULL"):
-        tables.write([{"patient_id": None, "fold": 1}], tables.SPLITS, path)
+        tables.write([SPLIT | {"patient_id": None}], tables.SPLITS, path)
     assert tables.read(path, tables.SPLITS).num_rows == 1
     assert [one.name for one in tmp_path.iterdir()] == ["splits.parquet"]
