@@ -6,7 +6,7 @@ import yaml
 
 from snakemake.exceptions import WorkflowError
 
-from trabecula import backends
+from trabecula import backends, refusals
 from trabecula import config as settings
 from trabecula.codings import CODINGS
 from trabecula.digest import digest
@@ -28,6 +28,10 @@ try:
         if TRAINS
         else str(settings.find(config["model"], _places, option="model"))
     )
+    if TRAINS:
+        refusals.refuse_region(config["train"], config["crop"])
+    else:
+        refusals.refuse(MODEL, cube_size=config["crop"]["size"], cube_spacing_mm=config["crop"]["spacing_mm"])
     SEGMENT = backends.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))

@@ -44,6 +44,22 @@ def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float) -> Non
         )
 
 
+def refuse_region(train: Mapping[str, Any], crop: Mapping[str, Any]) -> None:
+    """Refuse to train on regions that the cubes do not hold; see the sections `train` and `crop` of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        If the region is larger than the cube.
+    """
+    seen = round(train["roi_size"] * train["roi_spacing_mm"] / crop["spacing_mm"])
+    if seen > crop["size"]:
+        raise ConfigError(
+            f"Section train: regions of {train['roi_size'] * train['roi_spacing_mm']:g} mm (roi_size, roi_spacing_mm) are "
+            f"larger than the cubes of {crop['size'] * crop['spacing_mm']:g} mm; raise crop.size to {seen}, or lower them."
+        )
+
+
 def refuse_content(folder: Path | str) -> None:
     """Refuse a bundle that is not safe or not whole, whatever the archive.
 
