@@ -29,7 +29,8 @@ Made by `config/generate.py` from `workflow/schemas/config.schema.yaml`, which o
   may be empty.
 - A file of labels is a CSV in UTF-8 with the columns {", ".join(LABEL_COLUMNS)}: the hospital's
   patient id, the date of the QCT as YYYY-MM-DD, a level such as L1 or, for a mean, L1-L2, a number, and
-  `mg/cm3 HA` or `mg/cm3 K2HPO4`. Other columns are not read.
+  `mg/cm3 HA` or `mg/cm3 K2HPO4`. Other columns are not read; [docs/labels.md](../docs/labels.md) says what becomes
+  of lines that can't be used.
 - An unknown option, a wrong type, a missing archive or an unreadable file of labels stops the run before any job.
 """
 
