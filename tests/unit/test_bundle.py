@@ -259,3 +259,11 @@ def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path):
         (folder / file).touch()
     bundle.put_in_place(new, old)
     assert [path.name for path in old.iterdir()] == ["fresh"]
+
+
+def test_training_on_regions_larger_than_the_cubes_is_refused():
+    """What the cube does not hold would be filled with air."""
+    crop = {"size": 64, "spacing_mm": 1.0}
+    refusals.refuse_region({"roi_size": 32, "roi_spacing_mm": 2.0}, crop)
+    with pytest.raises(ConfigError, match=r"raise crop\.size to 80"):
+        refusals.refuse_region({"roi_size": 40, "roi_spacing_mm": 2.0}, crop)

@@ -52,11 +52,12 @@ def refuse_region(train: Mapping[str, Any], crop: Mapping[str, Any]) -> None:
     ConfigError
         If the region is larger than the cube.
     """
-    seen = round(train["roi_size"] * train["roi_spacing_mm"] / crop["spacing_mm"])
-    if seen > crop["size"]:
+    seen_mm, held_mm = train["roi_size"] * train["roi_spacing_mm"], crop["size"] * crop["spacing_mm"]
+    needed = round(seen_mm / crop["spacing_mm"])
+    if needed > crop["size"]:
         raise ConfigError(
-            f"Section train: regions of {train['roi_size'] * train['roi_spacing_mm']:g} mm (roi_size, roi_spacing_mm) are "
-            f"larger than the cubes of {crop['size'] * crop['spacing_mm']:g} mm; raise crop.size to {seen}, or lower them."
+            f"Section train: regions of {seen_mm:g} mm (roi_size, roi_spacing_mm) are larger than the cubes of "
+            f"{held_mm:g} mm; raise crop.size to {needed}, or lower them."
         )
 
 
