@@ -16,7 +16,7 @@ from small_study import LOST, empty, fold_of, lines, patient, protocol, study, t
 from trabecula import evaluate, report, tables
 from trabecula.bundle import Bundle, Roi
 from trabecula.errors import REASONS
-from trabecula.report import flowchart, words
+from trabecula.report import figures, flowchart, words
 from trabecula.uncertainty import Cuts, Experience, Reference, Temperature, Uncertainty, Width
 
 CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
@@ -337,14 +337,16 @@ def test_the_page_says_how_many_labels_are_enough(composed, results):
 
 def test_one_class_and_nobody_are_drawn_without_a_curve(tmp_path, results):
     rows = [row | {"qct_reduced": None if row["qct_reduced"] is None else True} for row in results.patients.to_pylist()]
-    assert "only one class" in compose(make(tmp_path, patients=rows)).figures["roc"]
+    one_class = make(tmp_path, patients=rows)
+    assert "only one class" in figures.roc_figure(one_class.rows("roc"), one_class.rows("metrics"), note="")
     nobody = make(tmp_path, patients=[], protocol=[])
     assert "0 patients" in compose(nobody).page
 
 
 def test_many_patients_are_drawn_small(tmp_path, results, monkeypatch):
     monkeypatch.setattr("trabecula.report.figures.MOST_POINTS", 5)
-    assert len(compose(results).figures["agreement"]) < 600_000
+    rows, metrics = results.rows("agreement"), results.rows("metrics")
+    assert len(figures.agreement_figure(rows, metrics, cuts_mg_cm3=(80, 120), note="")) < 600_000
 
 
 def test_the_gallery_shows_every_study_once_and_doubtful_ones_first(results, crops, measures, tmp_path):
