@@ -34,9 +34,10 @@ def test_lines_are_least_squares(name):
     np.testing.assert_allclose(baselines.predict(line, new, pd.Series(np.nan, new.index)), expected, rtol=1e-8)
 
 
-def test_a_term_that_does_not_vary_is_left_out():
+@pytest.mark.parametrize("kvp", [100.0, 120.0])
+def test_a_term_that_does_not_vary_is_left_out(kvp):
     """One voltage and one phase: no coefficient is made up for others, and the prediction is that of HU alone."""
-    seen = patients().assign(kvp=120.0, phase="native")
+    seen = patients().assign(kvp=kvp, phase="native")
     lines = {line.name: line for line in baselines.fit(seen, fold=0)}
     assert set(lines["hu_device"].terms) == {"intercept", "hu"}
     assert lines["hu_device"].terms["hu"] == pytest.approx(lines["hu"].terms["hu"])

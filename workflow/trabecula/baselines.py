@@ -98,6 +98,8 @@ def fit(patients: pd.DataFrame, *, fold: int) -> tuple[Baseline, ...]:
         rows = known[list(terms)].dropna()
         if len(rows):
             used = [term for term in terms if term == "intercept" or rows[term].nunique() > 1]
+            # At one voltage, the product repeats HU, and least squares would share the slope out between the two.
+            used = [term for term in used if term != "hu_kvp" or "kvp" in used]
             found = np.linalg.lstsq(rows[used].to_numpy(), truth[rows.index].to_numpy(), rcond=None)[0]
             lines.append(Baseline(name, fold, dict(zip(used, map(float, found), strict=True)), len(rows)))
     return tuple(lines)

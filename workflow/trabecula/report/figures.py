@@ -63,7 +63,7 @@ def roc_figure(roc: Sequence[Row], metrics: Sequence[Row], *, note: str) -> str:
     if not sets:
         return nothing("No patient to compare with QCT.")
     with mpl.rc_context(style("roc")):
-        figure = Figure(figsize=(PANEL_INCHES * len(sets), PANEL_INCHES + 0.2), layout="constrained")
+        figure = Figure(figsize=(PANEL_INCHES * len(sets), PANEL_INCHES + 0.8), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
             _roc_panel(axes, [row for row in roc if row["set"] == name], metrics, name)
         return svg(figure, note)
@@ -91,7 +91,7 @@ def _roc_panel(axes: Axes, roc: Sequence[Row], metrics: Sequence[Row], name: str
         ylim=(-0.02, 1.02),
         aspect="equal",
     )
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))
     if not roc:
         axes.text(0.5, 0.55, "no curve: only one class", ha="center", color=GREY)
 

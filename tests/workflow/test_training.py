@@ -1,0 +1,94 @@
+"""A model trained and evaluated by the workflow, from the archive to the report, on a few synthetic patients."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_site import SEED, Site, write_settings
+
+TRAIN = {
+    "name": "toy",
+    "network": "small",
+    "folds": 2,
+    "random_repeats": 0,
+    "leave_one_device_out": False,
+    "validation_fraction": 0.4,
+    "epochs": 2,
+    "roi_size": 32,
+    "roi_spacing_mm": 2.0,
+    "scan_inputs": ["kvp"],
+}
+NETWORKS = {f"train/fold{fold}/{task}.log" for fold in (0, 1) for task in ("classification", "regression", "joint")}
+
+
+@pytest.fixture(scope="module")
+def trained(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site with twelve development patients after its first run: trained, applied, evaluated, reported."""
+    site = Site(tmp_path_factory.mktemp("training"), repository)
+    made = {"first_patient": 20, "patients": 12, "devices": ["alpha", "beta"], "matrix": 128}
+    write_settings(
+        site.folder,
+        ["made phantom/made/archive phantom/made/labels.csv development"],
+        model=None,
+        index={"shard_size": 6},
+        train=TRAIN,
+        evaluate={"bootstrap": 100},
+        phantom={"seed": SEED, "cohorts": {"made": made}},
+    )
+    site.run()
+    return site
+
+
+def test_every_network_is_a_job_and_the_bundle_holds_them(trained):
+    logs = {str(path.relative_to(trained.folder / "logs")) for path in (trained.folder / "logs/train").rglob("*.log")}
+    assert logs == {*NETWORKS, "train/cases.log", "train/train.log"}
+    bundle = trained.folder / "results/models/toy"
+    assert len(list(bundle.glob("models/*.safetensors"))) == len(NETWORKS)
+    assert not list((trained.folder / "results/train").rglob("*.state"))
+    protocol = pd.read_parquet(bundle / "protocol.parquet")
+    audit = pd.read_parquet(bundle / "audit.parquet")
+    assert set(protocol["patient_id"]) == set(audit.loc[audit["status"] == "used", "patient_id"])
+
+
+def test_training_patients_are_predicted_by_the_fold_that_never_saw_them(trained):
+    tables = trained.folder / "results/tables"
+    splits = pd.read_parquet(trained.folder / "results/models/toy/splits.parquet")
+    tested = splits[splits["part"] == "test"].set_index("patient_id")["split"]
+    predictions = pd.read_parquet(tables / "predictions/cohort=made/predictions.parquet")
+    own = predictions[predictions["in_training"]]
+    assert len(own) and (("fold" + own["fold"].astype(str)) == own["patient_id"].map(tested)).all()
+
+
+def test_a_trained_site_has_nothing_to_do(trained):
+    assert "Nothing to be done" in trained.run("--dry-run")
+
+
+def test_an_edited_model_card_trains_nothing_again(trained):
+    card = trained.repository / "workflow/trabecula/train/card.py"
+    before = card.read_text()
+    try:
+        card.write_text(before + "\n# edited\n")
+        ran = trained.ran()
+    finally:
+        card.write_text(before)
+    assert "train/train.log" in ran
+    assert not ran & {*NETWORKS, "train/cases.log"}
+
+
+def test_the_bundle_works_where_nothing_of_the_training_is(trained, tmp_path):
+    """Another folder, the bundle alone: the same patients are known by their pseudonyms and predicted out of fold."""
+    other = Site(tmp_path / "other", trained.repository)
+    other.folder.mkdir()
+    made = {"first_patient": 31, "patients": 2, "devices": ["gamma"], "matrix": 128}
+    write_settings(
+        other.folder,
+        ["fresh phantom/fresh/archive phantom/fresh/labels.csv external"],
+        model=str(trained.folder / "results/models/toy"),
+        evaluate={"bootstrap": 100},
+        phantom={"seed": SEED, "cohorts": {"fresh": made}},
+    )
+    other.run()
+    patients = pd.read_parquet(other.folder / "results/tables/patients/cohort=fresh/patients.parquet")
+    assert patients["in_training"].tolist().count(True) == 1, "patient 31 was in training, patient 32 was not"
+    assert patients["decision"].isin(["normal", "reduced", "indeterminate", "not_evaluable"]).all()
+    assert (other.folder / "results/report/index.html").exists()
