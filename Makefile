@@ -32,13 +32,13 @@ generated: test-environment  ## files that follow from others, held by tests
 	python envs/generate.py
 
 reproduce: environment  ## the synthetic study: the whole protocol, its report and the shipped model; under four hours
-	snakemake --cores $(CORES) reproduce
+	snakemake --cores $(CORES) --configfile config/reproduce.yaml -- reproduce
 	rm -rf models/demo
 	cp -r scratch/reproduce/results/models/demo models/demo
 	cp scratch/reproduce/results/report/index.html docs/reproduce.html
 
 demo-model: environment  ## the shipped model alone
-	snakemake --cores $(CORES) train_demo
+	snakemake --cores $(CORES) --configfile config/reproduce.yaml -- train_demo
 	rm -rf models/demo
 	cp -r scratch/reproduce/results/models/demo models/demo
 
