@@ -31,7 +31,12 @@ try:
     if TRAINS:
         refusals.refuse_region(config["train"], config["crop"])
     else:
-        refusals.refuse(MODEL, cube_size=config["crop"]["size"], cube_spacing_mm=config["crop"]["spacing_mm"])
+        refusals.refuse(
+            MODEL,
+            cube_size=config["crop"]["size"],
+            cube_spacing_mm=config["crop"]["spacing_mm"],
+            choice=config["aggregate"],
+        )
     SEGMENT = backends.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))

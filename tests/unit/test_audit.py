@@ -262,7 +262,10 @@ def test_what_passes_the_check_has_both_classes_in_every_fold(members, later, fo
             audit.check_cases(part, pd.DataFrame({"line": []}), folds=folds)
         except ConfigError:
             continue
-        divided = splits.divide(part, protocol, divided)
+        try:
+            divided = splits.divide(part, protocol, divided)
+        except ConfigError:  # too few for a part of some split
+            continue
         found = divided[divided["scheme"] == "cross-validation"].merge(part, on="patient_id")
         for _, split in found.groupby("split"):
             assert split.loc[split["part"] == "test", "reduced"].nunique() == 2

@@ -68,7 +68,7 @@ checkpoint train_cases:
         mem_mb=grows(4000),
         runtime=grows(60),
     params:
-        code=digest("train.cases"),
+        code=[digest("train.cases"), digest("train.rois"), digest("train.splits")],
         order=DEVELOPMENT,
         choice=CHOICE,
         protocol=PROTOCOL,

@@ -14,12 +14,14 @@ from trabecula.errors import ConfigError
 METADATA, INFERENCE = Path("configs", "metadata.json"), Path("configs", "inference.json")
 # Formats that torch, pickle or joblib read, all of which may hold code.
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ts", ".bin", ".ckpt", ".joblib"})
+# What cures most faults.
+ANEW = "give a bundle that this version of the workflow wrote, or train it again"
 # Longest header that the safetensors format allows.
 _LONGEST_HEADER = 100_000_000
 
 
-def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float) -> None:
-    """Refuse a bundle that is not safe, not whole, or not made for cubes of this size.
+def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float, choice: Mapping[str, Any]) -> None:
+    """Refuse a bundle that is not safe, not whole, or not made for cubes of this size or results of this kind.
 
     Parameters
     ----------
@@ -27,11 +29,14 @@ def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float) -> Non
         The bundle.
     cube_size, cube_spacing_mm
         Voxels along the side of the archive's cubes, and their distance.
+    choice : mapping
+        The configuration's section `aggregate`.
 
     Raises
     ------
     ConfigError
-        See `refuse_content`; or if the networks see more than the cubes hold.
+        See `refuse_content`; or if the networks see more than the cubes hold, or were trained for other levels or
+        another cut of reduced density than results are made with.
     """
     refuse_content(folder)
     facts = _json(Path(folder), METADATA)
@@ -42,6 +47,17 @@ def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float) -> Non
             f"sees {seen_mm:g} mm around a vertebra, and the archive's cubes have {held_mm:g} mm; "
             f"raise option crop.size to {round(seen_mm / cube_spacing_mm)}, or use another bundle",
         )
+    _refuse_choice(folder, facts, choice)
+
+
+def _refuse_choice(folder: Path | str, facts: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
+    for option in ("reduced_below_mg_cm3", "levels"):
+        if facts.get(option) != choice[option]:
+            _refuse(
+                folder,
+                f"was trained with aggregate.{option} {facts.get(option)}, and the configuration has {choice[option]}; "
+                "set it to the bundle's, or train a model for yours",
+            )
 
 
 def refuse_region(train: Mapping[str, Any], crop: Mapping[str, Any]) -> None:
@@ -83,7 +99,10 @@ def refuse_content(folder: Path | str) -> None:
         _refuse_missing_folds(folder, facts)
         told = _contradiction(facts, inference)
     except (KeyError, TypeError, AttributeError, ArithmeticError):
-        _refuse(folder, f"holds no usable {METADATA} and {INFERENCE}; give a bundle that this workflow wrote")
+        _refuse(
+            folder,
+            f"holds no usable {METADATA} and {INFERENCE}; {ANEW}",
+        )
     if told:
         _refuse(folder, f"contradicts itself: {INFERENCE} and {METADATA} differ about {told}; fetch the bundle again")
 
@@ -123,7 +142,10 @@ def _json(folder: Path, name: Path) -> Any:
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        _refuse(folder, f"lacks a {name} that is JSON; give a bundle that this workflow wrote")
+        _refuse(
+            folder,
+            f"lacks a {name} that is JSON; {ANEW}",
+        )
 
 
 def _texts(content: Any) -> Iterator[str]:

@@ -24,7 +24,8 @@ def scan_facts(studies: pd.DataFrame, crops: pd.DataFrame) -> pd.DataFrame:
         unknown.
     """
     blood = crops.loc[crops["status"] == "ok"].drop_duplicates("study_id").set_index("study_id")["blood_hu"]
-    seen = studies[studies["study_id"].isin(blood.index)]
+    # The same scan may stand in two cohorts.
+    seen = studies[studies["study_id"].isin(blood.index)].drop_duplicates("study_id")
     facts = seen[["study_id", "kvp", "thickness_mm", "spacing_mm", "contrast_agent"]].copy()
     facts["blood_hu"] = facts["study_id"].map(blood)
     given = contrast_rows(facts.assign(status="measured"))

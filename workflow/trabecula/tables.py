@@ -361,7 +361,7 @@ _SPLIT = (
     column("scheme", TEXT, "cross-validation, random, or device (leave one device out)", required=True),
     column("split", TEXT, "Name of the split: fold0.., random0.., device0..", required=True),
 )
-_HELD_OUT = column("held_out", TEXT, "Device that is left out (maker, model, kVp, kernel); NULL in other schemes")
+_HELD_OUT = column("held_out", TEXT, "Scanner that is left out (maker, model); NULL in other schemes")
 _PART = column("part", TEXT, "train; validation (chooses the epoch); or test", required=True)
 
 SPLITS = schema(*_SPLIT, _HELD_OUT, PATIENT, _PART, name="splits")

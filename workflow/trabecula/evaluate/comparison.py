@@ -30,6 +30,10 @@ CALLED = {
 }
 
 
+# Share of the patients of the line that predicts most, which another needs to be a candidate.
+MIN_SHARE = 0.8
+
+
 def best_hu_line(group: Group) -> str | None:
     """Name of the line from HU with the lowest MAE, on the patients that all of them predict; None where none does.
 
@@ -38,7 +42,9 @@ def best_hu_line(group: Group) -> str | None:
     group : Group
         The cross-validated patients, so that the choice is not made on the patients that it is judged by.
     """
-    names = [name for name in HU_LINES if name in group.predictors]
+    measured = {name: group.measured(name).sum() for name in HU_LINES if name in group.predictors}
+    # A line that lacks facts of many patients would leave the choice to the few that all of them predict.
+    names = [name for name, n in measured.items() if n >= MIN_SHARE * max(measured.values())]
     own = group.measured(*names)
     errors = group.vbmd_mg_cm3.loc[own, names].sub(group.qct[own], axis="index").abs().mean()
     return str(errors.idxmin()) if own.any() else None

@@ -6,12 +6,10 @@ from typing import Any
 import pandas as pd
 
 from trabecula.evaluate.discrimination import WILSON, wilson
+from trabecula.evaluate.estimate import MIN_CELL, TOO_SMALL
 from trabecula.evaluate.sets import Group
 from trabecula.uncertainty.intervals import contrast, voltage
 
-# A smaller cell says next to nothing, and could point to a person.
-MIN_CELL = 5
-TOO_SMALL = "fewer than five patients"
 UNKNOWN = "unknown"
 
 
@@ -24,8 +22,8 @@ def coverage(group: Group) -> Iterator[dict[str, Any]]:
         A set of patients of the run's cohorts.
     """
     own = group.patients[group.patients["labelled"] & group.patients[["vbmd_low", "vbmd_high"]].notna().all(axis=1)]
-    inside = own["qct_mg_cm3"].between(own["vbmd_low"], own["vbmd_high"])
-    width = own["vbmd_high"] - own["vbmd_low"]
+    low, high = own["vbmd_low"].astype(float), own["vbmd_high"].astype(float)
+    inside, width = own["qct_mg_cm3"].between(low, high), high - low
     for stratum, cells in _strata(own).items():
         for cell in sorted(cells.unique()):
             here = cells == cell

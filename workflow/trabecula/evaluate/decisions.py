@@ -30,6 +30,6 @@ def decisions(group: Group) -> Iterator[dict[str, Any]]:
 
 def abstentions(group: Group) -> Iterator[dict[str, Any]]:
     """Rows of the table abstentions: patients of the set without a decision, labelled or not, by reason."""
-    undecided = group.patients[~group.patients["decision"].isin(DECIDED)]
+    undecided = group.patients[~group.patients["decision"].isin(DECIDED) & ~group.patients["left_out"]]
     for (decision, reason), n in undecided.groupby(["decision", "decision_reason"]).size().items():  # pyright: ignore[reportGeneralTypeIssues]
         yield {"decision": decision, "reason": reason, "n": int(n)}

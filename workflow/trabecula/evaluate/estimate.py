@@ -1,6 +1,6 @@
 """A figure with its interval, its n, and the reason where either is undefined."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.special import ndtri
 
@@ -13,6 +13,9 @@ ONE_CLASS = "fewer than two patients with or without reduced density"
 TOO_FEW = "fewer than three patients"
 NO_VARIATION = "no variation among the patients"
 EMPTY = "no patient in the denominator"
+# A smaller cell of a stratum says next to nothing, and could point to a person.
+MIN_CELL = 5
+TOO_SMALL = "fewer than five patients"
 
 
 @dataclass(frozen=True)
@@ -37,3 +40,10 @@ class Estimate:
     n: int
     method: str
     reason: str | None = None
+
+
+def in_cell(estimate: Estimate) -> Estimate:
+    """A figure of a stratum's cell: undefined where the cell is too small."""
+    if estimate.n >= MIN_CELL:
+        return estimate
+    return replace(estimate, value=None, low=None, high=None, reason=TOO_SMALL)

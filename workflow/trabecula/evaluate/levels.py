@@ -9,6 +9,7 @@ import pyarrow as pa
 from trabecula import baselines
 from trabecula.baselines import Baseline
 from trabecula.evaluate.agreement import agreement
+from trabecula.evaluate.estimate import in_cell
 from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.sets import HU, NETWORK, Group
 from trabecula.levels import ORDER
@@ -76,4 +77,4 @@ def levels(
                 known[predictor].to_numpy(float), known["qct_mg_cm3"].to_numpy(float), resamples=resamples, seed=seed
             )
             for metric in METRICS:
-                yield {"level": level, "predictor": predictor, **figure(metric, found[metric])}
+                yield {"level": level, "predictor": predictor, **figure(metric, in_cell(found[metric]))}

@@ -5,6 +5,7 @@ from typing import Any
 
 from trabecula.evaluate.agreement import agreement
 from trabecula.evaluate.discrimination import wilson
+from trabecula.evaluate.estimate import in_cell
 from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.sets import Group
 
@@ -33,4 +34,4 @@ def near_cuts(
         right = int(((predicted < cut) == (qct < cut)).sum())
         rows = {"mae": found["mae"], "bias": found["bias"], "right_side": wilson(right, len(qct))}
         for metric, estimate in rows.items():
-            yield {"cut_mg_cm3": float(cut), "within_mg_cm3": WITHIN_MG_CM3, **figure(metric, estimate)}
+            yield {"cut_mg_cm3": float(cut), "within_mg_cm3": WITHIN_MG_CM3, **figure(metric, in_cell(estimate))}

@@ -105,7 +105,9 @@ def groups(
     """Sets of the patients of development and external cohorts, each by cohort and pseudonym.
 
     Predictions of external patients who were in the model's training do not count. A development patient without a
-    prediction belongs with its cohort: to the cross-validated patients where the model was trained on that cohort.
+    prediction belongs with its cohort: to the cross-validated patients where the model was trained on that cohort. A
+    patient of several cohorts of one role counts once, in the first that has a label and a prediction; in the others he
+    is left out with a reason.
 
     Parameters
     ----------
@@ -125,7 +127,9 @@ def groups(
     in_training = _true(judged["in_training"])
     in_training |= judged["cohort"].isin(trained_on) & judged["vbmd_mg_cm3"].isna()
     name = pd.Series(np.where(external, EXTERNAL, np.where(in_training, CROSS_VALIDATED, NOT_IN_TRAINING)))
-    whole = _group(judged, lines, leaked=external & _true(judged["in_training"]), cut_mg_cm3=reduced_below_mg_cm3)
+    leaked = (external & _true(judged["in_training"])).map({True: "in_training", False: None}).astype(object)
+    left = leaked.where(leaked.notna(), _again(judged).map({True: "other_cohort", False: None}))
+    whole = _group(judged, lines, left=left, cut_mg_cm3=reduced_below_mg_cm3)
     for chosen, role in SETS.items():
         if (name == chosen).any():
             yield replace(whole.part(name == chosen), name=chosen, role=role)
@@ -138,23 +142,33 @@ def _joined(patients: pa.Table, studies: pa.Table, folds: Mapping[str, int]) -> 
     return rows.assign(fold=rows["patient_id"].map(folds.get).astype(float))
 
 
+def _again(judged: pd.DataFrame) -> pd.Series:
+    """Rows of patients who count in another cohort of the same role already."""
+    useful = judged[["qct_vbmd_mg_cm3", "vbmd_mg_cm3"]].notna().sum(axis="columns")
+    order = judged.assign(useful=-useful).sort_values(["useful", "cohort"], kind="stable")
+    return order.duplicated(["role", "patient_id"]).reindex(judged.index)
+
+
 def _true(values: pd.Series) -> pd.Series:
     """A column of True, False and None as booleans; unknown is False."""
     return values.eq(True).fillna(False).astype(bool)
 
 
-def _group(rows: pd.DataFrame, lines: Sequence[Baseline], *, leaked: pd.Series, cut_mg_cm3: float) -> Group:
-    """All judged patients at once; the name and role of their set come later."""
+def _group(rows: pd.DataFrame, lines: Sequence[Baseline], *, left: pd.Series, cut_mg_cm3: float) -> Group:
+    """All judged patients at once, those left out with a reason; the name and role of their set come later."""
     vbmd, score = _said(rows, lines)
     reduced = _decided(score, vbmd, cut_mg_cm3)
-    frames = [frame.mask(leaked) for frame in (vbmd, score, reduced)]
+    frames = [frame.mask(left.notna()) for frame in (vbmd, score, reduced)]
     qct = rows["qct_vbmd_mg_cm3"].astype(float)
     people = rows[["cohort", "patient_id", "device_key", *FACTS]].assign(
         qct_mg_cm3=qct,
         qct_reduced=_true(rows["qct_reduced"]),
         labelled=qct.notna() & rows["qct_reduced"].notna(),
+        left_out=left.notna(),
     )
-    return Group("", "", people, *frames, reason=_reasons(rows, leaked))
+    hidden = ["vbmd_low", "vbmd_high", "interval_group", "decision", "decision_reason"]
+    people[hidden] = people[hidden].astype(object).mask(left.notna(), None)
+    return Group("", "", people, *frames, reason=_reasons(rows, left))
 
 
 def _said(rows: pd.DataFrame, lines: Sequence[Baseline]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -182,7 +196,7 @@ def _decided(score: pd.DataFrame, vbmd: pd.DataFrame, cut_mg_cm3: float) -> pd.D
     return decided.astype(float).where(score.notna())
 
 
-def _reasons(rows: pd.DataFrame, leaked: pd.Series) -> pd.DataFrame:
+def _reasons(rows: pd.DataFrame, left: pd.Series) -> pd.DataFrame:
     """Reason codes by predictor, for patients that its figures leave out."""
     lost = rows["decision_reason"].astype(object).where(rows["decision"] == "not_evaluable", None)
     network = lost.where(lost.notna(), "no_prediction")
@@ -194,7 +208,7 @@ def _reasons(rows: pd.DataFrame, leaked: pd.Series) -> pd.DataFrame:
     unmeasured = rows["study_id"].isna()
     return pd.DataFrame(
         {
-            name: reason.where(~unmeasured, network).mask(unlabelled, "no_label").mask(leaked, "in_training")
+            name: reason.where(~unmeasured, network).mask(unlabelled, "no_label").where(left.isna(), left)
             for name, reason in reasons.items()
         },
         rows.index,

@@ -12,6 +12,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from torch.nn import functional
 
 from trabecula import network
 from trabecula.bundle import OUTPUTS, Roi, Task
+from trabecula.digest import digest
+from trabecula.errors import ConfigError
 from trabecula.log import progress
 from trabecula.train.data import VARIATION, Data, load, seed_of, shuffled
 
@@ -117,6 +120,11 @@ def fit(
         With the weights of the lowest validation loss, in evaluation mode; vBMD comes in mg/cm3.
     list of Epoch
         The learning curve.
+
+    Raises
+    ------
+    ConfigError
+        If no epoch has a finite validation loss.
     """
     run = _Run.start(data, train, task=task, recipe=recipe, workers=workers)
     mark = fingerprint(data, train, validation, task=task, recipe=recipe)
@@ -128,19 +136,23 @@ def fit(
         if best_of(curve) == epoch:
             run.keep()
         run.save(curve, state, mark)
+    if not best_of(curve):
+        raise ConfigError("Option train.learning_rate: the training diverged in every epoch; lower it.")
     return run.finished(), curve
 
 
 def best_of(curve: Sequence[Epoch]) -> int:
-    """Number of the epoch with the lowest validation loss, the first of several; 0 for no epoch."""
-    return min(curve, key=lambda epoch: epoch.validation_loss).epoch if curve else 0
+    """Number of the epoch with the lowest validation loss, the first of several; 0 where none has one."""
+    finite = [epoch for epoch in curve if math.isfinite(epoch.validation_loss)]
+    return min(finite, key=lambda epoch: epoch.validation_loss).epoch if finite else 0
 
 
 def fingerprint(
     data: Data, train: NDArray[np.int64], validation: NDArray[np.int64], *, task: Task, recipe: Recipe
 ) -> str:
-    """SHA-256 over all that decides on the weights, but the code."""
-    facts = asdict(recipe) | {"task": task, "torch": torch.__version__, "variation": asdict(VARIATION)}
+    """SHA-256 over all that decides on the weights."""
+    facts = asdict(recipe) | {"task": task, "torch": torch.__version__, "monai": version("monai")}
+    facts |= {"variation": asdict(VARIATION), "code": digest("train.network")}
     sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in (train, validation, data.scan, data.reduced, data.vbmd_mg_cm3):
         sha.update(np.ascontiguousarray(array).tobytes())

@@ -75,18 +75,19 @@ def divide(cases: pd.DataFrame, protocol: Protocol, earlier: pd.DataFrame | None
     Raises
     ------
     ConfigError
-        If a part of a split is left without a patient.
+        If a part of a split is left without a patient, or one class alone is to be learned from.
     """
     patients = cases.sort_values("patient_id", ignore_index=True)
+    assert patients["patient_id"].is_unique, "a patient is to be divided twice"
     kept = _kept(earlier, patients, protocol)
     parts = [*_folds(patients, protocol, kept), *_random(patients, protocol, kept), *_devices(patients, protocol, kept)]
     for rows in parts:
-        _check(rows)
+        _check(rows, patients)
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def _check(rows: pd.DataFrame) -> None:
-    """Every part of a split needs a patient: to learn from, to choose the epoch on, and to test."""
+def _check(rows: pd.DataFrame, cases: pd.DataFrame) -> None:
+    """Every part of a split needs a patient, and what is learned from needs both classes."""
     missing = [part for part in (TRAIN, VALIDATION, TEST) if part not in set(rows["part"])]
     if missing:
         raise ConfigError(
@@ -94,19 +95,29 @@ def _check(rows: pd.DataFrame) -> None:
             f"{' and '.join(missing)}; add labelled patients, or change random_fractions, validation_fraction or "
             "min_device_patients."
         )
+    learned = rows.loc[rows["part"] == TRAIN, "patient_id"]
+    if cases.loc[cases["patient_id"].isin(learned), "reduced"].nunique() < 2:
+        raise ConfigError(
+            f"Section train: split {rows['split'].iloc[0]} would train on one class only; add labelled patients, or "
+            "delete results/train/splits.parquet, so that all are divided anew."
+        )
 
 
 Kept = Mapping[str, Mapping[str, str]]
 
 
 def _kept(earlier: pd.DataFrame | None, patients: pd.DataFrame, protocol: Protocol) -> Kept:
-    """Part by split and patient of what was divided before, without schemes of another number of folds."""
+    """Part by split and patient of what was divided before; not of schemes now asked for with other shares."""
     if earlier is None:
         return {}
     known = earlier[earlier["patient_id"].isin(patients["patient_id"])]
     folds = known.loc[known["scheme"] == CROSS_VALIDATION, "split"].nunique()
     if folds != protocol.folds:
         known = known[known["scheme"] != CROSS_VALIDATION]
+    shares = known[known["scheme"] == RANDOM].groupby("part").size()
+    asked = dict(zip((TRAIN, VALIDATION, TEST), protocol.random_fractions, strict=True))
+    if any(abs(shares.get(part, 0) / max(shares.sum(), 1) - share) > 0.1 for part, share in asked.items()):
+        known = known[known["scheme"] != RANDOM]
     # A device's split is known by the device, whatever its number.
     name = known["held_out"].where(known["scheme"] == DEVICE, known["split"])
     return {split: dict(zip(group["patient_id"], group["part"], strict=True)) for split, group in known.groupby(name)}
@@ -134,14 +145,16 @@ def _random(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.D
 def _devices(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.DataFrame]:
     if not protocol.leave_one_device_out:
         return []
-    count = patients["device_key"].value_counts()
+    scanner = patients["device_key"].map(scanner_of)
+    count = scanner.value_counts()
     devices = sorted(str(device) for device, n in count.items() if n >= protocol.min_device_patients)
     # Without patients of another device there is nothing to learn from.
-    devices = [device for device in devices if count.sum() - count[device] >= protocol.min_device_patients]
+    devices = [device for device in devices if len(patients) - count[device] >= protocol.min_device_patients]
+    devices = [device for device in devices if patients.loc[scanner != device, "reduced"].nunique() == 2]
     return [
         _with_inner(
             patients,
-            patients["device_key"] == device,
+            scanner == device,
             protocol,
             kept.get(device, {}),
             DEVICE,
@@ -151,6 +164,11 @@ def _devices(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.
         )
         for k, device in enumerate(devices)
     ]
+
+
+def scanner_of(device_key: str | None) -> str | None:
+    """Maker and model of a device key (maker|model|kVp|kernel): a scanner at another voltage is no other device."""
+    return None if pd.isna(device_key) else "|".join(str(device_key).split("|")[:2])
 
 
 def _with_inner(
