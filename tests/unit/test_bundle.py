@@ -24,7 +24,8 @@ from trabecula.train.splits import Protocol
 FOLDS = (0, 1)
 LINES = tuple(Baseline("hu", fold, {"hu": 0.9, "intercept": 20.0}, 8) for fold in FOLDS)
 RECIPE = Recipe("small", 1, 1, 4, 0.01, 32, 2.0, (-200, 600), ("kvp",), 0, "cpu")
-CUBES = {"cube_size": 64, "cube_spacing_mm": 1.0}
+CHOICE = {"levels": ["L1", "L2"], "reduced_below_mg_cm3": 120.0}
+CUBES = {"cube_size": 64, "cube_spacing_mm": 1.0, "choice": CHOICE}
 PROTOCOL = Protocol(2, 0, (0.6, 0.2, 0.2), False, 10, 0.2, 0)
 RECORD = Record("toy", bundle.TASKS, RECIPE, PROTOCOL, {}, frozenset(), 64, 1.0, "0")
 
@@ -38,6 +39,7 @@ def metadata(sha256: dict[str, str]) -> dict:
         "tasks": list(bundle.TASKS),
         "folds": list(FOLDS),
         "network": network.describe("small", ["kvp"]),
+        **CHOICE,
         "roi_size": 32,
         "roi_spacing_mm": 2.0,
         "hu_window": [-200, 600],
@@ -220,10 +222,10 @@ def test_a_bundle_without_one_of_its_files_is_refused(folder: Path, name: str):
 def test_a_region_larger_than_the_cubes_is_refused(folder: Path, size: int, spacing_mm: float, fits: bool):
     """The region has 64 mm."""
     if fits:
-        refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm)
+        refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
     else:
         with pytest.raises(ConfigError, match=r"sees 64 mm.*raise option crop.size to (64|71)"):
-            refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm)
+            refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
 
 
 def test_splits_of_a_fold_that_is_not_there_are_refused(folder: Path):
@@ -267,3 +269,11 @@ def test_training_on_regions_larger_than_the_cubes_is_refused():
     refusals.refuse_region({"roi_size": 32, "roi_spacing_mm": 2.0}, crop)
     with pytest.raises(ConfigError, match=r"raise crop\.size to 80"):
         refusals.refuse_region({"roi_size": 40, "roi_spacing_mm": 2.0}, crop)
+
+
+@pytest.mark.parametrize("other", [{"reduced_below_mg_cm3": 100.0}, {"levels": ["T12"]}])
+def test_a_bundle_for_another_cut_or_other_levels_is_refused(folder: Path, other: dict):
+    """Its decisions and intervals would answer another question than the rest of the tables."""
+    refusals.refuse(folder, **CUBES)
+    with pytest.raises(ConfigError, match=f"aggregate.{next(iter(other))}"):
+        refusals.refuse(folder, **CUBES | {"choice": CHOICE | other})

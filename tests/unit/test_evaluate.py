@@ -272,7 +272,7 @@ def test_the_sentence_says_when_nothing_can_be_said():
 def test_tables_fit_their_schemas_and_sets_are_apart():
     rows = [patient(i) for i in range(12)]
     rows += [patient(i, role="external", in_training=False, cohort="b", qct=80.0 + 9 * i) for i in range(9)]
-    rows += [patient(i, in_training=False, cohort="c") for i in range(8)]
+    rows += [patient(100 + i, in_training=False, cohort="c") for i in range(8)]
     rows += [patient(i, role="screening", in_training=False, cohort="d") for i in range(5)]
     found = judged(*rows)
     for name, made in found.items():
@@ -282,6 +282,29 @@ def test_tables_fit_their_schemas_and_sets_are_apart():
     assert found["left_out"] == []
     for row in found["metrics"]:
         assert (row["value"] is None or row["low"] is None) == (row["reason"] is not None)
+
+
+def test_a_patient_of_two_cohorts_counts_once():
+    """In the first of them that has a label and a prediction; in the other he is left out with a reason."""
+    rows = [patient(i) for i in range(12)]
+    twice = [patient(i, cohort="a", qct=None) for i in range(3)] + [patient(i, cohort="z") for i in range(3, 6)]
+    found = judged(*rows, *twice)
+    alone = judged(*rows)
+    assert found["metrics"] == alone["metrics"] and found["coverage"] == alone["coverage"]
+    out = {(row["reason"], row["n"]) for row in found["left_out"] if row["predictor"] == "network"}
+    assert out == {("other_cohort", 6)}
+
+
+def test_external_patients_of_the_training_count_nowhere():
+    """Neither in the figures nor in coverage and abstentions."""
+    rows = [patient(i) for i in range(12)]
+    rows += [patient(100 + i, role="external", in_training=False, cohort="b") for i in range(8)]
+    leaked = [
+        patient(i, role="external", cohort="b", decision="indeterminate", decision_reason="near_cut") for i in range(4)
+    ]
+    found, alone = judged(*rows, *leaked), judged(*rows)
+    for name in ("metrics", "coverage", "abstentions", "decisions"):
+        assert found[name] == alone[name], name
 
 
 def test_the_tables_do_not_depend_on_the_order_of_patients():

@@ -65,6 +65,27 @@ def test_a_left_out_device_is_tested_and_never_learned_from():
     assert ((parts["part"] == "test") == (parts["device_key"] == parts["held_out"])).all()
 
 
+def test_a_scanner_is_left_out_with_all_its_voltages_and_kernels():
+    cases = patients(90, 1).replace({"device_key": {"rare": "beta"}})
+    kv = np.where(np.arange(90) % 2, "100|soft", "120|sharp")
+    parts = divide(cases.assign(device_key="Maker|" + cases["device_key"] + "|" + kv), PROTOCOL)
+    assert set(parts["held_out"].dropna()) == {"Maker|alpha", "Maker|beta"}
+
+
+def test_a_device_that_has_one_class_to_itself_is_not_left_out():
+    """What is left would teach one class only."""
+    cases = patients(90, 1).replace({"device_key": {"rare": "beta"}})
+    apart = cases.assign(reduced=cases["device_key"] == "alpha")
+    assert "device" not in set(divide(apart, PROTOCOL)["scheme"])
+
+
+def test_other_fractions_are_divided_anew():
+    cases = patients(90, 1)
+    other = replace(PROTOCOL, random_fractions=[0.3, 0.2, 0.5])
+    again = divide(cases, other, divide(cases, PROTOCOL))
+    pd.testing.assert_frame_equal(again.query("scheme == 'random'"), divide(cases, other).query("scheme == 'random'"))
+
+
 def test_one_device_alone_is_not_left_out():
     cases = patients(60, 1).assign(device_key="alpha")
     assert "device" not in set(divide(cases, PROTOCOL)["scheme"])

@@ -16,6 +16,7 @@ from toy_spines import SPACING_MM, Cohort, write_cohort
 from trabecula import bundle, network, tables
 from trabecula.bundle import TASKS, Roi, weight_file
 from trabecula.cubes import read_cubes
+from trabecula.errors import ConfigError
 from trabecula.train import audit, card, cases, fit, publish, rois, splits
 from trabecula.train import network as job
 from trabecula.train.data import Data, load, read_data
@@ -461,3 +462,16 @@ def test_a_bundle_is_replaced_whole(trained: Path, prepared: Path, tmp_path: Pat
     publish_into(tmp_path / "toy", prepared, synthetic=["toy"])
     assert not (tmp_path / "toy" / "models" / "old.safetensors").exists()
     assert not [path for path in tmp_path.iterdir() if path.name != "toy"]
+
+
+def test_a_training_that_diverged_is_said_in_a_sentence(cohort, tmp_path, monkeypatch):
+    """No epoch has a loss: nothing is kept, and what to change is named."""
+    data = regions_of(cohort, tmp_path, scan_inputs=RECIPE.scan_inputs)
+    monkeypatch.setattr(fit._Run, "_validation_loss", lambda *_: float("nan"))
+    with pytest.raises(ConfigError, match="learning_rate"):
+        fit.fit(data, np.arange(16), np.arange(16, 24), task="regression", recipe=RECIPE, state=tmp_path / "x.state")
+
+
+def test_an_epoch_without_a_loss_is_not_the_best():
+    curve = [fit.Epoch(k, 0.1, 1.0, loss) for k, loss in enumerate([float("nan"), 0.5, 0.4], start=1)]
+    assert fit.best_of(curve) == 3
