@@ -105,7 +105,7 @@ ABSTENTIONS = schema(
 SPREAD = schema(
     column("scheme", TEXT, "cross-validation, random, or device (leave one device out)", required=True),
     column("split", TEXT, "Name of the split", required=True),
-    column("held_out", TEXT, "Device that was left out (maker, model, kVp, kernel); NULL in other schemes"),
+    column("held_out", TEXT, "Device that was left out (maker, model); NULL in other schemes"),
     PREDICTOR,
     METRIC,
     *_ESTIMATE,
