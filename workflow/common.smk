@@ -70,3 +70,27 @@ def shard_list(wildcards):
 def grows(first):
     """Resource function: more with every attempt."""
     return lambda wildcards, attempt: first * attempt
+
+
+def options(section, *names):
+    """Some options of a section of the configuration."""
+    return {name: config[section][name] for name in names}
+
+
+def networks(pattern):
+    """Input function: a path per network of every split; waits for the division of the patients."""
+
+    def paths(wildcards):
+        names = Path(checkpoints.train_cases.get().output.names).read_text().split()
+        return expand(pattern, split=names, task=config["train"]["tasks"])
+
+    return paths
+
+
+def in_scratch(target):
+    """Command that runs a target of the synthetic study in a folder of its own, with its own configuration."""
+    # The folder is locked by the run that calls this one.
+    return (
+        f"snakemake --snakefile {HOME}/Snakefile --configfile {HOME}/config/reproduce.yaml --nolock "
+        f"--directory scratch/reproduce --cores {{threads}} --rerun-incomplete {target} 2>&1 | tee {{log}}"
+    )

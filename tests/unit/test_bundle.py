@@ -276,4 +276,4 @@ def test_a_bundle_for_another_cut_or_other_levels_is_refused(folder: Path, other
     """Its decisions and intervals would answer another question than the rest of the tables."""
     refusals.refuse(folder, **CUBES)
     with pytest.raises(ConfigError, match=f"aggregate.{next(iter(other))}"):
-        refusals.refuse(folder, **CUBES | {"choice": CHOICE | other})
+        refusals.refuse(folder, cube_size=64, cube_spacing_mm=1.0, choice=CHOICE | other)

@@ -104,7 +104,7 @@ def test_twice_is_the_same_and_batches_do_not_matter(cubes, model):
 
 def test_the_scan_is_told(cubes, model):
     """Another voltage gives another value for that scan's vertebrae, and for no other's."""
-    changed = SCANS.assign(kvp=[140.0, None])
+    changed = SCANS.assign(kvp=[140.0, float("nan")])
     pairs = list(zip(rows(cubes, model), rows(cubes, model, scans=changed), strict=True))
     differs = {one["patient_id"] for one, other in pairs if abs(one["value"] - other["value"]) > 1e-6}
     assert differs == {"trained"}

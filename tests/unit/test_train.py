@@ -145,8 +145,8 @@ def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp
     regions = rois.Regions(tmp_path / "rois.arrow")
     assert len(regions) == 2 * len(found)
     cubes = {(one.patient_id, one.level): one for path in cohort.cubes for one in read_cubes(path)}
-    for i, key in enumerate(regions.keys.itertuples(index=False)):
-        cut = network.cut_roi(cubes[key.patient_id, key.level].ct, spacing_mm=SPACING_MM, roi=RECIPE.roi)
+    for i, (patient, level) in enumerate(regions.keys[["patient_id", "level"]].to_numpy(str)):
+        cut = network.cut_roi(cubes[patient, level].ct, spacing_mm=SPACING_MM, roi=RECIPE.roi)
         np.testing.assert_array_equal(regions[i][0].numpy(), cut)
     # Regions of one shard lie one after the other in the same memory.
     step = regions[1].data_ptr() - regions[0].data_ptr()

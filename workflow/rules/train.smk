@@ -10,12 +10,8 @@ if TRAINS and not DEVELOPMENT:
     )
 
 
-def options(*names):
-    """Some options of the section train."""
-    return {name: TRAIN[name] for name in names}
-
-
 PROTOCOL = options(
+    "train",
     "folds",
     "random_repeats",
     "random_fractions",
@@ -25,6 +21,7 @@ PROTOCOL = options(
     "seed",
 )
 RECIPE = options(
+    "train",
     "network",
     "epochs",
     "patience",
@@ -37,10 +34,7 @@ RECIPE = options(
     "seed",
     "device",
 )
-CHOICE = {
-    option: config["aggregate"][option]
-    for option in ("levels", "substitutes", "max_interval_days", "reduced_below_mg_cm3")
-}
+CHOICE = options("aggregate", "levels", "substitutes", "max_interval_days", "reduced_below_mg_cm3")
 
 
 checkpoint train_cases:
@@ -107,16 +101,6 @@ rule train_network:
         "../../scripts/train_network.py"
 
 
-def networks(pattern):
-    """Input function: a path per network of every split; waits for the division of the patients."""
-
-    def paths(wildcards):
-        names = Path(checkpoints.train_cases.get().output.names).read_text().split()
-        return expand(pattern, split=names, task=TRAIN["tasks"])
-
-    return paths
-
-
 rule train:
     """Write the model bundle: the folds' networks, and what every network and baseline says of every patient."""
     input:
@@ -155,21 +139,14 @@ rule train:
         "../../scripts/train.py"
 
 
-def in_scratch(target):
-    """Command that runs a target of the synthetic study in a folder of its own, with its own configuration."""
-    # The folder is locked by the run that calls this one.
-    return (
-        f"snakemake --snakefile {HOME}/Snakefile --configfile {HOME}/config/reproduce.yaml --nolock "
-        f"--directory scratch/reproduce --cores {{threads}} --rerun-incomplete {target} 2>&1 | tee {{log}}"
-    )
-
-
 rule train_demo:
     """Train the bundle that ships in models/demo, on simulated patients; goes on where it was stopped."""
     log:
         "logs/train_demo.log",
-    threads: workflow.cores or 1
     localrule: True
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: workflow.cores or 1
     shell:
         in_scratch("train")
 
@@ -178,7 +155,9 @@ rule reproduce:
     """Run the whole protocol on a synthetic cohort of the reference study's size; goes on where it was stopped."""
     log:
         "logs/reproduce.log",
-    threads: workflow.cores or 1
     localrule: True
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: workflow.cores or 1
     shell:
         in_scratch("all")

@@ -1,6 +1,7 @@
 """One scalar that makes a network's probabilities as sure as they deserve."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,9 @@ def fit(logits: NDArray[np.float64], reduced: NDArray[np.bool_]) -> Temperature:
         return float(np.logaddexp(0.0, -towards / np.exp(log_temperature)).mean())
 
     # The loss is convex in 1 / temperature, so it has one minimum in its logarithm.
-    best = minimize_scalar(loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-8})
+    best: Any = minimize_scalar(
+        loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded", options={"xatol": 1e-8}
+    )
     return Temperature(float(np.exp(best.x)), n, None)
 
 
