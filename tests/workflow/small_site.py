@@ -13,6 +13,19 @@ from trabecula.phantom import write_archive
 
 SEED = 20240
 LONGEST_S = 1800
+# A training of twelve patients, as short as it can be.
+TRAIN = {
+    "name": "toy",
+    "network": "small",
+    "folds": 2,
+    "random_repeats": 0,
+    "leave_one_device_out": False,
+    "validation_fraction": 0.4,
+    "epochs": 2,
+    "roi_size": 32,
+    "roi_spacing_mm": 2.0,
+    "scan_inputs": ["kvp"],
+}
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_site import LONGEST_S, SEED, environment, write_settings
+from small_site import LONGEST_S, SEED, TRAIN, environment, write_settings
 
 SCRIPTS = Path(__file__).parent / "slurm"
-ON_GPU = {"segment", "train", "infer"}
-ON_CPU = {"phantom", "index", "convert", "crop", "measure", "aggregate", "evaluate", "report"}
+ON_GPU = {"segment", "train_network", "infer"}
+ON_CPU = {"phantom", "index", "convert", "crop", "measure", "train_cases", "train"}
+ON_CPU |= {"aggregate", "evaluate", "report"}
 
 pytestmark = [
     pytest.mark.xdist_group("slurm"),
@@ -41,12 +42,12 @@ def test_the_slurm_profile_runs_a_cohort_to_its_report(cluster, repository, tmp_
         clone,
         ["made phantom/made/archive phantom/made/labels.csv development"],
         model=None,
-        index={"shard_size": 2},
-        train={"network": "small", "folds": 2, "epochs": 1, "batch_size": 4, "roi_size": 32, "roi_spacing_mm": 2.0},
+        index={"shard_size": 6},
+        train=TRAIN | {"tasks": ["classification", "regression"], "epochs": 1},
         evaluate={"bootstrap": 100},
         phantom={
             "seed": SEED,
-            "cohorts": {"made": {"first_patient": 9, "patients": 4, "devices": ["alpha"], "matrix": 128}},
+            "cohorts": {"made": {"first_patient": 20, "patients": 12, "devices": ["alpha", "beta"], "matrix": 128}},
         },
     )
     # The command below has no place for options: what it runs is the clone's configuration.
@@ -66,7 +67,7 @@ def test_the_slurm_profile_runs_a_cohort_to_its_report(cluster, repository, tmp_
     )
     assert done.returncode == 0, done.stdout
     assert (clone / "results/report/index.html").is_file()
-    assert (clone / "results/models/site/configs/metadata.json").is_file()
+    assert (clone / "results/models/toy/configs/metadata.json").is_file()
 
     with (cluster / "tasks.tsv").open() as file:
         tasks = list(csv.reader(file, delimiter="\t"))

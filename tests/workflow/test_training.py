@@ -4,20 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_site import SEED, Site, write_settings
+from small_site import SEED, TRAIN, Site, write_settings
 
-TRAIN = {
-    "name": "toy",
-    "network": "small",
-    "folds": 2,
-    "random_repeats": 0,
-    "leave_one_device_out": False,
-    "validation_fraction": 0.4,
-    "epochs": 2,
-    "roi_size": 32,
-    "roi_spacing_mm": 2.0,
-    "scan_inputs": ["kvp"],
-}
 NETWORKS = {f"train/fold{fold}/{task}.log" for fold in (0, 1) for task in ("classification", "regression", "joint")}
 
 
