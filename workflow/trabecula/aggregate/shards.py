@@ -217,6 +217,4 @@ def _write(rows: pd.DataFrame, to: pa.Schema, path: Path) -> Path:
 
 def in_file(rows: pd.DataFrame, to: pa.Schema) -> pa.Table:
     """Rows as a public table's file holds them: of its schema, the cohort left to the folder's name."""
-    loose = pa.schema([field.with_nullable(True) for field in to])
-    table = pa.Table.from_pandas(rows[to.names], schema=loose, preserve_index=False).replace_schema_metadata(None)
-    return tables.cast(table, to).drop_columns("cohort").cast(tables.in_partition(to))
+    return tables.from_frame(rows, to).drop_columns("cohort").cast(tables.in_partition(to))

@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from trabecula import baselines, tables
 from trabecula.baselines import Baseline
+from trabecula.patients import REDUCED_FROM
 from trabecula.train.splits import CROSS_VALIDATION, TEST
 from trabecula.uncertainty.temperature import logit
 
@@ -123,7 +124,7 @@ def _networks(values: pd.DataFrame) -> Iterable[Columns]:
             "predictor": predictor,
             "vbmd_mg_cm3": np.nan if vbmd is None else vbmd,
             "score": score,
-            "reduced": _either(score >= 0.5, score.notna()),
+            "reduced": _either(score >= REDUCED_FROM, score.notna()),
         }
 
 
