@@ -15,6 +15,7 @@ CONDA, THIRD_PARTY = HOME / "envs/trabecula.yaml", HOME / "THIRD_PARTY.md"
 
 # Packages whose metadata don't say it, or say something else than the licence file that they ship or their repository.
 READ_BY_HAND = {
+    "axe-playwright-python": "MIT; the axe-core in it: MPL-2.0",
     "conda-inject": "MIT",
     "dipy": "BSD-3-Clause",
     "docutils": "Public Domain, BSD-2-Clause, PSF-2.0; GPL for an Emacs mode that is not used",
