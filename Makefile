@@ -19,7 +19,7 @@ test: test-environment  ## all that CI runs
 	snakefmt --check Snakefile workflow
 	pyright --warnings
 	snakemake --lint
-	pytest --numprocesses 2 --dist loadgroup
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 environment:
 	@envs/install.sh envs/requirements.txt

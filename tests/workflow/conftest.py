@@ -45,10 +45,3 @@ def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Site
 def copied(finished: Site, tmp_path: Path) -> Site:
     """A copy of the finished site, with its times, that a test may change."""
     return replace(finished, folder=shutil.copytree(finished.folder, tmp_path / "site"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share a site on one worker."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group("workflow"))

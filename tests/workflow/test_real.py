@@ -19,8 +19,6 @@ from trabecula import phantom
 from trabecula.levels import CODE_OF_LEVEL, ORDER
 from trabecula.volume import Volume, read_nifti
 
-pytestmark = pytest.mark.xdist_group("real")
-
 BODIES = "totalseg_example/spine_report/test_result/totalseg_vertebrae_pp_refined.nii.gz"
 
 

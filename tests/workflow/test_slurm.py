@@ -16,7 +16,6 @@ ON_CPU = {"phantom", "index", "convert", "crop", "measure", "train_cases", "trai
 ON_CPU |= {"aggregate", "evaluate", "report"}
 
 pytestmark = [
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(os.geteuid() != 0, reason="starting Slurm's daemons needs root"),
     pytest.mark.skipif(
         not all(map(shutil.which, ["sbatch", "slurmctld", "slurmd", "munged"])),
