@@ -118,6 +118,14 @@ STUDIES = schema(
     *CONTRAST,
     REPAIRED,
     FLAGGED,
+    column("levels_used", TEXTS, "Levels that this scan's own result stands on", required=True),
+    column("trabecular_hu", FLOAT, "Mean trabecular HU over these levels", unit="HU"),
+    column("vbmd_mg_cm3", FLOAT, "Trabecular vBMD of this scan by the network", unit="mg/cm3 HA"),
+    column("vbmd_low", FLOAT, "Lower end of the 90 % interval", unit="mg/cm3 HA"),
+    column("vbmd_high", FLOAT, "Upper end of the 90 % interval", unit="mg/cm3 HA"),
+    column("probability_reduced", FLOAT, "Probability of reduced density by the network, after temperature scaling"),
+    column("hu_baseline_vbmd_mg_cm3", FLOAT, "vBMD by the linear HU baseline, same folds", unit="mg/cm3 HA"),
+    column("vbmd_hu_mg_cm3", FLOAT, "vBMD from HU by the calibration, without network", unit="mg/cm3 HA"),
     column("status", TEXT, "measured, failed or rejected", required=True),
     column("stage", TEXT, "Stage in which the study dropped out; NULL when measured"),
     REASON,
@@ -168,6 +176,8 @@ VERTEBRAE = schema(
     *_MEASUREMENT,
     *CALIBRATED,
     column("segmenter", TEXT, "Backend and version that outlined it"),
+    column("level_found", TEXT, "Level as segmented; another than level where a reviewer renamed it", required=True),
+    column("verdict", TEXT, "accept, reject or relabel by a reviewer; NULL where none looked at it"),
     name="vertebrae",
 )
 
@@ -211,6 +221,10 @@ PATIENTS = schema(
     column("novelty", TEXTS, "How scan and result differ from those of the training, novelty codes", required=True),
     column("levels_used", TEXTS, "Levels that the result stands on", required=True),
     column("level_uncertain", BOOL, "One of the levels used may be off by one"),
+    column("level_confidence", FLOAT, "Lowest confidence in the name of a level used, 0 to 1"),
+    column("flags", TEXTS, "Flags of the scan and of the vertebrae used, each once", required=True),
+    column("quality", TEXT, "good; limited (a flag, an uncertain level or a novelty); NULL when not measured"),
+    column("reviewed", BOOL, "A reviewer's verdict counts for a vertebra of the study", required=True),
     column("trabecular_hu", FLOAT, "Mean trabecular HU over the levels used", unit="HU"),
     *CALIBRATED,
     column("hu_baseline_vbmd_mg_cm3", FLOAT, "vBMD by the linear HU baseline, same folds", unit="mg/cm3 HA"),
@@ -248,6 +262,29 @@ FAILURES = schema(
     name="failures",
 )
 
+FLOW = schema(
+    COHORT,
+    column("position", INT, "Order of the steps", required=True),
+    column("unit", TEXT, "What is counted: series, studies or patients", required=True),
+    column("step", TEXT, "found, chosen, converted, segmented, measured or labelled", required=True),
+    column("reason", TEXT, "NULL: those that reached the step; else why others fell out on the way to it"),
+    column("n", INT, "Number of series, studies or patients", required=True),
+    name="flow",
+)
+
+VERDICTS = schema(
+    column("line", INT, "Line of the reviewers' file, from 1", required=True),
+    column("cohort", TEXT, "Cohort of the study; NULL when no cohort has it"),
+    column("patient_id", TEXT, "Keyed pseudonym of the patient; NULL when unknown"),
+    column("study_id", TEXT, "Keyed pseudonym of the study; NULL when none is given"),
+    column("level", TEXT, "Level as segmented"),
+    column("verdict", TEXT, "accept, reject or relabel; NULL when not understood"),
+    column("new_level", TEXT, "Level that the vertebra is given; NULL unless it is renamed"),
+    column("status", TEXT, "used or unused", required=True),
+    REASON,
+    name="verdicts",
+)
+
 CALIBRATIONS = schema(
     column("device_key", TEXT, "Maker, model, kVp, kernel", required=True),
     column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown", required=True),
@@ -273,6 +310,9 @@ RUNS = schema(
     column("code", TEXT, "Digest of each stage's code, JSON", required=True),
     column("model_id", TEXT, "Model bundle used", required=True),
     column("packages", TEXT, "Versions of the packages, JSON", required=True),
+    column("inputs", TEXT, "SHA-256 of the index's tables per cohort, JSON", required=True),
+    column("model_sha256", TEXT, "SHA-256 of the model's files, JSON", required=True),
+    column("kept", BOOL, "The tables of the run still lie in results/runs/{run_id}", required=True),
     name="runs",
 )
 
@@ -284,6 +324,8 @@ PUBLIC: dict[str, pa.Schema] = {
     "patients": PATIENTS,
     "labels": LABELS,
     "failures": FAILURES,
+    "flow": FLOW,
+    "verdicts": VERDICTS,
     "calibrations": CALIBRATIONS,
     "runs": RUNS,
 }
@@ -296,9 +338,14 @@ MEANINGS: dict[str, str] = {
     "patients": "The result: one row per patient",
     "labels": "Every line of the hospital's QCT labels, and whether it was used",
     "failures": "All that dropped out: files (n_files given), series (series_id given), studies (neither given)",
+    "flow": "How many series, studies and patients reached each step, and why the others did not",
+    "verdicts": "Every line of the reviewers' verdicts, and whether it was used",
     "calibrations": "A straight line from HU to the QCT value per device and contrast phase, over development cohorts",
     "runs": "Which configuration, code and model made the tables, and when",
 }
+
+# Tables with one file for all cohorts.
+WHOLE = ("calibrations", "runs", "verdicts")
 
 # --- tables between stages, one file per shard ---------------------------------------------------
 
