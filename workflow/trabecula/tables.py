@@ -78,6 +78,18 @@ CALIBRATED = (
     column("calibration_extrapolates", BOOL, "HU beyond those that the calibration was made from; NULL without one"),
 )
 
+# What the vertebrae of a scan give by themselves; a patient's row holds it of the scan that was chosen.
+SCAN_RESULT = (
+    column("levels_used", TEXTS, "Levels that this scan's own result stands on", required=True),
+    column("trabecular_hu", FLOAT, "Mean trabecular HU over these levels", unit="HU"),
+    column("vbmd_mg_cm3", FLOAT, "Trabecular vBMD of this scan by the network", unit="mg/cm3 HA"),
+    column("vbmd_low", FLOAT, "Lower end of the 90 % interval", unit="mg/cm3 HA"),
+    column("vbmd_high", FLOAT, "Upper end of the 90 % interval", unit="mg/cm3 HA"),
+    column("probability_reduced", FLOAT, "Probability of reduced density by the network, after temperature scaling"),
+    column("hu_baseline_vbmd_mg_cm3", FLOAT, "vBMD by the linear HU baseline, same folds", unit="mg/cm3 HA"),
+    column("vbmd_hu_mg_cm3", FLOAT, "vBMD from HU by the calibration, without network", unit="mg/cm3 HA"),
+)
+
 # --- public tables -----------------------------------------------------------------------------
 
 SERIES = schema(
@@ -118,14 +130,7 @@ STUDIES = schema(
     *CONTRAST,
     REPAIRED,
     FLAGGED,
-    column("levels_used", TEXTS, "Levels that this scan's own result stands on", required=True),
-    column("trabecular_hu", FLOAT, "Mean trabecular HU over these levels", unit="HU"),
-    column("vbmd_mg_cm3", FLOAT, "Trabecular vBMD of this scan by the network", unit="mg/cm3 HA"),
-    column("vbmd_low", FLOAT, "Lower end of the 90 % interval", unit="mg/cm3 HA"),
-    column("vbmd_high", FLOAT, "Upper end of the 90 % interval", unit="mg/cm3 HA"),
-    column("probability_reduced", FLOAT, "Probability of reduced density by the network, after temperature scaling"),
-    column("hu_baseline_vbmd_mg_cm3", FLOAT, "vBMD by the linear HU baseline, same folds", unit="mg/cm3 HA"),
-    column("vbmd_hu_mg_cm3", FLOAT, "vBMD from HU by the calibration, without network", unit="mg/cm3 HA"),
+    *SCAN_RESULT,
     column("status", TEXT, "measured, failed or rejected", required=True),
     column("stage", TEXT, "Stage in which the study dropped out; NULL when measured"),
     REASON,

@@ -23,7 +23,9 @@ from trabecula.stacks import Stack, defect_of, identity_of, sound_and_damaged, s
 Row = dict[str, Any]
 _YEARS_OF_CT = range(1971, 2100)
 # What later stages find out.
-_UNKNOWN_YET: Row = dict.fromkeys(column.name for column in (*tables.SCAN_FACTS, *tables.CONTRAST))
+_UNKNOWN_YET: Row = dict.fromkeys(
+    column.name for column in (*tables.SCAN_FACTS, *tables.CONTRAST, *tables.SCAN_RESULT)
+) | {"levels_used": []}
 Dates = dict[str, tuple[str, date]]
 
 
