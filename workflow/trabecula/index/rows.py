@@ -257,7 +257,7 @@ def study_reason(reasons: Iterable[str | None]) -> str:
 def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -> list[Row]:
     """Rows of the table `studies` for those of the ledger of which the archive no longer holds any file."""
     scan = ("series_id", "age_years", "sex", "days_from_first_study", "device_key", "spacing_mm")
-    unknown = dict.fromkeys((*scan, "contrast_agent", *_acquisition(Header("", None, 0, 0)), *_UNKNOWN_YET))
+    unknown = _UNKNOWN_YET | dict.fromkeys((*scan, "contrast_agent", *_acquisition(Header("", None, 0, 0))))
     return [
         {
             **unknown,
