@@ -11,6 +11,7 @@ SET = column(
     required=True,
 )
 ROLE = column("role", TEXT, "Role of the cohorts that the set comes from", required=True)
+OF = column("cohort", TEXT, "Cohort of these patients; NULL: all cohorts of the set, and sets of the model's protocol")
 PREDICTOR = column("predictor", TEXT, "network, joint, calibrated, or one of the baselines", required=True)
 TASK = column("task", TEXT, "classification (reduced or not) or regression (vBMD)", required=True)
 METRIC = column("metric", TEXT, "Name of the figure", required=True)
@@ -26,11 +27,12 @@ _ESTIMATE = (
     column("reason", TEXT, "Why value or interval is undefined, in words; NULL when both are defined"),
 )
 
-METRICS = schema(SET, ROLE, PREDICTOR, TASK, METRIC, *_ESTIMATE, name="metrics")
+METRICS = schema(SET, ROLE, OF, PREDICTOR, TASK, METRIC, *_ESTIMATE, name="metrics")
 
 ROC = schema(
     SET,
     ROLE,
+    OF,
     PREDICTOR,
     column("threshold", FLOAT, "Score from which a patient counts as reduced; NULL for the first point, (0, 0)"),
     column("false_positive_rate", FLOAT, "1 - specificity at this threshold", required=True),
@@ -52,7 +54,8 @@ AGREEMENT = schema(
 COMPARISON = schema(
     SET,
     ROLE,
-    column("metric", TEXT, "auc or mae", required=True),
+    OF,
+    column("metric", TEXT, "auc, mae or accuracy", required=True),
     column("first", TEXT, "Predictor that is compared: network", required=True),
     column("second", TEXT, "Predictor that it is compared with", required=True),
     column("best_hu", BOOL, "The second has the lowest cross-validated MAE of the lines from HU", required=True),
@@ -73,6 +76,7 @@ COMPARISON = schema(
 LEFT_OUT = schema(
     SET,
     ROLE,
+    OF,
     PREDICTOR,
     TASK,
     column("reason", TEXT, "Reason code", required=True),
@@ -83,6 +87,7 @@ LEFT_OUT = schema(
 DECISIONS = schema(
     SET,
     ROLE,
+    OF,
     column(
         "metric",
         TEXT,
@@ -96,6 +101,7 @@ DECISIONS = schema(
 ABSTENTIONS = schema(
     SET,
     ROLE,
+    OF,
     column("decision", TEXT, "indeterminate or not_evaluable", required=True),
     column("reason", TEXT, "Reason code", required=True),
     column("n", INT, "Patients of the set, labelled or not", required=True),
@@ -115,7 +121,13 @@ SPREAD = schema(
 LEVELS = schema(
     SET,
     ROLE,
-    column("level", TEXT, "Vertebral level whose own QCT value is compared with", required=True),
+    OF,
+    column(
+        "level",
+        TEXT,
+        "Vertebral level whose own QCT value is compared with; all: every labelled vertebra",
+        required=True,
+    ),
     PREDICTOR,
     METRIC,
     *_ESTIMATE,
@@ -125,6 +137,7 @@ LEVELS = schema(
 NEAR_CUTS = schema(
     SET,
     ROLE,
+    OF,
     PREDICTOR,
     column("cut_mg_cm3", FLOAT, "Cut between two grades", unit="mg/cm3 HA", required=True),
     column("within_mg_cm3", FLOAT, "Patients whose QCT value is at most this far away", unit="mg/cm3", required=True),
@@ -136,6 +149,7 @@ NEAR_CUTS = schema(
 COVERAGE = schema(
     SET,
     ROLE,
+    OF,
     column("stratum", TEXT, "all, device, contrast, voltage, interval_group or class", required=True),
     column("cell", TEXT, "Which of the stratum's groups", required=True),
     column("covered", FLOAT, "Share of the patients whose QCT value lies in their 90 % interval; NULL when undefined"),
@@ -162,14 +176,133 @@ RECALIBRATION = schema(
     name="recalibration",
 )
 
-FLOW = schema(
+CELL = column("cell", TEXT, "Which of the stratum's groups", required=True)
+PROBABILITY = column("threshold", FLOAT, "Probability from which a patient counts as reduced", unit="1", required=True)
+
+CALIBRATION_CURVE = schema(
+    SET,
+    ROLE,
+    OF,
+    PREDICTOR,
+    column("part", TEXT, "tenth (of the patients, by prediction) or smooth (lowess)", required=True),
+    column(
+        "predicted", FLOAT, "Predicted probability of reduced density; of a tenth the mean", unit="1", required=True
+    ),
+    column("observed", FLOAT, "Share that QCT calls reduced; NULL in a small cell", unit="1"),
+    column("low", FLOAT, "Lower end of its 95 % interval; NULL when undefined", unit="1"),
+    column("high", FLOAT, "Upper end of its 95 % interval; NULL when undefined", unit="1"),
+    column("n", INT, "Patients of the tenth; of the smooth curve all", unit="1", required=True),
+    column("method", TEXT, "How the interval was made", required=True),
+    column("reason", TEXT, "Why the share or its interval is undefined, in words; NULL when both are defined"),
+    name="calibration_curve",
+)
+
+DECISION_CURVE = schema(
+    SET,
+    ROLE,
+    OF,
+    column("strategy", TEXT, "Who is called reduced: by a predictor (its name), all, or none", required=True),
+    PROBABILITY,
+    *_ESTIMATE,
+    name="decision_curve",
+)
+
+GRADES = schema(
+    SET,
+    ROLE,
+    OF,
+    PREDICTOR,
+    column("qct_grade", TEXT, "normal, low or osteoporosis by QCT", required=True),
+    column("grade", TEXT, "normal, low or osteoporosis by the predictor's vBMD", required=True),
+    column("n", INT, "Patients with both grades in this cell of the table", unit="1", required=True),
+    name="grades",
+)
+
+STRATA = schema(
+    SET,
+    ROLE,
+    OF,
+    PREDICTOR,
+    column("stratum", TEXT, "device, kvp, thickness, phase, sex or age", required=True),
+    CELL,
+    column("metric", TEXT, "auc, mae, bias, recall or specificity", required=True),
+    *_ESTIMATE,
+    column(
+        "interaction_p",
+        FLOAT,
+        "p-value: the figure is the same in all cells of the stratum; NULL when undefined",
+        unit="1",
+    ),
+    column("interaction_method", TEXT, "Test of interaction_p", required=True),
+    column("interaction_reason", TEXT, "Why interaction_p is undefined, in words; NULL when it is defined"),
+    name="strata",
+)
+
+PREDICTIVE_VALUES = schema(
+    SET,
+    ROLE,
+    OF,
+    PREDICTOR,
+    column("prevalence", FLOAT, "Share of reduced density among those examined, assumed", unit="1", required=True),
+    column("metric", TEXT, "ppv or npv", required=True),
+    *_ESTIMATE,
+    name="predictive_values",
+)
+
+THRESHOLDS = schema(
+    SET,
+    ROLE,
+    OF,
+    PREDICTOR,
+    PROBABILITY,
+    column("metric", TEXT, "recall, specificity, precision or npv", required=True),
+    *_ESTIMATE,
+    name="thresholds",
+)
+
+RECLASSIFICATION = schema(
+    SET,
+    ROLE,
+    OF,
+    PROBABILITY,
+    column("qct", TEXT, "reduced or normal by QCT", required=True),
+    column("network", TEXT, "reduced or normal by the network's probability and the threshold", required=True),
+    column("hu", TEXT, "reduced or normal by the line from HU and the cut of vBMD", required=True),
+    column("n", INT, "Patients, zero included", unit="1", required=True),
+    name="reclassification",
+)
+
+PRECISION = schema(
+    ROLE,
     COHORT,
-    column("position", INT, "Order of the steps", required=True),
-    column("unit", TEXT, "What is counted: series, studies or patients", required=True),
-    column("step", TEXT, "found, chosen, converted, segmented, measured or labelled", required=True),
-    column("reason", TEXT, "NULL: those that reached the step; else why others fell out on the way to it"),
-    column("n", INT, "Number of series, studies or patients", required=True),
-    name="flow",
+    PREDICTOR,
+    column("metric", TEXT, "rms_sd_mg_cm3, rmscv_percent or lsc_mg_cm3", required=True),
+    *_ESTIMATE,
+    column("degrees_of_freedom", INT, "Scans less patients", unit="1", required=True),
+    column(
+        "days_apart", INT, "Most days between two scans of a patient that count as repeats", unit="d", required=True
+    ),
+    name="precision",
+)
+
+DISTRIBUTION = schema(
+    ROLE,
+    COHORT,
+    column("stratum", TEXT, "all, sex, age_sex or device", required=True),
+    CELL,
+    column(
+        "quantity",
+        TEXT,
+        "vbmd_mg_cm3 or trabecular_hu (value is the mean); osteoporosis, low or reduced (value is the share)",
+        required=True,
+    ),
+    *_ESTIMATE,
+    column("sd", FLOAT, "Standard deviation; NULL for shares and small cells", unit="see unit"),
+    *(
+        column(f"p{percent:02d}", FLOAT, f"{percent}th percentile; NULL for shares and small cells", unit="see unit")
+        for percent in (5, 25, 50, 75, 95)
+    ),
+    name="distribution",
 )
 
 STATISTICS: dict[str, pa.Schema] = {
@@ -185,5 +318,13 @@ STATISTICS: dict[str, pa.Schema] = {
     "near_cuts": NEAR_CUTS,
     "coverage": COVERAGE,
     "recalibration": RECALIBRATION,
-    "flow": FLOW,
+    "calibration_curve": CALIBRATION_CURVE,
+    "decision_curve": DECISION_CURVE,
+    "grades": GRADES,
+    "strata": STRATA,
+    "predictive_values": PREDICTIVE_VALUES,
+    "thresholds": THRESHOLDS,
+    "reclassification": RECLASSIFICATION,
+    "precision": PRECISION,
+    "distribution": DISTRIBUTION,
 }
