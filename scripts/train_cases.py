@@ -11,7 +11,9 @@ from trabecula.bundle import Roi
 from trabecula.train import audit, cases, rois, splits
 
 files, params = snakemake.input, snakemake.params
-sources = cases.read_sources(files.cubes, files.crops, files.measures, files.studies, files.labels)
+sources = cases.read_sources(
+    files.cubes, files.crops, files.measures, files.studies, files.labels, reviewed=files.verdicts or None
+)
 found = cases.find_cases(sources, order=params.order, **params.choice)
 protocol = splits.Protocol(**params.protocol)
 audited = audit.audit(sources, found, order=params.order, choice=params.choice)
@@ -19,7 +21,8 @@ tables.write(tables.from_frame(audited, tables.AUDIT), tables.AUDIT, snakemake.o
 audit.check_cases(found, audited, folds=protocol.folds)
 tables.write(tables.from_frame(found, tables.CASES), tables.CASES, snakemake.output.cases)
 
-rois.write_regions(files.cubes, found, roi=Roi(*params.roi), path=snakemake.output.rois)
+moved = cases.renamed(sources.vertebrae)
+rois.write_regions(files.cubes, found, roi=Roi(*params.roi), path=snakemake.output.rois, renamed=moved)
 
 division = splits.divide(found, protocol, splits.read_earlier(snakemake.output.splits))
 tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, snakemake.output.splits)

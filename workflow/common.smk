@@ -37,6 +37,7 @@ try:
             cube_spacing_mm=config["crop"]["spacing_mm"],
             choice=config["aggregate"],
         )
+    VERDICTS = settings.find_verdicts(config["aggregate"]["verdicts"], _places) or []
     SEGMENT = backends.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))

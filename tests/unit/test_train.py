@@ -70,7 +70,8 @@ def prepare(cohort: Cohort, folder: Path) -> pd.DataFrame:
     tables.write(tables.from_frame(found, tables.CASES), tables.CASES, folder / "cases.parquet")
     rows = audit.audit(sources, found, order=["toy"], choice=CHOICE)
     tables.write(tables.from_frame(rows, tables.AUDIT), tables.AUDIT, folder / "audit.parquet")
-    rois.write_regions(cohort.cubes, found, roi=RECIPE.roi, path=folder / "rois.arrow")
+    moved = cases.renamed(sources.vertebrae)
+    rois.write_regions(cohort.cubes, found, roi=RECIPE.roi, path=folder / "rois.arrow", renamed=moved)
     division = splits.divide(found, PROTOCOL)
     tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, folder / "splits.parquet")
     return found
@@ -157,7 +158,7 @@ def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp
 def test_a_chosen_vertebra_without_a_cube_is_a_bug(cohort: Cohort, tmp_path: Path):
     found = prepare(cohort, tmp_path)
     with pytest.raises(AssertionError, match="have no cube"):
-        rois.write_regions(cohort.cubes[:1], found, roi=RECIPE.roi, path=tmp_path / "other.arrow")
+        rois.write_regions(cohort.cubes[:1], found, roi=RECIPE.roi, path=tmp_path / "other.arrow", renamed={})
     assert not (tmp_path / "other.arrow").exists()
 
 

@@ -45,6 +45,7 @@ checkpoint train_cases:
         measures=of_shards("results/{cohort}/measure/{shard}.parquet", DEVELOPMENT),
         studies=expand("results/{cohort}/index/studies.parquet", cohort=DEVELOPMENT),
         labels=expand("results/{cohort}/index/labels.parquet", cohort=DEVELOPMENT),
+        verdicts=VERDICTS,
     output:
         cases="results/train/cases.parquet",
         audit="results/train/audit.parquet",

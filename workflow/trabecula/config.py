@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from trabecula.errors import ConfigError
-from trabecula.label_file import check_columns
+from trabecula.label_file import VERDICT_COLUMNS, check_columns
 
 Role = Literal["development", "external", "screening"]
 
@@ -139,6 +139,21 @@ def find(path: str, folders: Sequence[Path], *, option: str) -> Path:
         if (folder / path).exists():
             return folder / path
     raise ConfigError(f"Option {option} names {path}, which does not exist; give a path that does.")
+
+
+def find_verdicts(path: str | None, folders: Sequence[Path]) -> str | None:
+    """Path of the reviewers' verdicts, whose columns are checked; None without one.
+
+    Raises
+    ------
+    ConfigError
+        If the file is in none of the folders, can't be read, or lacks a column.
+    """
+    if path is None:
+        return None
+    found = find(path, folders, option="aggregate.verdicts")
+    check_columns(found, called=f"The verdicts {path}", columns=VERDICT_COLUMNS)
+    return str(found)
 
 
 def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:

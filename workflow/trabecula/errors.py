@@ -64,6 +64,7 @@ REASONS: dict[str, str] = {
     "front_by_shape": "a pedicle is missing, so the front was taken from the body's shape and the patient's axes",
     "osteophytes": "the rims of the vertebral body stand out far beyond its waist",
     "height_loss": "the vertebral body has lost height by Genant's limits, or is so shaped; no diagnosis of a fracture",
+    "rejected_by_reviewer": "a reviewer found that the outline can't be used",
     # calibrate
     "not_measured": "no trabecular HU to calibrate",
     "no_calibration": "no calibration was asked for (calibrate.method)",
@@ -85,19 +86,24 @@ REASONS: dict[str, str] = {
     "no_label": "no QCT label for this patient",
     "ambiguous_patient": "two issuers gave this id to different patients of the archive",
     "no_scan": "labelled, but no measured scan",
-    "bad_line": "a line of the labels has more entries than the first line has names",
+    "bad_line": "a line of the labels or verdicts has more entries than the first line has names",
     "missing_patient": "the label names no patient",
     "bad_date": "the label's date is missing or not written as 2020-01-31",
     "bad_level": "the label's level is no vertebra, and no range of them from head to foot",
     "unknown_unit": "the label's unit is not mg/cm3 with the material, HA or K2HPO4",
     "bad_value": "the label's value is no number above 0 and up to 500 mg/cm3 HA",
     "in_training": "was in the model's training, so it is no external patient",
-    "superseded": "another study or label of this patient was nearer in time",
+    "superseded": "another study or label of this patient was nearer in time, or a later verdict takes its place",
     "label_too_far": "the labels of this patient are further in time from every dated, measured scan than allowed",
     "other_cohort": "counts in another development cohort, which stands before this one in cohorts.tsv",
     "other_level": "label of a level that the patient's QCT value does not stand on",
     "duplicate_label": "the same label stands in the file before",
     "contradictory_label": "different values for one patient, date and level",
+    # reviewers' verdicts
+    "no_such_vertebra": "no vertebra of this level was cut out of a study of this pseudonym",
+    "unknown_verdict": "the verdict is none of accept, reject and relabel",
+    "unknown_level": "the level, or the new one, is no vertebra",
+    "level_taken": "the new level belongs to another vertebra of the study, which keeps it",
 }
 
 # What was done to a scan to make it a volume.

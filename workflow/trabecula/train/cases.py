@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import tables
+from trabecula import tables, verdicts
 from trabecula.cubes import read_facts
 from trabecula.errors import ConfigError
 from trabecula.labels import patient_truth
@@ -33,7 +33,7 @@ class Sources:
     Attributes
     ----------
     vertebrae : DataFrame
-        See `read_vertebrae`.
+        See `read_vertebrae`; after the reviewers' verdicts, with the columns level_found and verdict.
     crops : DataFrame
         What `crop` found in the whole scans.
     studies, labels : DataFrame
@@ -47,22 +47,32 @@ class Sources:
 
 
 def read_sources(
-    cubes: Sequence[str], crops: Sequence[str], measures: Sequence[str], studies: Sequence[str], labels: Sequence[str]
+    cubes: Sequence[str],
+    crops: Sequence[str],
+    measures: Sequence[str],
+    studies: Sequence[str],
+    labels: Sequence[str],
+    *,
+    reviewed: Path | str | None = None,
 ) -> Sources:
     """Read the files of the development cohorts: crop's and measure's per shard, the index's per cohort.
+
+    The reviewers' verdicts are applied as for results, so that training rests on the same vertebrae.
 
     Raises
     ------
     ConfigError
-        If no shard is given.
+        If no shard is given, or the verdicts can't be read.
     """
     if not cubes:
         raise ConfigError(
             "The development cohorts have no scan that can be measured; their tables index/series.parquet say why not."
         )
     facts = [tables.read_columns(path, ["study_id", "status", "blood_hu"]).to_pandas() for path in crops]
+    found = read_vertebrae(cubes, measures)
+    vertebrae, _, _ = verdicts.apply(found, found[VERTEBRA], verdicts.read(reviewed))
     return Sources(
-        read_vertebrae(cubes, measures),
+        vertebrae,
         pd.concat(facts, ignore_index=True),
         _read(studies, tables.STUDIES),
         _read(labels, tables.LABELS),
@@ -71,6 +81,13 @@ def read_sources(
 
 def _read(paths: Iterable[Path | str], of: pa.Schema) -> pd.DataFrame:
     return pd.concat([tables.read(path, of).to_pandas() for path in paths], ignore_index=True)
+
+
+def renamed(vertebrae: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """Levels that reviewers gave, by cohort, study and level as segmented; vertebrae that keep theirs are left out."""
+    moved = vertebrae[vertebrae["level"] != vertebrae["level_found"]]
+    keys = zip(moved["cohort"], moved["study_id"], moved["level_found"], strict=True)
+    return dict(zip(keys, moved["level"], strict=True))
 
 
 def find_cases(

@@ -2,7 +2,7 @@
 
 import bisect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,14 @@ def rois_schema(size: int) -> pa.Schema:
     return pa.schema([*(pa.field(name, pa.string()) for name in KEYS), pa.field("hu", voxels)])
 
 
-def write_regions(cubes: Iterable[Path | str], cases: pd.DataFrame, *, roi: Roi, path: Path | str) -> None:
+def write_regions(
+    cubes: Iterable[Path | str],
+    cases: pd.DataFrame,
+    *,
+    roi: Roi,
+    path: Path | str,
+    renamed: Mapping[tuple[str, str, str], str],
+) -> None:
     """Cut the regions of the cases' chosen levels, and write them shard by shard, beside first, then renamed.
 
     Parameters
@@ -38,6 +45,8 @@ def write_regions(cubes: Iterable[Path | str], cases: pd.DataFrame, *, roi: Roi,
         What the network sees.
     path : Path
         File to make. It is not compressed, so that it can be mapped into memory.
+    renamed : mapping
+        Levels that reviewers gave, see `cases.renamed`.
 
     Raises
     ------
@@ -52,10 +61,12 @@ def write_regions(cubes: Iterable[Path | str], cases: pd.DataFrame, *, roi: Roi,
             spacing_mm = read_spacing_mm(file)
             rows, regions = [], []
             for crop in read_cubes(file):
-                key = (crop.cohort, crop.study_id, crop.level)
+                found = (crop.cohort, crop.study_id, crop.level)
+                level = renamed.get(found, crop.level)
+                key = (crop.cohort, crop.study_id, level)
                 if key in wanted:
                     wanted.remove(key)
-                    rows.append([getattr(crop, name) for name in KEYS])
+                    rows.append([crop.cohort, crop.patient_id, crop.study_id, level])
                     regions.append(cut_roi(crop.ct, spacing_mm=spacing_mm, roi=roi))
             if rows:
                 writer.write_batch(_batch(rows, regions, schema))
