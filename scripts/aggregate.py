@@ -1,4 +1,4 @@
-"""Join all shards' tables into the public tables, and describe them."""
+"""Join all shards' tables into the public tables, describe them, and publish them as a run."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from trabecula.log import to_log
 
 to_log(snakemake.log[0])
 
-from trabecula import aggregate, calibrate, catalog
+from trabecula import aggregate, calibrate
 from trabecula.config import fingerprint
 
 files, params = snakemake.input, snakemake.params
@@ -15,12 +15,13 @@ aggregate.run(
     files.index_tables,
     aggregate.of_paths(**{stage: files[stage] for stage in params.stages}),
     Path(files.model).parents[1],
-    Path(snakemake.output.runs).parents[1],
+    Path(snakemake.output.runs).parents[2],
     aggregate.Rules(**params.options),
     calibrate.Options(**params.calibration),
+    reviewed=Path(files.verdicts) if files.verdicts else None,
     scheduler=params.scheduler,
     threads=snakemake.threads,
+    keep_runs=params.keep_runs,
     config=fingerprint(snakemake.config),
     code=params.digests,
 )
-catalog.write(snakemake.output.views, snakemake.output.database, snakemake.output.dictionary)

@@ -1,7 +1,6 @@
 """Aggregate: a small cohort of known fates through to the tables; nothing lost, nothing made up."""
 
 import hashlib
-from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -9,11 +8,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from distributed import LocalCluster
 from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bundle, write_cohort, write_shard
 
 from trabecula import aggregate, bundle, calibrate, tables
-from trabecula.aggregate import shards
+from trabecula.aggregate import buckets, shards
+from trabecula.aggregate import write as written
 from trabecula.errors import REASONS
 
 SPLITS = {"trained": 1}
@@ -72,14 +71,13 @@ def copy(tmp_path) -> Path:
     return write(tmp_path / "results")
 
 
-def run(results: Path, folder: Path | None = None, scheduler: str | None = None) -> Path:
-    folder = folder or results / "tables"
+def run(results: Path, into: Path | None = None, scheduler: str | None = None, reviewed: Path | None = None) -> None:
     paths = {stage: [str(path) for path in files] for stage, files in shard_paths(results).items()}
     index = [str(path) for path in sorted(results.glob("*/index/*.parquet"))]
-    options = {"scheduler": scheduler, "threads": 2, "config": "{}", "code": {"index": "0"}}
+    options = {"scheduler": scheduler, "threads": 2, "keep_runs": 2, "config": "{}", "code": {"index": "0"}}
+    options |= {"reviewed": reviewed}
     found = aggregate.of_paths(**paths)
-    aggregate.run(COHORTS, index, found, results.parent / "model", folder, RULES, CALIBRATION, **options)
-    return folder
+    aggregate.run(COHORTS, index, found, results.parent / "model", into or results, RULES, CALIBRATION, **options)
 
 
 def table(results: Path, name: str, cohort: str = "dev") -> pd.DataFrame:
@@ -198,16 +196,56 @@ def digests(folder: Path) -> dict[str, str]:
 def test_two_runs_give_the_same_bytes_and_one_record(results):
     before = digests(results / "tables")
     run(results)
-    assert len(before) == 14 and digests(results / "tables") == before
+    assert len(before) == 16 and digests(results / "tables") == before
     (row,) = tables.read(results / "tables" / "runs" / "runs.parquet", tables.RUNS).to_pylist()
     assert row["started"] <= row["finished"] and row["model_id"].startswith("test-")
-    assert not (results / "tables" / ".parts").exists()
+    assert not (results / aggregate.STAGING).exists()
 
 
-def test_workers_elsewhere_give_the_same_bytes(results, tmp_path):
-    with closing(LocalCluster(n_workers=1, processes=False, dashboard_address=":0")) as cluster:
-        run(results, tmp_path / "tables", str(cluster.scheduler_address))
+def test_batches_and_buckets_of_any_size_give_the_same_bytes(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARDS_PER_BATCH", 1)
+    monkeypatch.setattr(buckets, "PATIENTS_PER_BUCKET", 2)
+    monkeypatch.setattr(buckets, "ROWS_AT_ONCE", 3)
+    run(results, tmp_path)
     assert digests(tmp_path / "tables") == digests(results / "tables")
+
+
+def test_row_groups_have_one_size_whatever_the_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr(written, "ROWS_PER_GROUP", 4)
+    plain = dict.fromkeys(tables.LABELS.names) | {"cohort": "c", "patient_id": "p", "status": "used", "faults": []}
+    whole = tables.cast([plain | {"line": i} for i in range(10)], tables.LABELS)
+    cuts = [0, 1, 1, 3, 9, 10]
+    with written.table_writer(tmp_path, "labels", "c") as table:
+        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+            table.add(whole.slice(first, last - first))
+    path = written.place(tmp_path, "labels", "c")
+    meta = pq.read_metadata(path)
+    assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [4, 4, 2]
+    assert tables.read(path, tables.LABELS).equals(whole)
+
+
+def test_a_run_that_was_killed_leaves_nothing_behind(copy):
+    left = copy / aggregate.STAGING / "parts" / "dev.00000.vertebrae.arrow"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    run(copy)
+    assert not (copy / aggregate.STAGING).exists()
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_buckets_hold_every_row_once_in_its_patients_range(tmp_path, n):
+    patients = [*(f"p{i % 5}" for i in range(23)), None]
+    plain = dict.fromkeys(tables.FAILURES.names, "x")
+    rows = [plain | {"patient_id": patient, "n_files": i} for i, patient in enumerate(patients)]
+    path = tmp_path / "c" / "index" / "failures.parquet"
+    tables.write(rows, tables.FAILURES, path)
+    starts = ["p1", "p2", "p3", "p4"][n - 1 :: n]
+    paths = buckets.split(path, tables.FAILURES, tmp_path, starts=starts)
+    found = [buckets.read(paths, k, tables.FAILURES).to_pandas() for k in range(len(starts) + 1)]
+    assert sorted(pd.concat(found)["n_files"]) == list(range(24))
+    for k, own in enumerate(found):
+        assert all(sum(start <= one for start in starts) == k for one in own["patient_id"].dropna())
+        assert own.groupby("patient_id")["n_files"].is_monotonic_increasing.all()
 
 
 def rewrite(path: Path, of: pa.Schema, change) -> None:
@@ -217,7 +255,8 @@ def rewrite(path: Path, of: pa.Schema, change) -> None:
 @pytest.mark.parametrize(
     ("file", "schema", "change", "message"),
     [
-        ("convert/00000", "CONVERT", lambda rows: rows[1:], "convert did not see"),
+        ("convert/00000", "CONVERT", lambda rows: rows[1:], "segment did not see"),
+        ("convert/00000", "CONVERT", lambda rows: rows[:2] + rows[3:], "hold different studies"),
         ("segment/00001", "SEGMENT", lambda rows: rows[1:], "segment did not see"),
         ("measure/00000", "MEASURE", lambda rows: rows[1:], "crop and measure hold different"),
         ("infer/00000", "INFER", lambda rows: [*rows, rows[0]], "a prediction is there twice"),
@@ -228,7 +267,8 @@ def rewrite(path: Path, of: pa.Schema, change) -> None:
         ("infer/00000", "INFER", lambda rows: rows[1:], "not predicted for every task"),
         ("index/series", "SERIES", lambda rows: rows[1:], "accepted series and accepted studies differ"),
         ("index/series", "SERIES", lambda rows: [*rows, rows[0]], "a series is there twice"),
-        ("index/studies", "STUDIES", lambda rows: rows[1:], "convert did not see"),
+        ("index/studies", "STUDIES", lambda rows: rows[1:], "hold different studies"),
+        ("index/studies", "STUDIES", lambda rows: [row | {"shard": "00000"} for row in rows], "hold different studies"),
     ],
 )
 def test_what_does_not_add_up_crashes_and_writes_nothing(copy, file, schema, change, message):

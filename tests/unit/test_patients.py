@@ -23,6 +23,7 @@ def vertebra_table(*rows: tuple[str, str, float], **columns) -> pd.DataFrame:
     table = pd.DataFrame(list(rows), columns=["study_id", "level", "trabecular_hu_mean"])
     flags = pd.Series([[] for _ in rows], table.index, object)
     facts = {"patient_id": "p-" + table["study_id"], "complete": True, "level_uncertain": False, "flags": flags}
+    facts |= {"level_confidence": 0.9}
     return table.assign(**facts, **columns)
 
 
@@ -58,7 +59,7 @@ def test_the_table_of_chosen_vertebrae_is_what_choose_levels_says(found):
 
 def study_results(vertebrae, predictions, model, splits=None) -> pd.DataFrame:
     """Combine vertebrae and judge the results, of plain scans."""
-    found = combined.combine(vertebrae, predictions, **PREFERENCE)
+    found = combined.combine(patients.chosen_vertebrae(vertebrae, **PREFERENCE), predictions)
     plain = dict(age_years=60.0, sex="F", device_key="M X 120 B", kvp=120.0, phase="native", thickness_mm=1.0)
     studies = vertebrae[["study_id", "patient_id"]].drop_duplicates().assign(spacing_mm=1.0, **plain)
     return combined.judged(found, studies, model, splits or {})
@@ -113,7 +114,8 @@ def test_grades_follow_the_cuts_and_nothing_has_no_grade():
 def study_rows(*rows: tuple[str, str, str, str | None, str | None]) -> pd.DataFrame:
     table = pd.DataFrame(list(rows), columns=["patient_id", "study_id", "status", "stage", "reason"])
     days = table.groupby("patient_id").cumcount() * 100
-    return table.assign(cohort="a", sex="F", age_years=60.0, device_key="k", days_from_first_study=days)
+    flags = pd.Series([[] for _ in rows], table.index, object)
+    return table.assign(cohort="a", sex="F", age_years=60.0, device_key="k", days_from_first_study=days, flags=flags)
 
 
 def test_every_patient_has_a_decision_or_a_reason(model):
@@ -151,4 +153,23 @@ def test_a_study_with_a_usable_level_goes_before_an_earlier_one_without(model):
     studies = study_rows(("p-b", "a", "measured", None, None), ("p-b", "b", "measured", None, None))
     results = study_results(vertebra_table(("b", "L1", 1.0)), prediction_table(), model)
     assert patients.candidates(studies, results)["study_id"].tolist() == ["b"]
-    assert patients.candidates(studies, combined.none())["study_id"].tolist() == ["a", "b"]
+    assert patients.candidates(studies, results.iloc[:0])["study_id"].tolist() == ["a", "b"]
+
+
+def test_flags_of_scan_and_vertebrae_stand_once_and_limit_the_quality(model):
+    measured = [(f"p-{name}", name, "measured", None, None) for name in "abcde"]
+    studies = study_rows(*measured, ("p-f", "f", "failed", "convert", "truncated"))
+    vertebrae = vertebra_table(*((name, level, 100.0) for name in "abcde" for level in ("L1", "L2", "L3")))
+    studies.at[1, "flags"] = ["thick_slices", "few_slices"]
+    vertebrae.at[3, "flags"] = ["few_slices", "beam_hardening"]
+    vertebrae.at[8, "flags"] = ["beam_hardening"]  # of L3, which c doesn't stand on
+    vertebrae.loc[9, "level_uncertain"] = True
+    vertebrae.loc[12:, "trabecular_hu_mean"] = 999.0
+    vertebrae.loc[1, "level_confidence"] = 0.3
+    results = study_results(vertebrae, prediction_table(), model)
+    truth = studies[["patient_id", "study_id"]].head(5)
+    truth = truth.assign(qct_vbmd_mg_cm3=None, days_from_scan=None, reason="no_label")
+    rows = patients.patient_rows(studies, results, truth, **CUTS).set_index("study_id")
+    assert rows["flags"].tolist() == [[], ["beam_hardening", "few_slices", "thick_slices"], [], [], [], []]
+    assert rows["quality"].tolist() == ["good", "limited", "good", "limited", "limited", None]
+    assert rows["level_confidence"].tolist()[:2] == [0.3, 0.9]

@@ -13,6 +13,7 @@ rule aggregate:
         measure=of_shards("results/{cohort}/measure/{shard}.parquet"),
         infer=of_shards("results/{cohort}/infer/{shard}.parquet"),
         model=f"{MODEL}/configs/metadata.json",
+        verdicts=VERDICTS,
     output:
         # Marked update, since readers may have the files open: each is replaced at once when it is whole.
         tables=update(
@@ -27,14 +28,19 @@ rule aggregate:
                     "patients",
                     "labels",
                     "failures",
+                    "flow",
                 ],
             )
         ),
         calibrations=update("results/tables/calibrations/calibrations.parquet"),
+        verdicts=update("results/tables/verdicts/verdicts.parquet"),
         runs=update("results/tables/runs/runs.parquet"),
-        views=update("results/tables/views.sql"),
-        database=update("results/tables/trabecula.duckdb"),
-        dictionary=update("results/tables/dictionary.md"),
+        catalog=update(
+            expand(
+                "results/tables/{file}",
+                file=["views.sql", "trabecula.duckdb", "dictionary.md", "dictionary.csv", "datapackage.json"],
+            )
+        ),
     log:
         "logs/aggregate.log",
     benchmark:
@@ -47,8 +53,15 @@ rule aggregate:
         runtime=grows(60),
     params:
         code=digest("aggregate"),
-        catalog=digest("catalog"),
-        options=config["aggregate"],
+        options=options(
+            "aggregate",
+            "levels",
+            "substitutes",
+            "reduced_below_mg_cm3",
+            "osteoporosis_below_mg_cm3",
+            "max_interval_days",
+        ),
+        keep_runs=config["aggregate"]["keep_runs"],
         calibration=config["calibrate"],
         cohorts=[dict(name=name, role=cohort.role, synthetic=cohort.synthetic) for name, cohort in COHORTS.items()],
         stages=["convert", "segment", "crop", "cubes", "measure", "infer"],

@@ -9,6 +9,8 @@ from trabecula.errors import STAGES
 
 # Probability of reduced density from which a patient counts as reduced where nobody may abstain.
 REDUCED_FROM = 0.5
+# Flags of a vertebra that no result stands on.
+BARRING = frozenset({"metal", "rejected_by_reviewer"})
 
 
 def choose_levels(available: Sequence[str], *, levels: Sequence[str], substitutes: Sequence[str]) -> list[str]:
@@ -33,15 +35,16 @@ def choose_levels(available: Sequence[str], *, levels: Sequence[str], substitute
 
 
 def usable(vertebrae: pd.DataFrame) -> pd.DataFrame:
-    """Vertebrae that a result may stand on: complete, with trabecular HU, without metal.
+    """Vertebrae that a result may stand on: complete, with trabecular HU, without metal, not rejected by a reviewer.
 
     Parameters
     ----------
     vertebrae : DataFrame
         Columns complete, trabecular_hu_mean and flags, as in the table `vertebrae`.
     """
-    metal = pd.Series(["metal" in list(flags) for flags in vertebrae["flags"]], vertebrae.index, bool)
-    return vertebrae[vertebrae["complete"].astype(bool) & vertebrae["trabecular_hu_mean"].notna() & ~metal]
+    barred = [len(flags) > 0 and not BARRING.isdisjoint(flags) for flags in vertebrae["flags"]]
+    fit = vertebrae["complete"].astype(bool) & vertebrae["trabecular_hu_mean"].notna()
+    return vertebrae[fit & ~np.array(barred, bool)]
 
 
 def chosen_vertebrae(vertebrae: pd.DataFrame, *, levels: Sequence[str], substitutes: Sequence[str]) -> pd.DataFrame:
@@ -127,10 +130,13 @@ def patient_rows(
     """
     first = studies.sort_values(["days_from_first_study", "study_id"], kind="stable").drop_duplicates("patient_id")
     rows = first[["cohort", "patient_id", "sex"]].merge(truth.drop(columns="reason"), on="patient_id", how="left")
-    rows = rows.merge(studies[["study_id", "age_years", "device_key"]], on="study_id", how="left")
+    rows = rows.merge(studies[["study_id", "age_years", "device_key", "flags"]], on="study_id", how="left")
     rows = rows.merge(results, left_on="study_id", right_index=True, how="left")
-    for name in ("levels_used", "novelty"):
-        rows[name] = rows[name].map(lambda found: found if isinstance(found, list) else [])
+    for name in ("levels_used", "novelty", "flags", "vertebra_flags"):
+        rows[name] = _lists(rows[name])
+    pairs = zip(rows["flags"], rows.pop("vertebra_flags"), strict=True)
+    rows["flags"] = pd.Series([sorted({*scan, *own}) for scan, own in pairs], rows.index, object)
+    rows["quality"] = _quality(rows)
     cuts = {"reduced_below_mg_cm3": reduced_below_mg_cm3, "osteoporosis_below_mg_cm3": osteoporosis_below_mg_cm3}
     qct = rows["qct_vbmd_mg_cm3"]
     rows["grade"] = grades(rows["vbmd_mg_cm3"], **cuts)
@@ -138,6 +144,21 @@ def patient_rows(
     rows["decision"] = rows["decision"].astype(object).fillna("not_evaluable")
     rows["decision_reason"] = _decision_reasons(rows, studies)
     return rows.sort_values("patient_id").reset_index(drop=True)
+
+
+def _lists(values: pd.Series) -> pd.Series:
+    """Lists, with empty ones where nothing is known."""
+    known = values.notna()
+    return pd.Series(
+        [list(one) if there else [] for one, there in zip(values, known, strict=True)], values.index, object
+    )
+
+
+def _quality(rows: pd.DataFrame) -> pd.Series:
+    """limited: a flag, a level that may be off by one, or a scan unlike the training's; else good; None: no result."""
+    limited = rows["level_uncertain"].eq(True) | (rows["flags"].map(len) > 0) | (rows["novelty"].map(len) > 0)
+    nothing = rows["levels_used"].map(len) == 0
+    return _either([nothing, limited, ~nothing], [None, "limited", "good"], rows.index)
 
 
 def _decision_reasons(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.Series:

@@ -1,14 +1,21 @@
-"""Reach a Dask cluster that was started elsewhere."""
+"""Dask tasks in threads of this process, or on a cluster that was started elsewhere."""
 
 import site
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from distributed import Client
+from dask.base import compute
+from dask.delayed import delayed
+from distributed import Client, WorkerPlugin
 
 # The folder that holds this package.
 HERE = str(Path(__file__).parent.parent)
+
+# Runs tasks, and gives what they return in their order.
+Compute = Callable[[Iterable[Callable[[], Any]]], list[Any]]
 
 
 @contextmanager
@@ -23,6 +30,44 @@ def connect(scheduler: str) -> Iterator[Client]:
     with Client(scheduler) as client:
         # Snakemake puts the package on the path of its own jobs only.
         client.run_on_scheduler(site.addsitedir, HERE)
+        client.register_plugin(_package_path())
         client.wait_for_workers(1)
-        client.run(site.addsitedir, HERE)
         yield client
+
+
+def _package_path() -> WorkerPlugin:
+    """Plugin that tells workers where the package lies, those too that join later or are started again."""
+
+    # A class within a function is sent as it is; any other would be looked up in the package.
+    class PackagePath(WorkerPlugin):
+        name = "trabecula"
+
+        def setup(self, worker: object) -> None:
+            site.addsitedir(HERE)
+
+    return PackagePath()
+
+
+@contextmanager
+def workers(scheduler: str | None, threads: int) -> Iterator[Compute]:
+    """Run tasks in threads of this process, or on the workers of an existing scheduler.
+
+    Threads, since Arrow reads and joins without holding Python's lock most of the time, and a cluster of processes
+    takes longer to start than hundreds of shards to read. A worker that dies has its tasks done again by others.
+
+    Parameters
+    ----------
+    scheduler : str or None
+        See `connect`; None: this process.
+    threads : int
+        Number of threads of this process.
+    """
+    if scheduler is None:
+        yield partial(_compute, scheduler="threads", num_workers=threads)
+    else:
+        with connect(scheduler) as client:
+            yield partial(_compute, scheduler=client)
+
+
+def _compute(tasks: Iterable[Callable[[], Any]], **where: Any) -> list[Any]:
+    return list(compute(*[delayed(task, traverse=False)() for task in tasks], **where))

@@ -1,68 +1,35 @@
 """All shards' tables into the public ones: one file per table and cohort.
 
-The shards are read over Dask, a hundred files to a task. A task's work is a plain function over frames: filtering
-and `len` of Dask's own expressions returned wrong counts (2026.8.0), so every count here is taken from the frames and
-held against Parquet's.
+Twice over Dask: first batches of shards, whose rows are cut into buckets of patients; then buckets, since a patient's
+studies may lie in different shards. Tasks hand files to each other, so neither they nor this process hold a cohort in
+memory. A task's work is a plain function: filtering and `len` of Dask's own expressions returned wrong counts
+(2026.8.0), so every count is taken from the rows and held against Parquet's.
 """
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import pandas as pd
-from dask.base import compute
-from dask.delayed import delayed
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from trabecula import bundle, calibrate, labels, patients, tables
-from trabecula.aggregate import fates, record, results
-from trabecula.aggregate.check import reconcile
+from trabecula import bundle, calibrate, tables, verdicts
+from trabecula.aggregate import buckets, flow, publish, record
+from trabecula.aggregate.check import require
 from trabecula.aggregate.shards import Part, Shard, batches, of_paths, read_batch
-from trabecula.aggregate.write import write_cohort, write_run
-from trabecula.workers import connect
+from trabecula.aggregate.small import INDEX, Cohort, Piece, Rules, reduce_bucket
+from trabecula.aggregate.write import place, write_densities, write_plain, write_predictions
+from trabecula.workers import Compute, workers
 
 __all__ = ["Cohort", "Rules", "of_paths", "run"]
 
-
-@dataclass(frozen=True)
-class Cohort:
-    """A cohort to aggregate.
-
-    Attributes
-    ----------
-    name : str
-        As in cohorts.tsv.
-    role : str
-        development, external or screening.
-    synthetic : bool
-        The archive is simulated.
-    """
-
-    name: str
-    role: str
-    synthetic: bool
-
-
-@dataclass(frozen=True)
-class Rules:
-    """From vertebrae to patients: the configuration's section `aggregate`.
-
-    Attributes
-    ----------
-    levels, substitutes : sequence of str
-        Levels whose mean counts, and those that stand in.
-    reduced_below_mg_cm3, osteoporosis_below_mg_cm3 : float
-        Cuts of vBMD, in mg/cm3 HA.
-    max_interval_days : int
-        Greatest distance in time between scan and label.
-    """
-
-    levels: Sequence[str]
-    substitutes: Sequence[str]
-    reduced_below_mg_cm3: float
-    osteoporosis_below_mg_cm3: float
-    max_interval_days: int
+# Beside the tables, so that a rename puts a file into its place.
+STAGING = ".staging"
 
 
 def run(
@@ -70,16 +37,18 @@ def run(
     index: Sequence[str],
     shards: Sequence[Shard],
     model: Path,
-    folder: Path,
+    results: Path,
     rules: Rules,
     calibration: calibrate.Options,
     *,
+    reviewed: Path | None,
     scheduler: str | None,
     threads: int,
+    keep_runs: int,
     config: str,
     code: Mapping[str, str],
 ) -> None:
-    """Write the public tables; nothing is put in its place before all cohorts add up.
+    """Make the public tables and publish them; nothing is put in its place before all cohorts add up.
 
     Parameters
     ----------
@@ -91,18 +60,22 @@ def run(
         All shards of these cohorts (see `of_paths`).
     model : Path
         The model bundle's folder.
-    folder : Path
-        Where the tables go: ``{table}/cohort={cohort}/{table}.parquet``.
+    results : Path
+        Folder of the results: tables go to its ``tables/{table}/cohort={cohort}/{table}.parquet``.
     rules : Rules
         From vertebrae to patients.
     calibration : calibrate.Options
         From HU to density.
+    reviewed : Path or None
+        Reviewers' verdicts, CSV.
     scheduler : str or None
         Address of a Dask scheduler, whose workers see the same files; None works in this process's threads.
     threads : int
         Number of threads.
+    keep_runs : int
+        Runs whose tables are kept.
     config, code
-        See `record.run_row`.
+        See `record.Run`.
 
     Raises
     ------
@@ -110,151 +83,140 @@ def run(
         If something was lost or counted twice (see `check.reconcile`).
     """
     started, used = record.now(), bundle.read(model)
-    beside = folder / ".parts"
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
-    beside.mkdir(parents=True)
-    splits = bundle.read_splits(used)
-    found = {cohort.name: _read_index(index, cohort.name) for cohort in cohorts}
-    parts = _read_shards(shards, found, used, splits, beside.absolute(), rules, scheduler, threads)
-    made = {}
-    for cohort in cohorts:
-        own = [part for part in parts if part.cohort == cohort.name]
-        made[cohort.name] = small_tables(cohort, found[cohort.name], own, used, splits, rules)
-        reconcile(cohort.name, made[cohort.name], found[cohort.name])
-    devices = _devices(cohorts, made, calibration)
-    for cohort in cohorts:
-        own = [part for part in parts if part.cohort == cohort.name]
-        small = made[cohort.name]
-        lines = calibrate.study_lines(small["studies"], calibration, devices)
-        density = partial(calibrate.calibrated, lines=lines, method=calibration.method)
-        rows = small["patients"]
-        found = density(rows["trabecular_hu"], rows["study_id"]).set_index(rows.index)
-        small = {**small, "patients": pd.concat([rows, found], axis="columns")}
-        write_cohort(folder, cohort.name, small, own, density)
-    shutil.rmtree(beside)
-    tables.write(devices.table(), tables.CALIBRATIONS, folder / "calibrations" / "calibrations.parquet")
-    row = record.run_row(started=started, finished=record.now(), config=config, code=code, model_id=used.model_id)
-    write_run(folder / "runs" / "runs.parquet", row)
+    staged = results.absolute() / STAGING
+    shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
+    found = {cohort.name: _of_cohort(index, cohort.name) for cohort in cohorts}
+    with workers(scheduler, threads) as compute:
+        making = _Making(compute, staged, used, bundle.read_splits(used), verdicts.read(reviewed), rules)
+        parts = {cohort.name: making.read(cohort, found[cohort.name], shards) for cohort in cohorts}
+        pieces = {cohort.name: making.reduce(cohort, found[cohort.name], parts[cohort.name]) for cohort in cohorts}
+        devices = _devices(cohorts, pieces, calibration)
+        for cohort in cohorts:
+            making.write(cohort, found[cohort.name], parts[cohort.name], pieces[cohort.name], calibration, devices)
+    making.write_whole(devices, parts)
+    shutil.rmtree(making.parts)
+    inputs = {name: _digest(paths.values()) for name, paths in found.items()}
+    facts = record.Run(started=started, config=config, code=code, bundle=used, inputs=inputs)
+    publish.publish(staged, results, run=facts, keep_runs=keep_runs)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """The tables in the making: what all steps share."""
+
+    compute: Compute
+    staged: Path
+    used: bundle.Bundle
+    splits: Mapping[str, int]
+    reviewed: pd.DataFrame
+    rules: Rules
+
+    @property
+    def parts(self) -> Path:
+        """Folder of what tasks hand to each other."""
+        return self.staged / "parts"
+
+    @property
+    def tables(self) -> Path:
+        """Folder of the tables."""
+        return self.staged / "tables"
+
+    def read(self, cohort: Cohort, index: Mapping[str, Path], shards: Sequence[Shard]) -> list[Part]:
+        """Read a cohort's shards; parts come in their order."""
+        wanted = {"levels": self.rules.levels, "substitutes": self.rules.substitutes}
+        given, starts = (self.used, self.splits, self.reviewed, self.parts), _starts(index)
+        return self.compute(
+            partial(read_batch, batch, *given, starts=starts, **wanted)
+            for batch in batches([shard for shard in shards if shard.cohort == cohort.name])
+        )
+
+    def reduce(self, cohort: Cohort, index: Mapping[str, Path], parts: Sequence[Part]) -> list[Piece]:
+        """Put a cohort's patients together; pieces come in the order of patients."""
+        starts = _starts(index)
+        split = [partial(buckets.split, index[name], tables.PUBLIC[name], self.parts, starts=starts) for name in INDEX]
+        known = dict(zip(INDEX, self.compute(split), strict=True))
+        given = (known, parts, self.used, self.splits, self.parts, self.rules)
+        return self.compute(partial(reduce_bucket, cohort, bucket, *given) for bucket in range(len(starts) + 1))
+
+    def write(
+        self,
+        cohort: Cohort,
+        index: Mapping[str, Path],
+        parts: Sequence[Part],
+        pieces: Sequence[Piece],
+        calibration: calibrate.Options,
+        devices: calibrate.Devices,
+    ) -> None:
+        """Write a cohort's tables, and how its counts come about."""
+        into, name = self.tables, cohort.name
+        rows = {table: pq.read_metadata(path).num_rows for table, path in index.items()}
+        plain = {"series": rows["series"], "labels": rows["labels"], "failures": None}
+        tasks = [
+            partial(write_densities, into, name, pieces, parts, calibration, devices),
+            partial(write_predictions, into, name, parts, n_buckets=len(pieces)),
+            *(partial(write_plain, into, name, table, pieces, rows=n) for table, n in plain.items()),
+        ]
+        self.compute(tasks)
+        n_studies = pq.read_metadata(place(into, "studies", name)).num_rows
+        require(n_studies == rows["studies"], f"cohort {name}: {n_studies} of {rows['studies']} studies")
+        counted = flow.flow_rows(*(_columns(into, table, name, columns) for table, columns in _COUNTED.items()))
+        flow.check(counted)
+        counted = tables.from_frame(counted, tables.FLOW).drop_columns("cohort")
+        tables.write(counted, tables.in_partition(tables.FLOW), place(into, "flow", name))
+
+    def write_whole(self, devices: calibrate.Devices, parts: Mapping[str, Sequence[Part]]) -> None:
+        """Write the tables that have one file for all cohorts, but `runs`."""
+        tables.write(devices.table(), tables.CALIBRATIONS, self.tables / "calibrations" / "calibrations.parquet")
+        named = self.reviewed["study_id"].dropna().unique().tolist()
+        studies = pd.concat([_named_studies(self.tables, cohort, named) for cohort in parts])
+        outcomes = [part.verdicts for found in parts.values() for part in found]
+        rows = verdicts.rows(self.reviewed, pd.concat(outcomes, ignore_index=True), studies)
+        path = self.tables / "verdicts" / "verdicts.parquet"
+        tables.write(tables.from_frame(rows, tables.VERDICTS), tables.VERDICTS, path)
+
+
+_COUNTED = {
+    "series": flow.SERIES_COLUMNS,
+    "studies": flow.STUDY_COLUMNS,
+    "patients": flow.PATIENT_COLUMNS,
+}
 
 
 def _devices(
-    cohorts: Sequence[Cohort], made: Mapping[str, Mapping[str, pd.DataFrame]], calibration: calibrate.Options
+    cohorts: Sequence[Cohort], pieces: Mapping[str, Sequence[Piece]], calibration: calibrate.Options
 ) -> calibrate.Devices:
     """Labelled patients of the development cohorts, by device and contrast phase."""
-    labelled = []
-    for cohort in cohorts:
-        if cohort.role == "development":
-            phase = made[cohort.name]["studies"].set_index("study_id")["phase"]
-            rows = made[cohort.name]["patients"]
-            labelled.append(rows.assign(phase=rows["study_id"].map(phase)))
+    development = [cohort.name for cohort in cohorts if cohort.role == "development"]
+    labelled = [piece.labelled for cohort in development for piece in pieces[cohort]]
     return calibrate.gather(labelled, min_patients=calibration.min_patients)
 
 
-def _read_index(paths: Sequence[str], cohort: str) -> dict[str, pd.DataFrame]:
-    """Read the index's tables of one cohort, by name."""
-    own = {Path(path).stem: path for path in paths if Path(path).parents[1].name == cohort}
-    return {name: tables.read(path, tables.PUBLIC[name]).to_pandas() for name, path in own.items()}
+def _of_cohort(paths: Sequence[str], cohort: str) -> dict[str, Path]:
+    """The index's tables of one cohort, by name."""
+    own = [Path(path).absolute() for path in paths]
+    return {path.stem: path for path in own if path.parents[1].name == cohort}
 
 
-def _read_shards(
-    shards: Sequence[Shard],
-    index: Mapping[str, Mapping[str, pd.DataFrame]],
-    used: bundle.Bundle,
-    splits: Mapping[str, int],
-    folder: Path,
-    rules: Rules,
-    scheduler: str | None,
-    threads: int,
-) -> list[Part]:
-    """Read all cohorts' shards over Dask; parts come in the order of cohorts and shards."""
-    tasks = []
-    for cohort, found in index.items():
-        accepted = found["studies"][found["studies"]["status"] == "accepted"]
-        for batch in batches([shard for shard in shards if shard.cohort == cohort]):
-            studies = accepted.loc[accepted["shard"].isin([shard.name for shard in batch]), "study_id"]
-            levels = {"levels": rules.levels, "substitutes": rules.substitutes}
-            tasks.append(partial(read_batch, batch, studies, used, splits, folder, **levels))
-    return _compute(tasks, scheduler, threads)
+def _starts(index: Mapping[str, Path]) -> list[str]:
+    return buckets.borders(index["studies"], patients=buckets.PATIENTS_PER_BUCKET)
 
 
-def _compute(tasks: Sequence[Callable[[], Part]], scheduler: str | None, threads: int) -> list[Part]:
-    """Run tasks in threads of this process, or on the workers of an existing scheduler.
-
-    Threads, since Arrow reads and joins without holding Python's lock most of the time, and a cluster of processes
-    takes longer to start than hundreds of shards to read.
-    """
-    delayed_tasks = [delayed(task, traverse=False)() for task in tasks]
-    if scheduler is None:
-        return list(compute(*delayed_tasks, scheduler="threads", num_workers=threads))
-    with connect(scheduler) as client:
-        return list(compute(*delayed_tasks, scheduler=client))
+def _columns(folder: Path, name: str, cohort: str, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a cohort's table, with the cohort's name."""
+    rows = tables.read_columns(place(folder, name, cohort), [one for one in columns if one != "cohort"])
+    return rows.append_column(tables.COHORT, pa.array([cohort] * len(rows), tables.TEXT))
 
 
-def small_tables(
-    cohort: Cohort,
-    index: Mapping[str, pd.DataFrame],
-    parts: Sequence[Part],
-    used: bundle.Bundle,
-    splits: Mapping[str, int],
-    rules: Rules,
-) -> dict[str, pd.DataFrame]:
-    """Tables of one cohort that have at most a few rows per study.
-
-    Parameters
-    ----------
-    cohort : Cohort
-        Name, role, synthetic.
-    index : mapping of DataFrame
-        The index's tables series, studies, labels, failures.
-    parts : sequence of Part
-        What was read of the cohort's shards.
-    used : Bundle
-        The model that predicted.
-    splits : mapping
-        Patients of its training, and the fold that never saw them.
-    rules : Rules
-        From vertebrae to patients.
-
-    Returns
-    -------
-    dict of DataFrame
-        By name, see `write.SMALL`.
-    """
-    fate = pd.concat([part.fates for part in parts] or [fates.none()], ignore_index=True)
-    studies = _with_scan_facts(fates.study_rows(index["studies"], fate), parts)
-    combined = pd.concat([part.results for part in parts] or [results.none()])
-    found = results.judged(combined, studies, used, splits)
-    candidates = patients.candidates(studies, found)
-    near = {"levels": rules.levels, "max_interval_days": rules.max_interval_days}
-    rows = patients.patient_rows(
-        studies,
-        found,
-        labels.patient_truth(index["labels"], candidates, **near),
-        reduced_below_mg_cm3=rules.reduced_below_mg_cm3,
-        osteoporosis_below_mg_cm3=rules.osteoporosis_below_mg_cm3,
-    )
-    return {
-        "series": index["series"].sort_values(["patient_id", "study_id", "series_id", "stack"], kind="stable"),
-        "studies": studies,
-        "patients": rows.assign(
-            cohort=cohort.name,
-            role=cohort.role,
-            synthetic=cohort.synthetic,
-            model_id=used.model_id,
-            in_training=rows["patient_id"].isin(set(splits)),
-        ),
-        "labels": labels.label_rows(index["labels"], candidates, **near).sort_values(
-            ["patient_id", "days_from_first_study", "level", "vbmd_mg_cm3"], kind="stable"
-        ),
-        "failures": fates.failure_rows(index["failures"], index["series"], studies, fate),
-    }
+def _named_studies(folder: Path, cohort: str, named: Sequence[str]) -> pd.DataFrame:
+    """Cohort, patient_id and study_id of those studies that are named."""
+    rows = _columns(folder, "studies", cohort, ["patient_id", "study_id"])
+    return rows.filter(pc.is_in(rows["study_id"], value_set=pa.array(named, tables.TEXT))).to_pandas()
 
 
-def _with_scan_facts(studies: pd.DataFrame, parts: Sequence[Part]) -> pd.DataFrame:
-    """Studies with what was found in their scans, and what contrast medium was given."""
-    facts = studies["study_id"].map
-    found = {column.name: [part.scans[column.name] for part in parts] for column in tables.SCAN_FACTS}
-    known = {name: facts(pd.concat(values)).astype(object) for name, values in found.items() if values}
-    studies = studies.assign(**{name: values.where(values.notna(), None) for name, values in known.items()})
-    given = calibrate.contrast_rows(studies)
-    return studies.drop(columns=given.columns).join(given)
+def _digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over files, each with its name."""
+    found = sha256()
+    for path in sorted(paths):
+        with path.open("rb") as file:
+            found.update(f"{path.name} {file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return found.hexdigest()

@@ -8,25 +8,27 @@ from trabecula.aggregate.check import require
 
 # Stages whose tables say per study whether it went on.
 TABLED = ("convert", "segment", "crop")
-_MENDED = ("repairs", "flags")
+# What is said of every study beside its key, and what convert mended and flagged in it.
+COLUMNS = ("status", "stage", "reason", "detail")
+MENDED = ("repairs", "flags")
+# Columns that are needed of vertebrae.
+VERTEBRA = ["study_id", "complete", "trabecular_hu_mean"]
 
 
-def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebrae: pd.DataFrame) -> pd.DataFrame:
+def of_studies(outcomes: Mapping[str, pd.DataFrame], vertebrae: pd.DataFrame) -> pd.DataFrame:
     """Follow studies from stage to stage.
 
     Parameters
     ----------
-    studies : Series of str
-        Studies that the index accepted.
     outcomes : mapping of DataFrame
         Per stage of `TABLED`: study_id, status (ok, failed), reason, detail; convert's also repairs and flags.
     vertebrae : DataFrame
-        Columns as in the table `vertebrae`.
+        Columns `VERTEBRA`, as in the table `vertebrae`.
 
     Returns
     -------
     DataFrame
-        Per study: study_id, status (measured, failed), stage, reason, detail, and what convert mended and flagged.
+        Per study that convert saw: study_id, status (measured, failed), stage, reason, detail, and what convert mended and flagged.
         Measured is a study with a complete vertebral body that has trabecular HU.
 
     Raises
@@ -34,7 +36,7 @@ def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebr
     AssertionError
         If a stage's studies are not those that the stage before let through.
     """
-    left, dropped = set(studies), []
+    left, dropped = set(outcomes["convert"]["study_id"]), []
     for stage in TABLED:
         found = outcomes[stage]
         require(found["study_id"].is_unique, f"{stage} says two things of a study")
@@ -48,14 +50,9 @@ def of_studies(studies: pd.Series, outcomes: Mapping[str, pd.DataFrame], vertebr
     without = sorted(left - set(measured))
     dropped.append(_rows(without, stage="measure", reason="no_complete_vertebra"))
     fates = pd.concat([_rows(measured).assign(status="measured"), *(part.assign(status="failed") for part in dropped)])
-    fates = fates[["study_id", "status", "stage", "reason", "detail"]]
-    mended = outcomes["convert"][["study_id", *_MENDED]]
+    fates = fates[["study_id", *COLUMNS]]
+    mended = outcomes["convert"][["study_id", *MENDED]]
     return fates.merge(mended, on="study_id", how="left").astype(object).reset_index(drop=True)
-
-
-def none() -> pd.DataFrame:
-    """Fates of no studies."""
-    return _rows([]).assign(status=None, **dict.fromkeys(_MENDED))
 
 
 def _rows(studies: list[str], *, stage: str | None = None, reason: str | None = None) -> pd.DataFrame:
@@ -68,18 +65,22 @@ def study_rows(studies: pd.DataFrame, fates: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     AssertionError
-        If the fate of an accepted study isn't known, or that of another one is.
+        If the fate of an accepted study isn't known, comes from another shard, or is that of another study.
     """
     accepted = studies["status"] == "accepted"
-    require(set(studies.loc[accepted, "study_id"]) == set(fates["study_id"]), "a study was in no shard's tables")
+    known = studies.loc[accepted, ["study_id", "shard"]].to_numpy(object).tolist()
+    require(sorted(known) == sorted(fates[["study_id", "shard"]].to_numpy(object).tolist()), _ELSEWHERE)
     fate = studies[["study_id"]].merge(fates, on="study_id", how="left").set_axis(studies.index)
     final = {name: fate[name].where(accepted, studies[name]) for name in ("status", "stage", "reason")}
     # What the index flagged stands before what convert found.
     pairs = zip(studies["flags"], fate["flags"], accepted, strict=True)
     flags = [[*flags, *(found if known else ())] for flags, found, known in pairs]
     repairs = [list(found) if known else [] for found, known in zip(fate["repairs"], accepted, strict=True)]
-    final |= {"flags": pd.Series(flags, studies.index), "repairs": pd.Series(repairs, studies.index)}
+    final |= {"flags": pd.Series(flags, studies.index, object), "repairs": pd.Series(repairs, studies.index, object)}
     return studies.assign(**final).sort_values(["patient_id", "days_from_first_study", "study_id"], kind="stable")
+
+
+_ELSEWHERE = "the index and the shards' tables hold different studies"
 
 
 def failure_rows(
@@ -110,4 +111,4 @@ def failure_rows(
     rows = pd.concat([part.astype(object) for part in parts], ignore_index=True)
     rows = rows.astype(object).where(rows.notna(), None)
     order = ["patient_id", "study_id", "series_id", "stage", "reason", "detail"]
-    return rows.sort_values(order, key=lambda column: column.map(lambda x: x or ""), kind="stable")
+    return rows.sort_values(order, na_position="first", kind="stable")

@@ -1,17 +1,27 @@
 """One result per study: its vertebrae combined, and how sure the result is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from trabecula import baselines, uncertainty
+from trabecula import baselines, tables, uncertainty
 from trabecula.bundle import Bundle
-from trabecula.patients import chosen_vertebrae
 from trabecula.uncertainty.temperature import logit, probability
 
 NETWORKS = ("logit", "vbmd_mg_cm3", "fold_spread_mg_cm3", "joint_probability_reduced", "joint_vbmd_mg_cm3")
-COLUMNS = ("levels_used", "level_uncertain", "trabecular_hu", *NETWORKS)
+OF_VERTEBRAE = ("levels_used", "level_uncertain", "level_confidence", "vertebra_flags", "trabecular_hu")
+COLUMNS = (*OF_VERTEBRAE, *NETWORKS)
+_KINDS = {"levels_used": tables.TEXTS, "vertebra_flags": tables.TEXTS, "level_uncertain": tables.BOOL}
+# The same with their types.
+FIELDS = [pa.field(name, _KINDS.get(name, tables.FLOAT)) for name in COLUMNS]
+# Columns that are needed of vertebrae and predictions.
+VERTEBRA = [
+    *("study_id", "level", "level_confidence", "level_uncertain", "complete"),
+    *("trabecular_hu_mean", "flags"),
+]
+PREDICTION = ["study_id", "level", "task", "fold", "value"]
 # What is known of a scan and a patient, and needed to judge a result.
 _FACTS = ["patient_id", "age_years", "sex", "device_key", "kvp", "phase", "thickness_mm", "spacing_mm"]
 
@@ -53,35 +63,35 @@ def network_values(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFr
 _TASKS = ["classification", "regression", "joint_classification", "joint_regression"]
 
 
-def combine(
-    vertebrae: pd.DataFrame, predictions: pd.DataFrame, *, levels: Sequence[str], substitutes: Sequence[str]
-) -> pd.DataFrame:
-    """Combine each study's vertebrae.
+def combine(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Combine each study's chosen vertebrae.
 
     Parameters
     ----------
-    vertebrae, predictions : DataFrame
-        Columns as in the tables of these names.
-    levels, substitutes : sequence of str
-        See `patients.choose_levels`.
+    chosen : DataFrame
+        Columns `VERTEBRA`, by study and in order of preference, see `patients.chosen_vertebrae`.
+    predictions : DataFrame
+        Columns `PREDICTION`, as in the table `predictions`.
 
     Returns
     -------
     DataFrame
         By study_id, `COLUMNS`; only studies with a usable vertebra.
     """
-    chosen = chosen_vertebrae(vertebrae, levels=levels, substitutes=substitutes)
-    found = chosen.groupby("study_id").agg(
-        levels_used=("level", list),
-        level_uncertain=("level_uncertain", "any"),
-        trabecular_hu=("trabecular_hu_mean", "mean"),
+    of_study = chosen.groupby("study_id")
+    n = of_study.size()
+    spans = [slice(last - k, last) for last, k in zip(n.cumsum(), n, strict=True)]
+    levels, flags = chosen["level"].tolist(), chosen["flags"].tolist()
+    found = pd.DataFrame(
+        {
+            "levels_used": pd.Series([levels[span] for span in spans], n.index, object),
+            "level_uncertain": of_study["level_uncertain"].any(),
+            "level_confidence": of_study["level_confidence"].min(),
+            "vertebra_flags": pd.Series([sorted(set().union(*flags[span])) for span in spans], n.index, object),
+            "trabecular_hu": of_study["trabecular_hu_mean"].mean(),
+        }
     )
     return found.join(network_values(chosen, predictions))[list(COLUMNS)]
-
-
-def none() -> pd.DataFrame:
-    """Results of no studies."""
-    return pd.DataFrame(columns=list(COLUMNS), index=pd.Index([], name="study_id"), dtype=object)
 
 
 def judged(results: pd.DataFrame, studies: pd.DataFrame, bundle: Bundle, splits: Mapping[str, int]) -> pd.DataFrame:

@@ -1,25 +1,41 @@
 """Read the shards' tables, a batch of shards at a time.
 
-A batch is one Dask task: it writes its rows of the two large tables to files of its own and
-returns what is small, so that memory does not grow with the archive.
+A batch is one Dask task. It writes its rows to files of its own, in buckets of patients (see `buckets`), and returns
+where they are: memory does not grow with the archive.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from trabecula import tables
-from trabecula.aggregate import fates, results
+from trabecula import tables, verdicts
+from trabecula.aggregate import buckets, fates, predicted, results
 from trabecula.aggregate.check import require
-from trabecula.bundle import OUTPUTS, Bundle
+from trabecula.bundle import Bundle
 from trabecula.levels import ORDER
+from trabecula.patients import chosen_vertebrae
 
-# About a hundred files per task: with one file per task, Dask's own work takes most of the time.
-SHARDS_PER_BATCH = 16
+# Some hundred files per task: with one file per task, Dask's own work takes most of the time.
+SHARDS_PER_BATCH = 64
+# What a batch tells of each of its studies.
+STUDY = pa.schema(
+    [
+        tables.PATIENT,
+        tables.STUDY,
+        pa.field("shard", tables.TEXT),
+        *(pa.field(name, tables.TEXT) for name in fates.COLUMNS),
+        *(pa.field(name, tables.TEXTS) for name in fates.MENDED),
+        *tables.SCAN_FACTS,
+        *results.FIELDS,
+        pa.field("reviewed", tables.BOOL),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -52,28 +68,26 @@ class Shard:
 
 @dataclass(frozen=True)
 class Part:
-    """A batch's share of the results.
+    """A batch's share of the results, in buckets of patients.
 
     Attributes
     ----------
-    cohort : str
-        Cohort of the batch's shards.
     vertebrae, predictions : Path
-        Parquet files with the batch's rows of these tables, without the column cohort.
-    fates : DataFrame
-        Per study: study_id, status (measured, failed), stage, reason, detail.
-    scans : DataFrame
-        Per study_id, `tables.SCAN_FACTS` of the studies that were cropped.
-    results : DataFrame
-        Per study_id, see `results.combine`.
+        Rows of these tables, without the column cohort and without density.
+    studies : Path
+        A row per study, see `STUDY`.
+    n_vertebrae, n_predictions : int
+        Rows that the shards' own files hold, by their metadata.
+    verdicts : DataFrame
+        What became of the reviewers' verdicts on these studies, see `verdicts.apply`.
     """
 
-    cohort: str
     vertebrae: Path
     predictions: Path
-    fates: pd.DataFrame
-    scans: pd.DataFrame
-    results: pd.DataFrame
+    studies: Path
+    n_vertebrae: int
+    n_predictions: int
+    verdicts: pd.DataFrame
 
 
 def of_paths(**stages: Iterable[str]) -> list[Shard]:
@@ -100,45 +114,58 @@ def batches(shards: Sequence[Shard]) -> list[list[Shard]]:
 
 def read_batch(
     shards: Sequence[Shard],
-    studies: pd.Series,
     bundle: Bundle,
     splits: Mapping[str, int],
+    reviewed: pd.DataFrame,
     folder: Path,
     *,
+    starts: Sequence[str],
     levels: Sequence[str],
     substitutes: Sequence[str],
 ) -> Part:
-    """Join the tables of some shards and combine each study's vertebrae.
+    """Join the tables of some shards, apply verdicts, and combine each study's vertebrae.
 
     Parameters
     ----------
     shards : sequence of Shard
         Of one cohort.
-    studies : Series of str
-        The studies that the index put into these shards.
     bundle, splits
         The model that predicted, and its training patients' folds.
+    reviewed : DataFrame
+        All reviewers' verdicts, see `verdicts.read`.
     folder : Path
-        Where the batch's rows of the large tables are put.
+        Where the batch's rows are put.
+    starts : sequence of str
+        First patients of the buckets, see `buckets.borders`.
     levels, substitutes : sequence of str
         See `patients.choose_levels`.
     """
     vertebrae = _read_vertebrae(shards)
-    predictions = _concat(_read(shard.infer, tables.INFER) for shard in shards)
-    _check_predictions(predictions, vertebrae, bundle, splits)
-    name = f"{shards[0].cohort}.{shards[0].name}"
-    return Part(
-        cohort=shards[0].cohort,
-        vertebrae=_write(vertebrae, tables.VERTEBRAE, folder / f"{name}.vertebrae.parquet"),
-        predictions=_write(predictions, tables.PREDICTIONS, folder / f"{name}.predictions.parquet"),
-        fates=fates.of_studies(
-            studies,
-            {stage: _read_outcomes(stage, shards) for stage in fates.TABLED},
-            vertebrae,
-        ),
-        scans=_read_scans(shards),
-        results=results.combine(vertebrae, predictions, levels=levels, substitutes=substitutes),
-    )
+    predictions = _read(shards, "infer")
+    n_vertebrae, n_predictions = len(vertebrae), len(predictions)
+    predicted.check(predictions, vertebrae, bundle, splits)
+    vertebrae, predictions, outcome = _with_verdicts(vertebrae, predictions, reviewed)
+    require((len(vertebrae), len(predictions)) == (n_vertebrae, n_predictions), "verdicts lost rows")
+    of_result = vertebrae.select(results.VERTEBRA).to_pandas()
+    chosen = chosen_vertebrae(of_result, levels=levels, substitutes=substitutes)
+    combined = results.combine(chosen, _of_vertebrae(predictions, chosen))
+    rows = {
+        "vertebrae": vertebrae.drop_columns("cohort"),
+        "predictions": predictions.drop_columns("cohort"),
+        "studies": _study_rows(shards, vertebrae, combined),
+    }
+    stem = f"{shards[0].cohort}.{shards[0].name}"
+    places = {
+        name: buckets.write(table, folder / f"{stem}.{name}.arrow", starts=starts) for name, table in rows.items()
+    }
+    return Part(**places, n_vertebrae=n_vertebrae, n_predictions=n_predictions, verdicts=outcome)
+
+
+def in_order(rows: pa.Table) -> pa.Table:
+    """Rows of a large table by patient, study, level from head to foot, and the rest."""
+    placed = rows.append_column("place", pc.index_in(rows["level"], value_set=pa.array(ORDER, tables.TEXT)))
+    order = [name for name in ("patient_id", "study_id", "place", "task", "fold") if name in placed.column_names]
+    return buckets.sorted_rows(placed, order).drop_columns("place")
 
 
 def read_without_cubes(path: Path) -> pa.Table:
@@ -151,70 +178,101 @@ def read_without_cubes(path: Path) -> pa.Table:
             return reader.read_all()
 
 
-def _read_vertebrae(shards: Sequence[Shard]) -> pd.DataFrame:
-    """Rows of the table `vertebrae`: what crop knows, joined with what measure found."""
-    keys = ["cohort", "patient_id", "study_id", "level"]
-    cropped = pa.concat_tables([read_without_cubes(shard.cubes) for shard in shards]).to_pandas()
-    cropped = cropped.sort_values(keys, ignore_index=True)
-    measured = _concat(_read(shard.measure, tables.MEASURE) for shard in shards).sort_values(keys, ignore_index=True)
-    require(not cropped.duplicated(keys).any(), "a vertebra is there twice")
-    same = cropped[keys].to_numpy().tolist() == measured[keys].to_numpy().tolist()
+def _read_vertebrae(shards: Sequence[Shard]) -> pa.Table:
+    """Rows of the table `vertebrae` as they were segmented: what crop knows, joined with what measure found."""
+    keys = ["study_id", "level"]
+    cropped = buckets.sorted_rows(pa.concat_tables([read_without_cubes(shard.cubes) for shard in shards]), keys)
+    measured = buckets.sorted_rows(_read(shards, "measure"), keys)
+    same = all(cropped[name].combine_chunks().equals(measured[name].combine_chunks()) for name in _VERTEBRA)
     require(same, "crop and measure hold different vertebrae")
-    # Density from HU needs all cohorts' labels, and is filled in when the rows are put in their place.
-    later = dict.fromkeys(column.name for column in tables.CALIBRATED)
-    return pd.concat([cropped, measured.drop(columns=keys)], axis="columns").assign(**later)
+    named = cropped.select(keys).to_pandas()
+    require(not named.duplicated().any(), "a vertebra is there twice")
+    for name in (name for name in measured.column_names if name not in _VERTEBRA):
+        cropped = cropped.append_column(measured.schema.field(name), measured[name])
+    return cropped
 
 
-def _check_predictions(
-    predictions: pd.DataFrame, vertebrae: pd.DataFrame, bundle: Bundle, splits: Mapping[str, int]
-) -> None:
-    """A prediction belongs to a vertebra and to this model, and no network predicts whom it was trained on."""
-    keys = ["patient_id", "study_id", "level"]
-    known = predictions[keys].merge(vertebrae[keys], on=keys, how="left", indicator="found_in")
-    require(bool((known["found_in"] == "both").all()), "a prediction belongs to no vertebra")
-    require(bool((predictions["model_id"] == bundle.model_id).all()), "predictions come from another model")
-    require(not predictions.duplicated([*keys, "task", "fold"]).any(), "a prediction is there twice")
-    wanted = {(name, fold) for task in bundle.tasks for name in OUTPUTS[task] for fold in bundle.folds}
-    given = set(zip(predictions["task"], predictions["fold"], strict=True))
-    require(given <= wanted, "a prediction is of a task or fold that the model does not have")
-    n = predictions.groupby([*keys, "fold"]).size()
-    require(bool((n == len({name for name, _ in wanted})).all()), "a vertebra was not predicted for every task")
-    own_fold = predictions["patient_id"].map(pd.Series(splits, dtype=float))
-    require(bool((own_fold.notna() == predictions["in_training"]).all()), "in_training contradicts the model's splits")
-    require(
-        bool((own_fold.isna() | (own_fold == predictions["fold"])).all()), "a network predicts whom it was trained on"
+_VERTEBRA = ("cohort", "patient_id", "study_id", "level")
+
+
+def _with_verdicts(
+    vertebrae: pa.Table, predictions: pa.Table, reviewed: pd.DataFrame
+) -> tuple[pa.Table, pa.Table, pd.DataFrame]:
+    """Apply verdicts to the studies that have some; the others' vertebrae are as they were found."""
+    named = pa.array(reviewed["study_id"].dropna().unique().tolist(), tables.TEXT)
+    ours, theirs = (_split(rows, named) for rows in (vertebrae, predictions))
+    own = reviewed[reviewed["study_id"].isin(set(ours[0]["study_id"].to_pylist()))]
+    found, moved, outcome = verdicts.apply(ours[0].to_pandas(), theirs[0].to_pandas(), own)
+    plain = ours[1].append_column(tables.VERTEBRAE.field("level_found"), ours[1]["level"])
+    plain = plain.append_column(tables.VERTEBRAE.field("verdict"), pa.nulls(len(plain), tables.TEXT))
+    return (
+        pa.concat_tables([plain, tables.from_frame(found, plain.schema)]),
+        pa.concat_tables([theirs[1], tables.from_frame(moved, theirs[1].schema)]),
+        outcome,
     )
 
 
-def _read(path: Path, of: pa.Schema) -> pd.DataFrame:
-    return tables.read(path, of).to_pandas()
+def _split(rows: pa.Table, studies: pa.Array) -> tuple[pa.Table, pa.Table]:
+    """Rows of some studies, and all others."""
+    has = pc.is_in(rows["study_id"], value_set=studies)
+    if not pc.any(has).as_py():
+        return rows.slice(0, 0), rows
+    return rows.filter(has), rows.filter(pc.invert(has))
 
 
-def _read_outcomes(stage: str, shards: Sequence[Shard]) -> pd.DataFrame:
-    """What became of the studies of one stage, a row per study."""
-    columns = ["study_id", "status", "reason", "detail", *(("repairs", "flags") if stage == "convert" else ())]
-    found = _concat(tables.read_columns(getattr(shard, stage), columns).to_pandas() for shard in shards)
-    return found.drop_duplicates(columns[:4]).reset_index(drop=True)
+def _of_vertebrae(predictions: pa.Table, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Predictions of some vertebrae."""
+    wanted = pa.array(chosen["study_id"] + "/" + chosen["level"], tables.TEXT)
+    own = pc.is_in(predicted.vertebra_keys(predictions), value_set=wanted)
+    return predictions.filter(own).select(results.PREDICTION).to_pandas()
 
 
-def _read_scans(shards: Sequence[Shard]) -> pd.DataFrame:
-    columns = ["study_id", *(column.name for column in tables.SCAN_FACTS)]
-    return _concat(tables.read_columns(shard.crop, columns).to_pandas() for shard in shards).set_index("study_id")
+def _study_rows(shards: Sequence[Shard], vertebrae: pa.Table, combined: pd.DataFrame) -> pa.Table:
+    """A row per study of these shards, see `STUDY`."""
+    read = {stage: _read(shards, stage).to_pandas() for stage in fates.TABLED}
+    # Of segment, a row per level.
+    outcomes = {stage: rows.drop_duplicates(_OUTCOME, ignore_index=True) for stage, rows in read.items()}
+    found = fates.of_studies(outcomes, vertebrae.select(fates.VERTEBRA).to_pandas())
+    keys = read["convert"][["study_id", "patient_id", "shard"]]
+    scans = read["crop"][["study_id", *(column.name for column in tables.SCAN_FACTS)]]
+    reviewed = vertebrae["study_id"].filter(pc.is_valid(vertebrae["verdict"])).to_pylist()
+    rows = found.merge(keys, on="study_id").merge(scans, on="study_id", how="left")
+    rows = rows.merge(combined, left_on="study_id", right_index=True, how="left")
+    return tables.from_frame(rows.assign(reviewed=rows["study_id"].isin(set(reviewed))), STUDY)
 
 
-def _concat(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(list(frames), ignore_index=True)
+_OUTCOME = ["study_id", "patient_id", "status", "reason", "detail"]
+# Of each stage's table: its schema, and the columns that are read; pictures stay on disk.
+_STAGES: dict[str, tuple[pa.Schema, list[str]]] = {
+    "convert": (tables.CONVERT, [*_OUTCOME, *fates.MENDED]),
+    "segment": (tables.SEGMENT, _OUTCOME),
+    "crop": (tables.CROP, [*_OUTCOME, *(column.name for column in tables.SCAN_FACTS)]),
+    "measure": (tables.MEASURE, [name for name in tables.MEASURE.names if name != "picture"]),
+    "infer": (tables.INFER, tables.INFER.names),
+}
 
 
-def _write(rows: pd.DataFrame, to: pa.Schema, path: Path) -> Path:
-    """Write a batch's rows in the order of patients, studies, levels from head to foot, and the rest."""
-    place = rows["level"].map({level: i for i, level in enumerate(ORDER)})
-    order = [column for column in ("patient_id", "study_id", "place", "task", "fold") if column in {*rows, "place"}]
-    ordered = rows.assign(place=place).sort_values(order, kind="stable").drop(columns="place")
-    pq.write_table(in_file(ordered, to), path, compression="zstd")
-    return path
+def _read(shards: Sequence[Shard], stage: str) -> pa.Table:
+    """Read a stage's files, and the shard that each row comes from where the row is a study's.
+
+    They were cast when they were written, so their schemas have to be equal.
+    """
+    of, columns = _STAGES[stage]
+    pieces = []
+    for shard in shards:
+        path: Path = getattr(shard, stage)
+        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+            if not file.schema_arrow.equals(_stored(of)):
+                raise ValueError(f"{stage}/{path.name} is of another schema: {file.schema_arrow.names}")
+            piece = file.read(columns, use_threads=False)
+            require(len(piece) == file.metadata.num_rows, f"{stage}/{path.name} was not read as a whole")
+        pieces.append(piece.append_column("shard", pa.repeat(shard.name, len(piece))) if stage == "convert" else piece)
+    return pa.concat_tables(pieces).combine_chunks()
 
 
-def in_file(rows: pd.DataFrame, to: pa.Schema) -> pa.Table:
-    """Rows as a public table's file holds them: of its schema, the cohort left to the folder's name."""
-    return tables.from_frame(rows, to).drop_columns("cohort").cast(tables.in_partition(to))
+@cache
+def _stored(of: pa.Schema) -> pa.Schema:
+    """Schema as it comes back from Parquet, which names the items of lists otherwise."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(of.empty_table(), sink)
+    return pq.read_schema(pa.BufferReader(sink.getvalue()))

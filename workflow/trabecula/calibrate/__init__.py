@@ -8,17 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from trabecula import tables
 from trabecula.calibrate import phantom, phantomless
-from trabecula.calibrate.device import Devices, gather
+from trabecula.calibrate.device import NEEDED, Devices, gather
 from trabecula.calibrate.line import Line
 from trabecula.calibrate.phase import Contrast, contrast
 from trabecula.errors import StudyFailure
 from trabecula.labels import ha_from_k2hpo4, material_of
 
-__all__ = ["Devices", "Line", "Options", "calibrated", "contrast_rows", "gather", "study_lines"]
+__all__ = ["NEEDED", "OF_STUDY", "Devices", "Line", "Options", "calibrated", "contrast_rows", "gather", "study_lines"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,11 @@ def _line(study: Mapping[Any, Any], options: Options, devices: Devices) -> Line:
 
 
 _NUMBERS = ("air_hu", "fat_hu", "muscle_hu", "blood_hu", "kvp", "age_years")
+# Columns that a study's line needs.
+OF_STUDY = [
+    *("cohort", "patient_id", "study_id", "status", "sex", "device_key", "contrast_probability", "phase", "rods_hu"),
+    *_NUMBERS,
+]
 
 
 def _known(value: Any) -> float | None:
@@ -128,16 +134,19 @@ def calibrated(
     DataFrame
         A row for each HU: either a density with its SD, or a reason.
     """
-    names = [column.name for column in tables.CALIBRATED]
-    rows = [
-        _values(_known(value), lines.get(study, "not_measured") if study else "not_measured", method)
-        for value, study in zip(hu, studies, strict=True)
-    ]
-    return pd.DataFrame(rows, columns=names, dtype=object)
+    values = pd.Series(list(hu), dtype=float).to_numpy()
+    # The first row stands for studies that were not measured.
+    given = ["not_measured", *lines.values()]
+    place = pd.Index(list(lines), dtype=object).get_indexer(pd.Index(list(studies), dtype=object)) + 1
+    reason = np.array([one if isinstance(one, str) else None for one in given], object)[place]
+    reason[np.isnan(values) & pd.isna(reason)] = "not_measured"
+    line = Line.of_many([_NO_LINE if isinstance(one, str) else one for one in given], place)
+    known = pd.isna(reason)
+    found = (line.vbmd_mg_cm3(values), line.sd_mg_cm3(values), method, reason, line.extrapolates(values))
+    columns = zip((column.name for column in tables.CALIBRATED), found, strict=True)
+    rows = pd.DataFrame(dict(columns), dtype=object)
+    hidden = ["vbmd_hu_mg_cm3", "vbmd_hu_sd_mg_cm3", "calibration_extrapolates"]
+    return rows.assign(**{name: rows[name].where(known, None) for name in hidden})
 
 
-def _values(hu: float | None, line: Line | str, method: str) -> tuple[Any, ...]:
-    """Values of `tables.CALIBRATED`."""
-    if hu is None or isinstance(line, str):
-        return None, None, method, line if isinstance(line, str) else "not_measured", None
-    return float(line.vbmd_mg_cm3(hu)), float(line.sd_mg_cm3(hu)), method, None, bool(line.extrapolates(hu))
+_NO_LINE = Line(np.nan, np.nan, np.full((2, 2), np.nan), np.nan)

@@ -11,6 +11,8 @@ from trabecula.calibrate.line import Line, fit_line
 from trabecula.errors import StudyFailure
 
 KEY = ("device_key", "phase")
+# Columns of a labelled patient.
+NEEDED = ("cohort", "patient_id", *KEY, "trabecular_hu", "qct_vbmd_mg_cm3")
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def gather(patients: Sequence[pd.DataFrame], *, min_patients: int) -> Devices:
     min_patients : int
         Labelled patients that a line needs.
     """
-    columns = ["cohort", "patient_id", *KEY, "trabecular_hu", "qct_vbmd_mg_cm3"]
+    columns = list(NEEDED)
     rows = pd.concat([pd.DataFrame(columns=columns), *(one[columns] for one in patients)], ignore_index=True)
     rows = rows.dropna()
     labelled = pd.DataFrame(

@@ -1,5 +1,7 @@
 """Effective energy that a tube voltage makes likely."""
 
+from functools import cache
+
 import numpy as np
 
 from trabecula.attenuation import EFFECTIVE_ENERGY_KEV
@@ -11,6 +13,7 @@ UNKNOWN_KEV, UNKNOWN_SD_KEV = 66.0, 7.0
 POSSIBLE_KVP = (60.0, 160.0)
 
 
+@cache
 def energy_prior_kev(kvp: float | None) -> tuple[float, float]:
     """Mean and SD of the effective energy, in keV, before any tissue was looked at."""
     if kvp is None or not POSSIBLE_KVP[0] <= kvp <= POSSIBLE_KVP[1]:

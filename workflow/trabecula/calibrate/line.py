@@ -1,5 +1,6 @@
 """A study's straight line from Hounsfield units to bone density, and how sure it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ class Line:
 
     Attributes
     ----------
-    slope, intercept : float
+    slope, intercept : float, or (n,) array for n values of Hounsfield units (see `of_many`), as all that follows
         mg/cm3 HA per HU, and mg/cm3 HA at 0 HU.
     covariance : (2, 2) array
         Of slope and intercept.
@@ -28,6 +29,16 @@ class Line:
     residual_sd: float
     low_hu: float = -np.inf
     high_hu: float = np.inf
+
+    @classmethod
+    def of_many(cls, lines: Sequence["Line"], place: NDArray[np.intp]) -> "Line":
+        """One line per value: each attribute an (n,) array, of the line at the value's place."""
+        slope, intercept, residual_sd, low_hu, high_hu = (
+            np.array([getattr(line, name) for line in lines])[place]
+            for name in ("slope", "intercept", "residual_sd", "low_hu", "high_hu")
+        )
+        covariance = np.stack([line.covariance for line in lines], axis=-1)[..., place]
+        return cls(slope, intercept, covariance, residual_sd, low_hu, high_hu)
 
     def vbmd_mg_cm3(self, hu: ArrayLike) -> NDArray[np.float64]:
         """VBMD at Hounsfield units, in mg/cm3 HA."""
