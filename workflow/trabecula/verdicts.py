@@ -29,7 +29,7 @@ def read(path: Path | str | None) -> pd.DataFrame:
     Parameters
     ----------
     path : Path or None
-        CSV with the columns study_id, level, verdict and new_level, and with commas, semicolons or tabs; None gives none.
+        CSV with the columns study_id, level, verdict and new_level, divided by commas, semicolons or tabs; or None.
 
     Returns
     -------
