@@ -10,7 +10,7 @@ import yaml
 
 HOME = Path(__file__).parent.parent
 FLOW = ["index", "convert", "segment", "crop", "measure", "train", "infer", "aggregate", "evaluate", "report"]
-STAGES = ["phantom", *FLOW]
+STAGES = ["phantom", *FLOW, "export"]
 SCHEMA = yaml.safe_load((HOME / "workflow/schemas/config.schema.yaml").read_text())
 TOP = {
     *("Snakefile", "workflow", "scripts", "profiles", "slurm", "envs", "config", "models", "tests", "results", "docs"),

@@ -1,0 +1,21 @@
+"""Write a Segmentation and a structured report for every scan of a shard."""
+
+from pathlib import Path
+
+from trabecula.log import progress, to_log
+
+to_log(snakemake.log[0])
+
+from trabecula import cubes, tables
+from trabecula.export import objects
+
+files = snakemake.input
+wanted = cubes.read_facts(files.cubes)["study_id"].to_pylist()
+made = objects.make_objects(
+    cubes.read_cubes(files.cubes),
+    *objects.read_rows(files.studies, files.vertebrae, wanted),
+    tables.read_columns(files.runs),
+    spacing_mm=cubes.read_spacing_mm(files.cubes),
+    synthetic=snakemake.params.synthetic,
+)
+objects.write_objects(progress(made, what="export", unit="scans"), Path(snakemake.output.folder))

@@ -1,0 +1,128 @@
+"""A Segmentation and a structured report for every scan of a shard, as files that a PACS takes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from trabecula.cubes import VertebraCrop
+from trabecula.export import measurements
+from trabecula.export.grid import join
+from trabecula.export.identity import Study
+from trabecula.export.measurements import structured_report
+from trabecula.export.segmentation import segmentation
+from trabecula.levels import ORDER
+
+_OF_STUDY = ["patient_id", "study_id", "series_id", "sex", "levels_used", "flags"]
+_OF_STUDY += measurements.OF_SCAN
+_OF_VERTEBRA = ["study_id", "level", "level_found", "level_uncertain", "level_flags", "flags", "segmenter"]
+_OF_VERTEBRA += measurements.OF_LEVEL
+
+
+@dataclass(frozen=True)
+class Made:
+    """The objects of a scan.
+
+    Attributes
+    ----------
+    study : Study
+        Whose they are.
+    seg : Segmentation
+        A segment per vertebral body.
+    report : Comprehensive3DSR
+        What was measured in them.
+    """
+
+    study: Study
+    seg: highdicom.seg.Segmentation
+    report: highdicom.sr.Comprehensive3DSR
+
+
+def read_rows(studies: Path | str, vertebrae: Path | str, wanted: Iterable[str]) -> tuple[pa.Table, pa.Table]:
+    """Read the rows of some studies from a cohort's tables `studies` and `vertebrae`, the columns used here."""
+    own = pc.field("study_id").isin(sorted(set(wanted)))
+    return (
+        ds.dataset(studies, format="parquet").to_table(_OF_STUDY, own),
+        ds.dataset(vertebrae, format="parquet").to_table(_OF_VERTEBRA, own),
+    )
+
+
+def make_objects(
+    crops: Iterable[VertebraCrop],
+    studies: pa.Table,
+    vertebrae: pa.Table,
+    runs: pa.Table,
+    *,
+    spacing_mm: float,
+    synthetic: bool,
+) -> Iterator[Made]:
+    """Make the objects of every scan whose vertebrae are among the cubes; one scan is held at a time.
+
+    Parameters
+    ----------
+    crops : iterable of VertebraCrop
+        A study's follow each other.
+    studies, vertebrae : Table
+        Rows of the cubes' studies (see `read_rows`).
+    runs : Table
+        The run that started last made the others.
+    spacing_mm : float
+        Distance between the cubes' voxels.
+    synthetic : bool
+        The cohort's patients are simulated.
+
+    Yields
+    ------
+    Made
+        Vertebrae that a reviewer rejected are left out; a scan without any other gives nothing.
+    """
+    run = max(runs.to_pylist(), key=lambda row: row["started"])
+    scans = {row["study_id"]: row for row in studies.to_pylist()}
+    outlined = sorted(vertebrae.to_pylist(), key=lambda row: ORDER.index(row["level"]))
+    accepted = _by_study(row for row in outlined if "rejected_by_reviewer" not in row["flags"])
+    for study_id, group in groupby(crops, attrgetter("study_id")):
+        found = {crop.level: crop for crop in group if (crop.label == crop.code).any()}
+        rows = [row for row in accepted.get(study_id, []) if row["level_found"] in found]
+        if not rows:
+            continue
+        study = _study(scans[study_id], run, synthetic=synthetic)
+        bodies = join({row["level"]: found[row["level_found"]] for row in rows}, spacing_mm=spacing_mm)
+        seg = segmentation(study, bodies, segmenter=rows[0]["segmenter"] or "unknown")
+        yield Made(study, seg, structured_report(study, scans[study_id], rows, seg))
+
+
+def _by_study(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["study_id"], []).append(row)
+    return found
+
+
+def _study(scan: Mapping[str, Any], run: Mapping[str, Any], *, synthetic: bool) -> Study:
+    return Study(
+        patient_id=scan["patient_id"],
+        study_id=scan["study_id"],
+        series_id=scan["series_id"],
+        sex=scan["sex"],
+        run_id=run["run_id"],
+        model_id=run["model_id"],
+        made=run["started"],
+        synthetic=synthetic,
+    )
+
+
+def write_objects(made: Iterable[Made], folder: Path) -> None:
+    """Write two files per scan: ``{study_id}/seg.dcm`` and ``{study_id}/sr.dcm``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for scan in made:
+        place = folder / scan.study.study_id
+        place.mkdir(exist_ok=True)
+        scan.seg.save_as(place / "seg.dcm", enforce_file_format=True)
+        scan.report.save_as(place / "sr.dcm", enforce_file_format=True)
