@@ -1,4 +1,4 @@
-"""Judge the networks and the baselines against QCT, and count what became of every study."""
+"""Judge the networks and the baselines against QCT; describe density in every cohort."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ to_log(snakemake.log[0])
 
 from trabecula import bundle, evaluate, tables
 
-files, model = snakemake.input, bundle.read(Path(snakemake.input.model).parents[1])
-named = ("patients", "series", "studies", "vertebrae", "predictions", "labels")
+model = bundle.read(Path(snakemake.input.model).parents[1])
+named = ("patients", "studies", "vertebrae", "predictions", "labels")
 evidence = evaluate.Evidence(
-    **{name: tables.read_many(files[name], tables.PUBLIC[name]) for name in named},
+    **evaluate.read_tables({name: snakemake.input[name] for name in named}),
     protocol=evaluate.read_protocol(model),
     lines=model.baselines,
     folds=bundle.read_splits(model),

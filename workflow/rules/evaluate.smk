@@ -12,15 +12,22 @@ STATISTICS = [
     "near_cuts",
     "coverage",
     "recalibration",
-    "flow",
+    "calibration_curve",
+    "decision_curve",
+    "grades",
+    "strata",
+    "predictive_values",
+    "thresholds",
+    "reclassification",
+    "precision",
+    "distribution",
 ]
 
 
 rule evaluate:
-    """Judge the networks and the baselines against QCT, and count what became of every study."""
+    """Judge the networks and the baselines against QCT; describe density in every cohort."""
     input:
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
-        series=expand("results/tables/series/cohort={cohort}/series.parquet", cohort=COHORTS),
         studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),
         vertebrae=expand(
             "results/tables/vertebrae/cohort={cohort}/vertebrae.parquet",

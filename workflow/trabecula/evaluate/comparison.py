@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trabecula.evaluate.agreement import mae_difference
-from trabecula.evaluate.discrimination import DELONG, auc_difference
+from trabecula.evaluate.discrimination import DELONG, auc_difference, mcnemar
 from trabecula.evaluate.estimate import Estimate
 from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.resampling import BCA
@@ -30,6 +30,12 @@ CALLED = {
 }
 
 
+# What each figure is about, as a sentence says it.
+TASKS = {
+    "auc": "in telling reduced from normal density",
+    "accuracy": "in calling density reduced or normal",
+    "mae": "in measuring vBMD",
+}
 # Share of the patients of the line that predicts most, which another needs to be a candidate.
 MIN_SHARE = 0.8
 
@@ -66,6 +72,7 @@ def comparison(group: Group, *, best_hu: str | None, resamples: int, seed: int) 
         if second == NETWORK:
             continue
         yield {**_auc_row(group, second), "best_hu": second == best_hu}
+        yield {**_accuracy_row(group, second, resamples=resamples, seed=seed), "best_hu": second == best_hu}
         if second in MEASURING:
             yield {**_mae_row(group, second, resamples=resamples, seed=seed), "best_hu": second == best_hu}
 
@@ -76,6 +83,20 @@ def _auc_row(group: Group, second: str) -> dict[str, Any]:
     areas = auc_difference(truth, *_pair(group.score, second, both))
     estimate = Estimate(areas.difference, areas.low, areas.high, int(both.sum()), f"{DELONG}, paired", areas.reason)
     return _row("auc", second, areas.first, areas.second, estimate) | {"p_value": areas.p_value}
+
+
+def _accuracy_row(group: Group, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
+    both = group.classified(NETWORK, second)
+    truth = group.patients["qct_reduced"][both].to_numpy(float)
+    ours, theirs = (decided == truth for decided in _pair(group.reduced, second, both))
+    # The mean of 1 where right and 0 where wrong is the accuracy.
+    difference = mae_difference(1.0 * ours, 1.0 * theirs, np.zeros(len(truth)), resamples=resamples, seed=seed)
+    values = [float(right.mean()) if len(right) else None for right in (ours, theirs)]
+    p_value = mcnemar(ours, theirs)
+    return _row("accuracy", second, *values, difference) | {
+        "p_value": p_value,
+        "method": f"McNemar, exact; {BCA}, paired",
+    }
 
 
 def _mae_row(group: Group, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
@@ -117,17 +138,17 @@ def sentence(metric: str, difference: Estimate, other: str) -> str:
 
     Parameters
     ----------
-    metric : {"auc", "mae"}
-        Of an AUC more is better, of a MAE less.
+    metric : {"auc", "accuracy", "mae"}
+        Of an AUC or accuracy more is better, of a MAE less.
     difference : Estimate
         Network minus the other.
     other : str
         What it is compared with.
     """
-    task = {"auc": "in telling reduced from normal density", "mae": "in measuring vBMD"}[metric]
+    task = TASKS[metric]
     if difference.value is None:
         return f"The network can't be compared with {other} {task}: {difference.reason}."
-    sign = 1 if metric == "auc" else -1
+    sign = -1 if metric == "mae" else 1
     if difference.low is not None and difference.high is not None and difference.low * difference.high > 0:
         outcome = "better" if sign * difference.value > 0 else "worse"
         return f"The network is {outcome} than {other} {task}."

@@ -5,12 +5,11 @@ from typing import Any
 
 import pandas as pd
 
+from trabecula.evaluate.cells import text
 from trabecula.evaluate.discrimination import WILSON, wilson
 from trabecula.evaluate.estimate import MIN_CELL, TOO_SMALL
 from trabecula.evaluate.sets import Group
 from trabecula.uncertainty.intervals import contrast, voltage
-
-UNKNOWN = "unknown"
 
 
 def coverage(group: Group) -> Iterator[dict[str, Any]]:
@@ -35,10 +34,10 @@ def _strata(own: pd.DataFrame) -> dict[str, pd.Series]:
     reduced = own["qct_reduced"].astype(bool)
     return {
         "all": pd.Series("all patients", own.index, object),
-        "device": own["device_key"].astype(object).fillna(UNKNOWN),
+        "device": text(own["device_key"]),
         "contrast": contrast(own["phase"]),
         "voltage": voltage(own["kvp"]),
-        "interval_group": own["interval_group"].astype(object).fillna(UNKNOWN),
+        "interval_group": text(own["interval_group"]),
         "class": reduced.map({True: "reduced by QCT", False: "normal by QCT"}).astype(object),
     }
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 from trabecula.evaluate.estimate import EMPTY, ONE_CLASS, Estimate, Z
 
 DELONG = "DeLong"
 WILSON = "Wilson score"
+OBUCHOWSKI = "Obuchowski, patients as clusters"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,63 @@ def auc_difference(truth: NDArray[np.bool_], first: NDArray[np.float64], second:
     return Difference(float(a), float(b), difference, difference - Z * error, difference + Z * error, p_value)
 
 
+def clustered_auc(truth: NDArray[np.bool_], score: NDArray[np.float64], patient: NDArray[np.intp]) -> Estimate:
+    """Area under the ROC curve of several values per patient; n is the number of patients.
+
+    With one value per patient it is DeLong's.
+
+    Parameters
+    ----------
+    truth : (n,) boolean array
+    score : (n,) array
+        Higher means more likely reduced.
+    patient : (n,) array
+        Number of the patient, from 0, none skipped.
+
+    References
+    ----------
+    Obuchowski, Biometrics 1997;53:567.
+    """
+    n = int(patient.max()) + 1 if len(patient) else 0
+    own, other = np.bincount(patient[truth], minlength=n), np.bincount(patient[~truth], minlength=n)
+    if (own > 0).sum() < 2 or (other > 0).sum() < 2:
+        return Estimate(None, None, None, n, OBUCHOWSKI, ONE_CLASS)
+    positive, negative = score[truth], score[~truth]
+    ranks = rankdata(np.concatenate([positive, negative]))
+    above = (ranks[: len(positive)] - rankdata(positive)) / len(negative)
+    below = 1 - (ranks[len(positive) :] - rankdata(negative)) / len(positive)
+    area = float(above.mean())
+    x = np.bincount(patient[truth], above, n) - own * area
+    y = np.bincount(patient[~truth], below, n) - other * area
+    with_own, with_other = int((own > 0).sum()), int((other > 0).sum())
+    variance = float(
+        with_own / (with_own - 1) * (x * x).sum() / len(positive) ** 2
+        + with_other / (with_other - 1) * (y * y).sum() / len(negative) ** 2
+        + 2 * n / (n - 1) * (x * y).sum() / (len(positive) * len(negative))
+    )
+    if variance <= 1e-15:  # rounding of the three terms
+        return Estimate(area, None, None, n, OBUCHOWSKI, "perfect separation has no variance")
+    half = Z * variance**0.5
+    return Estimate(area, max(0.0, area - half), min(1.0, area + half), n, OBUCHOWSKI)
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
+    """Exact two-sided p-value that both are right equally often; None where they never differ.
+
+    Parameters
+    ----------
+    first, second : (n,) boolean arrays
+        Whether each of two decisions on the same patients is right.
+
+    References
+    ----------
+    McNemar, Psychometrika 1947;12:153; by the binomial distribution of the patients on whom they differ.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    differ = only_first + only_second
+    return float(binomtest(only_first, differ).pvalue) if differ else None
+
+
 def wilson(successes: int, n: int) -> Estimate:
     """A proportion with Wilson's score interval (J Am Stat Assoc 1927;22:209)."""
     if n == 0:
@@ -114,10 +172,11 @@ def wilson(successes: int, n: int) -> Estimate:
 
 
 def proportions(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> dict[str, Estimate]:
-    """Recall, precision, specificity and accuracy of decisions, (n,) boolean arrays; True is reduced."""
+    """Recall, precision, specificity, NPV and accuracy of decisions, (n,) boolean arrays; True is reduced."""
     return {
         "recall": wilson(int((truth & decided).sum()), int(truth.sum())),
         "precision": wilson(int((truth & decided).sum()), int(decided.sum())),
         "specificity": wilson(int((~truth & ~decided).sum()), int((~truth).sum())),
+        "npv": wilson(int((~truth & ~decided).sum()), int((~decided).sum())),
         "accuracy": wilson(int((truth == decided).sum()), len(truth)),
     }

@@ -6,6 +6,7 @@ matrices, and leaving each patient out in turn costs one subtraction.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,13 +39,22 @@ def resampled_means(columns: NDArray[np.float64], *, resamples: int, seed: int) 
     (resamples, k) array
     """
     n = len(columns)
+    if n * resamples <= _BATCH:
+        return _counts(n, resamples, seed) @ columns / n
     rng = np.random.default_rng(seed)
     size = max(1, _BATCH // n)
-    parts = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(size, resamples - start)) @ columns
-        for start in range(0, resamples, size)
-    ]
+    parts = [_drawn(rng, n, min(size, resamples - start)) @ columns for start in range(0, resamples, size)]
     return np.concatenate(parts) / n
+
+
+def _drawn(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.float64]:
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
+
+
+@lru_cache(maxsize=8)
+def _counts(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each resample holds each patient, (resamples, n); drawn once for all figures of a set."""
+    return _drawn(np.random.default_rng(seed), n, resamples)
 
 
 def left_out_means(columns: NDArray[np.float64]) -> NDArray[np.float64]:

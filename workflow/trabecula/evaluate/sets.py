@@ -30,7 +30,13 @@ ALWAYS = (NETWORK, HU)
 # A threshold of HU decides, but measures no vBMD.
 MEASURING = tuple(name for name in PREDICTORS if name not in THRESHOLDS_HU)
 UNIT = "mg/cm3 HA"
-PURE_NUMBERS = ("auc", "f1", "recall", "precision", "specificity", "accuracy", "pearson_r", "right_side", "abstention")
+PURE_NUMBERS = (
+    *("auc", "f1", "recall", "precision", "specificity", "npv", "ppv", "accuracy", "right_side", "abstention"),
+    *("brier", "calibration_slope", "calibration_intercept", "ici", "net_benefit"),
+    *("pearson_r", "spearman_rho", "ccc", "icc_a1", "kappa"),
+)
+# Their score is a probability of reduced density.
+PROBABLE = (NETWORK, JOINT)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Group:
         or 0. NaN where the predictor has nothing to say.
     reason : DataFrame
         A column per predictor: reason code that counts where the label or the prediction is missing.
+    cohort : str or None
+        Cohort of all these patients; None: all cohorts of the set, or a set of the model's protocol.
     """
 
     name: str
@@ -58,6 +66,7 @@ class Group:
     score: pd.DataFrame
     reduced: pd.DataFrame
     reason: pd.DataFrame
+    cohort: str | None = None
 
     @property
     def predictors(self) -> tuple[str, ...]:
@@ -83,13 +92,23 @@ class Group:
 
     def part(self, mask: pd.Series) -> "Group":
         """The patients of the mask, (n,) booleans."""
-        frames = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name not in ("name", "role")}
+        frames = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name not in ("name", "role", "cohort")}
         return replace(self, **frames)
+
+
+def by_cohort(group: Group) -> Iterator[Group]:
+    """The set's cohorts by themselves, and the whole set where it has several."""
+    cohorts = group.patients["cohort"]
+    names = sorted(cohorts.unique())
+    for name in names:
+        yield replace(group.part(cohorts == name), cohort=name)
+    if len(names) > 1:
+        yield group
 
 
 # What else is known of patients of the run's cohorts.
 FACTS = (
-    *("study_id", "fold", "age_years", "sex", "kvp", "phase"),
+    *("study_id", "fold", "age_years", "sex", "kvp", "thickness_mm", "phase"),
     *("vbmd_low", "vbmd_high", "interval_group", "decision", "decision_reason"),
 )
 
@@ -137,7 +156,7 @@ def groups(
 
 def _joined(patients: pa.Table, studies: pa.Table, folds: Mapping[str, int]) -> pd.DataFrame:
     """Patients with what is known of their scan, and their fold (NaN outside the training)."""
-    scans = studies.select(["cohort", "study_id", "kvp", "phase"]).to_pandas()
+    scans = studies.select(["cohort", "study_id", "kvp", "thickness_mm", "phase"]).to_pandas()
     rows = patients.to_pandas().merge(scans, on=["cohort", "study_id"], how="left", validate="many_to_one")
     return rows.assign(fold=rows["patient_id"].map(folds.get).astype(float))
 

@@ -1,0 +1,71 @@
+"""Density in every cohort, labelled or not: means, percentiles, and the share of each grade."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t
+
+from trabecula.evaluate.cells import age_band, text
+from trabecula.evaluate.discrimination import wilson
+from trabecula.evaluate.estimate import EMPTY, MIN_CELL, TAIL, Estimate, in_cell
+from trabecula.evaluate.sets import UNIT
+
+STUDENT = "Student's t"
+PERCENTILES = (5, 25, 50, 75, 95)
+QUANTITIES = {"vbmd_mg_cm3": UNIT, "trabecular_hu": "HU"}
+# Grades that each share counts; the third is both.
+SHARES = {"osteoporosis": ("osteoporosis",), "low": ("low",), "reduced": ("low", "osteoporosis")}
+FACTS = ("cohort", "role", "age_years", "sex", "device_key", "grade", *QUANTITIES)
+
+
+def distribution(patients: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows of the table distribution.
+
+    Parameters
+    ----------
+    patients : DataFrame
+        Columns `FACTS`, a row per patient and cohort. Grades are those of the network's vBMD.
+    """
+    for (cohort, role), own in patients.groupby(["cohort", "role"]):  # pyright: ignore[reportGeneralTypeIssues]
+        for stratum, cells in _strata(own).items():
+            for cell, rows in own.groupby(cells):
+                where = {"cohort": cohort, "role": role, "stratum": stratum, "cell": cell}
+                for quantity, unit in QUANTITIES.items():
+                    values = rows[quantity].dropna().to_numpy(float)
+                    yield {**where, "quantity": quantity, "unit": unit, **spread(values)}
+                grade = rows["grade"].dropna()
+                for quantity, grades in SHARES.items():
+                    share = in_cell(wilson(int(grade.isin(grades).sum()), len(grade)))
+                    yield {**where, "quantity": quantity, "unit": None, **vars(share), **_none()}
+
+
+def _strata(own: pd.DataFrame) -> dict[str, pd.Series]:
+    sex, age = text(own["sex"]), age_band(own["age_years"])
+    return {
+        "all": pd.Series("all patients", own.index, object),
+        "sex": sex,
+        "age_sex": sex + ", " + age,
+        "device": text(own["device_key"]),
+    }
+
+
+def _none() -> dict[str, None]:
+    return dict.fromkeys(("sd", *(f"p{percent:02d}" for percent in PERCENTILES)))
+
+
+def spread(values: np.ndarray) -> dict[str, Any]:
+    """Mean with its interval, standard deviation and percentiles of (n,) values; NULL for fewer than five."""
+    n = len(values)
+    if n < MIN_CELL:
+        unknown = Estimate(None, None, None, n, STUDENT, EMPTY)
+        return {**vars(in_cell(unknown)), **_none()}
+    mean, sd = float(values.mean()), float(values.std(ddof=1))
+    half = float(t.ppf(1 - TAIL, n - 1)) * sd / n**0.5
+    quantiles = np.percentile(values, PERCENTILES)
+    return {
+        **vars(Estimate(mean, mean - half, mean + half, n, STUDENT)),
+        "sd": sd,
+        **{f"p{percent:02d}": float(value) for percent, value in zip(PERCENTILES, quantiles, strict=True)},
+    }

@@ -1,0 +1,137 @@
+"""Whether the figures are the same in every kind of patient and scan."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2, chi2_contingency
+from statsmodels.stats.oneway import anova_oneway
+
+from trabecula.evaluate.agreement import agreement
+from trabecula.evaluate.cells import strata as cells_of
+from trabecula.evaluate.discrimination import auc, proportions
+from trabecula.evaluate.estimate import MIN_CELL, Estimate, Z, in_cell
+from trabecula.evaluate.metrics import figure
+from trabecula.evaluate.sets import HU, NETWORK, Group
+
+PREDICTORS = (NETWORK, HU)
+ONE_CELL = "fewer than two cells with five patients and a defined figure"
+Q_TEST = "Cochran's Q of DeLong's areas"
+WELCH = "Welch's analysis of variance of the errors"
+CHI_SQUARE = "Pearson's chi-square"
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Test that a figure is the same in all cells of a stratum.
+
+    Attributes
+    ----------
+    p_value : float or None
+    method : str
+    reason : str or None
+        Why there is no p-value, in words.
+    """
+
+    p_value: float | None
+    method: str
+    reason: str | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Columns of the table strata."""
+        return {
+            "interaction_p": self.p_value,
+            "interaction_method": self.method,
+            "interaction_reason": self.reason,
+        }
+
+
+def strata(group: Group, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Rows of the table strata; cells of fewer than five patients are NULL and count in no test.
+
+    Parameters
+    ----------
+    group : Group
+        A set of patients of the run's cohorts.
+    resamples, seed : int
+        Bootstrap of the patients.
+    """
+    for stratum, cells in cells_of(group.patients).items():
+        for predictor in PREDICTORS:
+            parts = {cell: group.part(cells == cell) for cell in sorted(cells.unique())}
+            classified = {cell: _called(part, predictor) for cell, part in parts.items()}
+            errors = {cell: _pairs(part, predictor) for cell, part in parts.items()}
+            tests = _tests(classified, errors)
+            for cell in parts:
+                truth, called, score = classified[cell]
+                found = agreement(*errors[cell], resamples=resamples, seed=seed)
+                found = {"auc": auc(truth, score), **proportions(truth, called), **found}
+                for metric, test in tests.items():
+                    shown = figure(metric, in_cell(found[metric]))
+                    yield {"stratum": stratum, "cell": cell, "predictor": predictor, **shown, **test.row}
+
+
+def _called(group: Group, predictor: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+    """Truth, decision and score of the patients that the predictor classifies."""
+    own = group.classified(predictor)
+    truth = group.patients["qct_reduced"][own].to_numpy(bool)
+    return truth, group.reduced[predictor][own].to_numpy(float) == 1, group.score[predictor][own].to_numpy(float)
+
+
+def _pairs(group: Group, predictor: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    own = group.measured(predictor)
+    return group.vbmd_mg_cm3[predictor][own].to_numpy(float), group.qct[own].to_numpy(float)
+
+
+def _tests(classified: Mapping[str, Any], errors: Mapping[str, Any]) -> dict[str, Interaction]:
+    """One test per metric, over the cells."""
+    calls = [(truth, called) for truth, called, _ in classified.values()]
+    differences = [predicted - qct for predicted, qct in errors.values()]
+    return {
+        "auc": same_area([in_cell(auc(truth, score)) for truth, _, score in classified.values()]),
+        "mae": same_mean([np.abs(error) for error in differences]),
+        "bias": same_mean(differences),
+        "recall": same_share([called[truth] for truth, called in calls]),
+        "specificity": same_share([~called[~truth] for truth, called in calls]),
+    }
+
+
+def same_area(areas: list[Estimate]) -> Interaction:
+    """Areas of independent cells against their mean, weighted by DeLong's variances (Cochran, Biometrics 1954;10:101).
+
+    Cells whose interval is undefined do not count. The longer arm of an interval tells the standard error, as the other
+    may be cut off at 0 or 1.
+    """
+    known = [(a.value, max(a.value - a.low, a.high - a.value) / Z) for a in areas if _has_interval(a)]  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+    if len(known) < 2:
+        return Interaction(None, Q_TEST, ONE_CELL)
+    values, errors = np.array(known).T
+    weights = errors**-2
+    q = (weights * (values - np.average(values, weights=weights)) ** 2).sum()
+    return Interaction(float(chi2.sf(q, len(known) - 1)), Q_TEST)
+
+
+def _has_interval(estimate: Estimate) -> bool:
+    return estimate.low is not None and estimate.high is not None
+
+
+def same_mean(cells: list[NDArray[np.float64]]) -> Interaction:
+    """Means of cells of unlike spread (Welch, Biometrika 1951;38:330)."""
+    known = [values for values in cells if len(values) >= MIN_CELL and np.ptp(values) > 0]
+    if len(known) < 2:
+        return Interaction(None, WELCH, ONE_CELL)
+    return Interaction(float(anova_oneway(known, use_var="unequal").pvalue), WELCH)
+
+
+def same_share(cells: list[NDArray[np.bool_]]) -> Interaction:
+    """Shares of right calls in cells (Pearson, Philos Mag 1900;50:157), without correction for continuity."""
+    known = [right for right in cells if len(right) >= MIN_CELL]
+    if len(known) < 2:
+        return Interaction(None, CHI_SQUARE, ONE_CELL)
+    counts = np.array([[right.sum(), (~right).sum()] for right in known])
+    if not counts.sum(axis=0).all():
+        return Interaction(None, CHI_SQUARE, "all cells are all right, or all wrong")
+    return Interaction(float(chi2_contingency(counts, correction=False).pvalue), CHI_SQUARE)
