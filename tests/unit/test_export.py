@@ -64,9 +64,7 @@ def test_numbers_do_not_depend_on_the_batches(tmp_path):
     whole, parts = export(made, tmp_path / "a"), export(made, tmp_path / "b", batch_rows=2)
     for table, rows in whole.items():
         # The order of the rows follows the batches, and so do the numbers of the measurements.
-        key = [
-            column for column in rows if column not in ("measurement_id", "image_feature_id", "image_feature_event_id")
-        ]
+        key = rows.columns.difference(["measurement_id", "image_feature_id", "image_feature_event_id"]).tolist()
         one, other = (found[key].sort_values(key).reset_index(drop=True) for found in (rows, parts[table]))
         pd.testing.assert_frame_equal(one, other)
 
