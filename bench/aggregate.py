@@ -17,6 +17,8 @@ SCRIPT = __file__
 MODEL = Path(__file__).parents[1] / "models" / "demo"
 COHORT, LEVELS, STUDIES_PER_SHARD = "bench", ("T12", "L1", "L2", "L3", "L4", "L5"), 64
 WANTED, SUBSTITUTES = ("L1", "L2"), ("L3", "T12", "L4", "T11")
+# Folds that predict, of those of the model: as for the patients of its training.
+N_FOLDS = 1
 STAGES = ("convert", "segment", "crop", "measure", "infer")
 TARGETS = {"cpu_s": 30.0, "peak_mb": 1500.0, "times": 10.0}
 
@@ -103,12 +105,13 @@ def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
         "measure": filled(tables.MEASURE, n * k, **vertebra, genant_grade=0),
     }
     tasks = [name for task in used.tasks for name in bundle.OUTPUTS[task]]
-    each = len(tasks) * len(used.folds)
-    value = rng.normal(110, 30, (n * k, len(tasks), len(used.folds)))
+    folds = used.folds[:N_FOLDS]
+    each = len(tasks) * len(folds)
+    value = rng.normal(110, 30, (n * k, len(tasks), len(folds)))
     chance = [i for i, task in enumerate(tasks) if task.endswith("classification")]
     value[:, chance] = rng.uniform(0.01, 0.99, value[:, chance].shape)
     keys = {name: np.repeat(vertebra[name], each) for name in ("patient_id", "study_id", "level")}
-    of = {"task": np.tile(np.repeat(tasks, len(used.folds)), n * k), "fold": np.tile(used.folds, n * k * len(tasks))}
+    of = {"task": np.tile(np.repeat(tasks, len(folds)), n * k), "fold": np.tile(folds, n * k * len(tasks))}
     given = {"cohort": COHORT, "model_id": used.model_id, "in_training": False, "value": value.ravel()}
     made["infer"] = filled(tables.INFER, n * k * each, **keys, **of, **given)
     for stage, rows in made.items():

@@ -222,3 +222,30 @@ def test_a_study_that_was_not_measured_has_neither_phase_nor_line():
     rows = studies(status="failed")
     assert rows["phase"].tolist() == [None]
     assert calibrate.study_lines(rows, calibrate.Options("none", 3, [], HA), calibrate.gather([], min_patients=3)) == {}
+
+
+def test_scans_together_have_the_lines_that_each_has_alone():
+    rng = np.random.default_rng(5)
+    scans = [_any_tissues(rng) for _ in range(60)]
+    kinds = set()
+    for scan, found in zip(scans, phantomless.calibrate_all(scans), strict=True):
+        try:
+            alone = phantomless.calibrate(scan)
+        except StudyFailure as failure:
+            assert isinstance(found, StudyFailure) and str(found) == str(failure)
+            kinds.add(failure.reason)
+            continue
+        kinds.add("line")
+        assert isinstance(found, Line)
+        assert found.slope == pytest.approx(alone.slope, rel=1e-9)
+        np.testing.assert_allclose(found.covariance, alone.covariance, rtol=1e-9)
+        assert np.linalg.eigvalsh(found.covariance).min() > 0
+    assert kinds == {"line", "no_reference_tissue", "odd_tissues"}
+
+
+def _any_tissues(rng: np.random.Generator) -> phantomless.Tissues:
+    hu = {"air_hu": rng.normal(-999, 3), "fat_hu": rng.normal(-90, 40), "muscle_hu": rng.normal(50, 30)}
+    known = {name: None if rng.uniform() < 0.1 else float(value) for name, value in hu.items()}
+    blood = float(rng.choice([40.0, 150.0, 300.0]))
+    phase = contrast(blood, 120.0, None)
+    return phantomless.Tissues(**known, blood_hu=blood, contrast=phase, kvp=float(rng.choice([80, 120])), sex="F")

@@ -28,7 +28,8 @@ def of_studies(outcomes: Mapping[str, pd.DataFrame], vertebrae: pd.DataFrame) ->
     Returns
     -------
     DataFrame
-        Per study that convert saw: study_id, status (measured, failed), stage, reason, detail, and what convert mended and flagged.
+        Per study that convert saw: study_id, status (measured, failed), stage, reason, detail, and what convert mended
+        and flagged.
         Measured is a study with a complete vertebral body that has trabecular HU.
 
     Raises

@@ -146,7 +146,7 @@ def read_batch(
     predicted.check(predictions, vertebrae, bundle, splits)
     vertebrae, predictions, outcome = _with_verdicts(vertebrae, predictions, reviewed)
     require((len(vertebrae), len(predictions)) == (n_vertebrae, n_predictions), "verdicts lost rows")
-    of_result = vertebrae.select(results.VERTEBRA).to_pandas()
+    of_result = buckets.frame(vertebrae.select(results.VERTEBRA))
     chosen = chosen_vertebrae(of_result, levels=levels, substitutes=substitutes)
     combined = results.combine(chosen, _of_vertebrae(predictions, chosen))
     rows = {
@@ -224,15 +224,15 @@ def _of_vertebrae(predictions: pa.Table, chosen: pd.DataFrame) -> pd.DataFrame:
     """Predictions of some vertebrae."""
     wanted = pa.array(chosen["study_id"] + "/" + chosen["level"], tables.TEXT)
     own = pc.is_in(predicted.vertebra_keys(predictions), value_set=wanted)
-    return predictions.filter(own).select(results.PREDICTION).to_pandas()
+    return buckets.frame(predictions.filter(own).select(results.PREDICTION))
 
 
 def _study_rows(shards: Sequence[Shard], vertebrae: pa.Table, combined: pd.DataFrame) -> pa.Table:
     """A row per study of these shards, see `STUDY`."""
-    read = {stage: _read(shards, stage).to_pandas() for stage in fates.TABLED}
+    read = {stage: buckets.frame(_read(shards, stage)) for stage in fates.TABLED}
     # Of segment, a row per level.
     outcomes = {stage: rows.drop_duplicates(_OUTCOME, ignore_index=True) for stage, rows in read.items()}
-    found = fates.of_studies(outcomes, vertebrae.select(fates.VERTEBRA).to_pandas())
+    found = fates.of_studies(outcomes, buckets.frame(vertebrae.select(fates.VERTEBRA)))
     keys = read["convert"][["study_id", "patient_id", "shard"]]
     scans = read["crop"][["study_id", *(column.name for column in tables.SCAN_FACTS)]]
     reviewed = vertebrae["study_id"].filter(pc.is_valid(vertebrae["verdict"])).to_pylist()

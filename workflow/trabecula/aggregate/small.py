@@ -111,8 +111,8 @@ def reduce_bucket(
     """
     found = {name: buckets.read(index[name], bucket, tables.PUBLIC[name]) for name in INDEX}
     known = {name: rows.select(_SERIES if name == "series" else rows.column_names) for name, rows in found.items()}
-    frames = {name: rows.to_pandas() for name, rows in known.items()}
-    outcomes = buckets.read([part.studies for part in parts], bucket, STUDY).to_pandas()
+    frames = {name: buckets.frame(rows) for name, rows in known.items()}
+    outcomes = buckets.frame(buckets.read([part.studies for part in parts], bucket, STUDY))
     made = small_tables(cohort, frames, outcomes, used, splits, rules)
     reconcile(cohort.name, {"series": frames["series"], **made}, frames)
     written = {name: _without_density(made[name], tables.PUBLIC[name]) for name in made}

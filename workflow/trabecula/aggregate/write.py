@@ -117,7 +117,7 @@ def write_densities(
         for bucket, piece in enumerate(pieces):
             rows = {name: buckets.read([piece.files[name]], 0, tables.PUBLIC[name]) for name in ("studies", "patients")}
             rows["vertebrae"] = _rows(parts, "vertebrae", bucket)
-            lines = calibrate.study_lines(rows["studies"].select(calibrate.OF_STUDY).to_pandas(), options, devices)
+            lines = calibrate.study_lines(buckets.frame(rows["studies"].select(calibrate.OF_STUDY)), options, devices)
             for name, table in rows.items():
                 into[name].add(_with_density(table, tables.PUBLIC[name], _HU[name], lines, options.method))
         n = into["vertebrae"].n
@@ -137,7 +137,7 @@ def _with_density(
     rows: pa.Table, to: pa.Schema, hu: str, lines: Mapping[str, calibrate.Line | str], method: str
 ) -> pa.Table:
     """Fill in the columns `tables.CALIBRATED` that the table has."""
-    keys = rows.select([hu, "study_id"]).to_pandas()
+    keys = buckets.frame(rows.select([hu, "study_id"]))
     found = calibrate.calibrated(keys[hu], keys["study_id"], lines, method=method)
     names = [name for name in found if name in to.names]
     filled = rows.drop_columns([name for name in names if name in rows.column_names])

@@ -59,7 +59,7 @@ def contrast_rows(studies: pd.DataFrame) -> pd.DataFrame:
     """
     needed = ("blood_hu", "kvp", "contrast_agent", "status")
     rows: list[tuple[float | None, str | None]] = []
-    for blood, kvp, agent, status in zip(*(studies[name] for name in needed), strict=True):
+    for blood, kvp, agent, status in zip(*(studies[name].tolist() for name in needed), strict=True):
         found = contrast(_known(blood), _known(kvp), None if pd.isna(agent) else bool(agent))
         rows.append((found.probability, found.phase) if status == "measured" else (None, None))
     names = [column.name for column in tables.CONTRAST]
@@ -78,8 +78,13 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     devices : Devices
         Labelled patients, for the method device.
     """
+    rows = studies[studies["status"] == "measured"].to_dict("records")
+    if options.method == "phantomless":
+        found = phantomless.calibrate_all([_tissues(row) for row in rows])
+        pairs = zip(rows, found, strict=True)
+        return {row["study_id"]: one.reason if isinstance(one, StudyFailure) else one for row, one in pairs}
     lines: dict[str, Line | str] = {}
-    for row in studies[studies["status"] == "measured"].to_dict("records"):
+    for row in rows:
         try:
             lines[row["study_id"]] = _line(row, options, devices)
         except StudyFailure as failure:
@@ -87,11 +92,13 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     return lines
 
 
+def _tissues(study: Mapping[Any, Any]) -> phantomless.Tissues:
+    known = {name: _known(study[name]) for name in _NUMBERS}
+    given = Contrast(_known(study["contrast_probability"]), study["phase"])
+    return phantomless.Tissues(**known, contrast=given, sex=study["sex"])
+
+
 def _line(study: Mapping[Any, Any], options: Options, devices: Devices) -> Line:
-    if options.method == "phantomless":
-        known = {name: _known(study[name]) for name in _NUMBERS}
-        given = Contrast(_known(study["contrast_probability"]), study["phase"])
-        return phantomless.calibrate(phantomless.Tissues(**known, contrast=given, sex=study["sex"]))
     if options.method == "phantom":
         rods = study["rods_hu"]
         found = [] if rods is None else list(rods)

@@ -10,14 +10,14 @@ Hounsfield units then become hydroxyapatite that displaces marrow. How much of t
 tell; age and sex give its mean.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.attenuation import iodine_hu_per_mg_ml, material_hu, mean_marrow_fat, spongiosa
+from trabecula.attenuation import HYDROXYAPATITE_DENSITY_MG_CM3, iodine_hu_per_mg_ml, material_hu, mean_marrow_fat
 from trabecula.calibrate.energy import energy_prior_kev
 from trabecula.calibrate.line import Line
 from trabecula.calibrate.phase import NATIVE_HU, Contrast
@@ -73,43 +73,79 @@ class Tissues:
         return 0.5 if self.contrast.probability is None else self.contrast.probability
 
 
+@dataclass(frozen=True)
+class _Lines:
+    """(n, energies) lines and their variances, in the unit that is reached so far."""
+
+    slope: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    slope_var: NDArray[np.float64]
+    both_var: NDArray[np.float64]
+    intercept_var: NDArray[np.float64]
+
+
 def calibrate(tissues: Tissues) -> Line:
-    """Line from Hounsfield units to trabecular vBMD for one scan.
-
-    Parameters
-    ----------
-    tissues : Tissues
-        The tissues of the scan, and what is known of it.
-
-    Returns
-    -------
-    Line
-        To mg/cm3 HA; its covariance holds the tissues, the energy and the marrow.
+    """Line from Hounsfield units to trabecular vBMD for one scan; see `calibrate_all`.
 
     Raises
     ------
     StudyFailure
         If air and two other tissues are not seen, or no energy makes them fit together.
     """
-    seen = [name for name in TISSUES if _measured_hu(tissues, name) is not None]
-    if "air" not in seen or len(seen) < 3:
-        raise StudyFailure("no_reference_tissue", "seen: " + (", ".join(seen) or "none"))
-    fits, covariances, misfit = _fits(tissues, seen)
-    if misfit.min() > WORST_MISFIT:
-        raise StudyFailure("odd_tissues", f"misfit {misfit.min():.0f}")
-    mean_kev, sd_kev = energy_prior_kev(tissues.kvp)
-    score = -0.5 * (misfit + ((ENERGIES_KEV - mean_kev) / sd_kev) ** 2)
-    weights = np.exp(score - score.max())
-    lines, covariances = _to_density(fits, covariances, tissues)
-    return _mean_line(lines, covariances, weights / weights.sum())
+    (found,) = calibrate_all([tissues])
+    if isinstance(found, StudyFailure):
+        raise found
+    return found
 
 
-def _mean_line(lines: NDArray, covariances: NDArray, weights: NDArray) -> Line:
-    """Mean of (n, 2) lines; its covariance is that within them and that between them (law of total variance)."""
-    slope, intercept = weights @ lines
-    away = lines - [slope, intercept]
-    covariance = np.tensordot(weights, covariances + away[:, :, None] * away[:, None, :], axes=1)
-    return Line(float(slope), float(intercept), covariance, 0.0)
+def calibrate_all(scans: Sequence[Tissues]) -> list[Line | StudyFailure]:
+    """Line from Hounsfield units to trabecular vBMD for each scan, or why it has none.
+
+    Parameters
+    ----------
+    scans : sequence of Tissues
+        The tissues of each scan, and what is known of it.
+
+    Returns
+    -------
+    list of Line or StudyFailure
+        To mg/cm3 HA; a line's covariance holds the tissues, the energy and the marrow.
+    """
+    if not scans:
+        return []
+    seen = {name: np.array([_measured_hu(one, name) for one in scans], float) for name in TISSUES}
+    n_seen = sum(np.isfinite(hu).astype(int) for hu in seen.values())
+    fits, misfit = _fits(scans, seen)
+    prior = np.array([energy_prior_kev(one.kvp) for one in scans])
+    score = -0.5 * (misfit + ((ENERGIES_KEV - prior[:, :1]) / prior[:, 1:]) ** 2)
+    weights = np.exp(score - score.max(axis=1, keepdims=True))
+    lines = _mean_lines(_to_density(fits, scans), weights / weights.sum(axis=1, keepdims=True))
+    few = np.isnan(seen["air"]) | (n_seen < 3)
+    return [
+        _few(seen, i) if few[i] else _odd(misfit[i]) if misfit[i].min() > WORST_MISFIT else line
+        for i, line in enumerate(lines)
+    ]
+
+
+def _few(seen: Mapping[str, NDArray], i: int) -> StudyFailure:
+    names = [name for name, hu in seen.items() if np.isfinite(hu[i])]
+    return StudyFailure("no_reference_tissue", "seen: " + (", ".join(names) or "none"))
+
+
+def _odd(misfit: NDArray) -> StudyFailure:
+    return StudyFailure("odd_tissues", f"misfit {misfit.min():.0f}")
+
+
+def _mean_lines(lines: _Lines, weights: NDArray) -> list[Line]:
+    """Mean over energies; its covariance is that within them and that between them (law of total variance)."""
+    slope, intercept = ((weights * part).sum(axis=1) for part in (lines.slope, lines.intercept))
+    away = lines.slope - slope[:, None], lines.intercept - intercept[:, None]
+    parts = (
+        lines.slope_var + away[0] ** 2, lines.both_var + away[0] * away[1],
+        lines.both_var + away[0] * away[1], lines.intercept_var + away[1] ** 2,
+    )  # fmt: skip
+    covariance = np.stack([(weights * part).sum(axis=1) for part in parts], axis=1).reshape(-1, 2, 2)
+    return [Line(float(a), float(b), one, 0.0) for a, b, one in zip(slope, intercept, covariance, strict=True)]
 
 
 def _measured_hu(tissues: Tissues, name: str) -> float | None:
@@ -119,36 +155,38 @@ def _measured_hu(tissues: Tissues, name: str) -> float | None:
     return getattr(tissues, f"{name}_hu")
 
 
-def _fits(tissues: Tissues, names: list[str]) -> tuple[NDArray, NDArray, NDArray]:
-    """Lines from measured to true Hounsfield units, each tissue weighted by how well it is known.
+def _fits(scans: Sequence[Tissues], seen: Mapping[str, NDArray]) -> tuple[_Lines, NDArray]:
+    """Least squares from measured to true Hounsfield units, each tissue weighted by how well it is known.
 
     Returns
     -------
-    lines : (n, 2) array
-        Slope and intercept at each energy.
-    covariances : (n, 2, 2) array
-        Of these.
-    misfit : (n,) array
+    lines : _Lines
+        At each energy; without meaning where fewer than two tissues are seen.
+    misfit : (n, energies) array
         Sum of squares, in units of the tissues' SD.
     """
-    expected, sd = (np.stack(part, axis=1) for part in zip(*(_expected_hu(tissues, n) for n in names), strict=True))
-    measured = np.array([_measured_hu(tissues, name) for name in names], float)
-    design = np.stack([np.broadcast_to(measured, sd.shape), np.ones_like(sd)], axis=2) / sd[:, :, None]
-    covariances = np.linalg.inv(design.transpose(0, 2, 1) @ design)
-    target = (expected / sd)[:, :, None]
-    lines = covariances @ (design.transpose(0, 2, 1) @ target)
-    return lines[:, :, 0], covariances, np.sum((design @ lines - target) ** 2, axis=(1, 2))
+    true = {name: _expected_hu(scans, name) for name in TISSUES}
+    weight = {name: np.isfinite(seen[name])[:, None] / true[name][1] ** 2 for name in TISSUES}
+    x = {name: np.nan_to_num(hu)[:, None] for name, hu in seen.items()}
+    s, sx, sxx = (sum(weight[name] * x[name] ** power for name in TISSUES) for power in (0, 1, 2))
+    sy, sxy = (sum(weight[name] * x[name] ** power * true[name][0] for name in TISSUES) for power in (0, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        area = s * sxx - sx**2
+        slope, intercept = (s * sxy - sx * sy) / area, (sxx * sy - sx * sxy) / area
+        lines = _Lines(slope, intercept, s / area, -sx / area, sxx / area)
+        misfit = sum(weight[name] * (slope * x[name] + intercept - true[name][0]) ** 2 for name in TISSUES)
+    return lines, np.asarray(misfit)
 
 
-def _expected_hu(tissues: Tissues, name: str) -> tuple[NDArray, NDArray]:
-    """(n,) true HU of a tissue at each energy, and (n,) its SD between patients."""
-    sd = np.full(len(ENERGIES_KEV), TISSUES[name])
+def _expected_hu(scans: Sequence[Tissues], name: str) -> tuple[NDArray, NDArray]:
+    """(n, energies) true HU of a tissue, and its SD between patients; (1, energies) where all scans have the same."""
+    sd = np.full((1, len(ENERGIES_KEV)), TISSUES[name])
     if name in ("air", "blood"):
         return np.full_like(sd, AIR_HU if name == "air" else NATIVE_HU), sd
     fat = 0.5 * (_hu("fat") + _hu("rich_fat"))
     if name == "fat":
-        return fat, sd
-    iodine, iodine_sd = _iodine(tissues, MUSCLE_IODINE_MG_ML)
+        return fat[None], sd
+    iodine, iodine_sd = _iodine(scans, MUSCLE_IODINE_MG_ML)
     muscle = _hu("muscle") + MUSCLE_FAT * (fat - _hu("muscle"))
     return muscle + _iodine_hu() * iodine, np.hypot(sd, _iodine_hu() * iodine_sd)
 
@@ -165,24 +203,29 @@ def _iodine_hu() -> NDArray[np.float64]:
     return np.array([iodine_hu_per_mg_ml(energy) for energy in ENERGIES_KEV])
 
 
-def _iodine(tissues: Tissues, given: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """Mean and SD of iodine in a tissue, mg/ml, when it may or may not have been given."""
-    share, (mean, sd) = tissues.contrast_share, given.get(tissues.contrast.phase, given["portal"])
-    return share * mean, float(np.sqrt(share * sd**2 + share * (1 - share) * mean**2))
+def _iodine(scans: Sequence[Tissues], given: Mapping[str, tuple[float, float]]) -> tuple[NDArray, NDArray]:
+    """(n, 1) mean and SD of iodine in a tissue, mg/ml, when it may or may not have been given."""
+    share = np.array([[one.contrast_share] for one in scans])
+    mean, sd = np.array([given.get(one.contrast.phase, given["portal"]) for one in scans]).T[..., None]
+    return share * mean, np.sqrt(share * sd**2 + share * (1 - share) * mean**2)
 
 
-def _to_density(lines: NDArray, covariances: NDArray, tissues: Tissues) -> tuple[NDArray, NDArray]:
-    """(n, 2) lines from measured HU to mg/cm3 HA, and their covariances, to which the marrow adds."""
-    fat, fat_sd = _marrow_fat(tissues)
-    iodine, iodine_sd = _iodine(tissues, MARROW_IODINE_MG_ML)
-    bones = [spongiosa(energy, marrow_fat=fat, iodine_mg_ml=iodine) for energy in ENERGIES_KEV]
-    marrow, per_mg_cm3 = np.array([(bone.marrow_hu, bone.hu_per_mg_cm3) for bone in bones]).T
+def _to_density(lines: _Lines, scans: Sequence[Tissues]) -> _Lines:
+    """Lines from measured HU to mg/cm3 HA; the marrow adds to their variance."""
+    fat, fat_sd = np.array([_marrow_fat(one) for one in scans]).T[..., None]
+    iodine, iodine_sd = _iodine(scans, MARROW_IODINE_MG_ML)
     red = _hu("red_marrow") + iodine * _iodine_hu()
+    # As `attenuation.spongiosa` mixes it, at all energies.
+    marrow = (1 - fat) * red + fat * _hu("yellow_marrow")
+    hu_per_mg_cm3 = (_hu("hydroxyapatite") - marrow) / HYDROXYAPATITE_DENSITY_MG_CM3
     variance = ((_hu("yellow_marrow") - red) * fat_sd) ** 2 + ((1 - fat) * _iodine_hu() * iodine_sd) ** 2
-    covariances = covariances.copy()
-    covariances[:, 1, 1] += variance
-    lines = np.stack([lines[:, 0], lines[:, 1] - marrow], axis=1)
-    return lines / per_mg_cm3[:, None], covariances / per_mg_cm3[:, None, None] ** 2
+    return _Lines(
+        slope=lines.slope / hu_per_mg_cm3,
+        intercept=(lines.intercept - marrow) / hu_per_mg_cm3,
+        slope_var=lines.slope_var / hu_per_mg_cm3**2,
+        both_var=lines.both_var / hu_per_mg_cm3**2,
+        intercept_var=(lines.intercept_var + variance) / hu_per_mg_cm3**2,
+    )
 
 
 def _marrow_fat(tissues: Tissues) -> tuple[float, float]:

@@ -1,8 +1,7 @@
 """Whether contrast medium was given, from the blood's attenuation, with the header's word as a hint."""
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from trabecula.attenuation import iodine_hu_per_mg_ml
 from trabecula.calibrate.energy import energy_prior_kev
@@ -55,10 +54,10 @@ def contrast(blood_hu: float | None, kvp: float | None, agent: bool | None) -> C
     per_mg = iodine_hu_per_mg_ml(energy_prior_kev(kvp)[0])
     # What is darker than usual blood is anaemia, and brighter than the usual arterial phase still arterial.
     ceiling = NATIVE_HU + per_mg * IODINE_MG_ML["arterial"][0]
-    seen = float(np.clip(blood_hu, NATIVE_HU, ceiling))
+    seen = min(max(blood_hu, NATIVE_HU), ceiling)
     weights = {"native": PRIOR[agent]["native"] * _density(seen, NATIVE_HU, NATIVE_SD_HU)}
     for phase, (mean, sd) in IODINE_MG_ML.items():
-        spread = float(np.hypot(NATIVE_SD_HU, per_mg * sd))
+        spread = math.hypot(NATIVE_SD_HU, per_mg * sd)
         weights[phase] = PRIOR[agent][phase] * _density(seen, NATIVE_HU + per_mg * mean, spread)
     total = sum(weights.values())
     likeliest = max(weights, key=lambda phase: weights[phase])
@@ -67,4 +66,4 @@ def contrast(blood_hu: float | None, kvp: float | None, agent: bool | None) -> C
 
 
 def _density(value: float, mean: float, sd: float) -> float:
-    return float(np.exp(-0.5 * ((value - mean) / sd) ** 2) / sd)
+    return math.exp(-0.5 * ((value - mean) / sd) ** 2) / sd

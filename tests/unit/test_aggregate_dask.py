@@ -1,0 +1,116 @@
+"""Aggregate on a Dask cluster of other processes: the same bytes as in threads, also when a worker dies."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from distributed import Client
+from small_cohort import Study, good, write_bundle, write_cohort
+from test_aggregate import LABELS, STUDIES, digests, run
+
+from trabecula import aggregate, bundle
+from trabecula.aggregate import buckets, shards
+
+N_WORKERS = 2
+WAIT_S = 60.0
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[subprocess.Popen]:
+    """A process of Dask's that knows nothing of the package, ended at the end."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
+    started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+@contextmanager
+def cluster(folder: Path) -> Iterator[str]:
+    """A scheduler and two workers on loopback, as three processes; gives the scheduler's address."""
+    told = folder / "scheduler.json"
+    here = ["--host", "127.0.0.1"]
+    with ExitStack() as stack:
+        given = ["--port", "0", "--no-dashboard", "--no-jupyter", "--scheduler-file", str(told)]
+        stack.enter_context(process("dask_scheduler", *here, *given))
+        wait_for(told.exists)
+        plain = ["--no-nanny", "--no-dashboard", "--nthreads", "1", "--scheduler-file", str(told)]
+        for i in range(N_WORKERS):
+            own = ["--local-directory", str(folder / f"worker{i}")]
+            stack.enter_context(process("dask_worker", *here, *plain, *own))
+        with Client(scheduler_file=str(told)) as client:
+            client.wait_for_workers(N_WORKERS, timeout=WAIT_S)
+            address = client.scheduler.address
+        yield address
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, but not for ever."""
+    end = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """A cohort in five shards, aggregated in threads."""
+    folder = tmp_path_factory.mktemp("run") / "results"
+    splits = {"trained": 1}
+    model = bundle.read(write_bundle(folder.parent / "model", splits)).model_id
+    more = [Study(f"more{i}", f"more{i}", vertebrae=good("L1", "L2"), shard=f"0000{2 + i}") for i in range(3)]
+    write_cohort(folder, "dev", [*STUDIES, *more], LABELS, model, splits)
+    write_cohort(folder, "ext", [Study("nothing", "nothing", fails=("index", "not_ct"))], [], model, {})
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def many_tasks(monkeypatch) -> None:
+    """A batch per shard and a bucket per four patients: enough tasks for two workers."""
+    monkeypatch.setattr(shards, "SHARDS_PER_BATCH", 1)
+    monkeypatch.setattr(buckets, "PATIENTS_PER_BUCKET", 4)
+
+
+@pytest.mark.usefixtures("many_tasks")
+def test_workers_in_other_processes_give_the_same_bytes(results, tmp_path):
+    with cluster(tmp_path) as scheduler:
+        run(results, tmp_path / "results", scheduler)
+    assert digests(tmp_path / "results" / "tables") == digests(results / "tables")
+
+
+def dies_once(task: Callable, marker: Path) -> Callable:
+    """The same task; the worker that does it first is killed when it has written its files."""
+
+    # A function within a function is sent as it is: workers don't know this module.
+    def run_task(*arguments, **options):
+        found = task(*arguments, **options)
+        try:
+            os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return found
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return run_task
+
+
+@pytest.mark.usefixtures("many_tasks")
+@pytest.mark.parametrize("task", ["read_batch", "write_densities"])
+def test_a_worker_that_is_killed_in_the_middle_changes_nothing(results, tmp_path, monkeypatch, task):
+    marker = tmp_path / "killed"
+    monkeypatch.setattr(aggregate, task, dies_once(getattr(aggregate, task), marker))
+    with cluster(tmp_path) as scheduler:
+        run(results, tmp_path / "results", scheduler)
+        assert marker.exists()
+        with Client(scheduler) as client:
+            assert len(client.scheduler_info()["workers"]) == N_WORKERS - 1
+    assert digests(tmp_path / "results" / "tables") == digests(results / "tables")
