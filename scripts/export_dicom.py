@@ -6,9 +6,13 @@ from trabecula.log import progress, to_log
 
 to_log(snakemake.log[0])
 
+import logging
+
 from trabecula import cubes, tables
 from trabecula.export import objects
 
+# It tells every attribute that it copies.
+logging.getLogger("highdicom").setLevel(logging.WARNING)
 files = snakemake.input
 wanted = cubes.read_facts(files.cubes)["study_id"].to_pylist()
 made = objects.make_objects(

@@ -67,8 +67,8 @@ class Study:
         return as_uid(self.series_id)
 
     def uid(self, kind: str) -> str:
-        """UID of something that this run makes for the scan."""
-        return derived_uid(self.study_id, self.series_id, self.run_id, kind)
+        """UID of something that this run makes for the scan; a run made again at another time makes other objects."""
+        return derived_uid(self.study_id, self.series_id, self.run_id, self.made.isoformat(), kind)
 
     def described(self, text: str) -> str:
         """A description that says so when the patient is simulated."""
