@@ -92,8 +92,8 @@ def test_a_body_lies_where_it_was(folder):
             assert np.abs(shift).max() <= SPACING_MM / 2 + 1e-6
 
 
-def test_what_is_exported_can_be_given_back_as_masks(folder):
-    """The reader of foreign label maps finds the same levels, as bodies, of the same size."""
+def test_the_reader_of_foreign_segmentations_understands_ours(folder):
+    """It finds the same levels, as bodies, of the same size."""
     made = cohort()
     study_id = made.crops[0].study_id
     found = read_seg(folder / study_id / "seg.dcm")
