@@ -24,8 +24,9 @@ include: "workflow/rules/export.smk"
 
 
 rule all:
-    """The report, which stands on everything else."""
+    """The reports of every cohort and their summary, which stand on everything else."""
     default_target: True
     input:
         "results/report/index.html",
+        expand("results/{cohort}/report/index.html", cohort=COHORTS),
     localrule: True

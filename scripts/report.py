@@ -1,4 +1,4 @@
-"""Write the page for people, its figures, and the gallery of pictures."""
+"""Write a cohort's page for people, its checklists, its figures, and the gallery of pictures."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ to_log(snakemake.log[0])
 
 from trabecula import bundle, evaluate, report, tables
 
-read, files = tables.read_many, snakemake.input
+files, made, params = snakemake.input, snakemake.output, snakemake.params
 model = bundle.read(Path(files.model).parents[1])
+statistics = {name: tables.read(files[name], schema) for name, schema in evaluate.STATISTICS.items()}
+named = ("patients", "studies", "vertebrae", "failures", "flow", "runs")
 results = report.Results(
-    patients=read(files.patients, tables.PATIENTS),
-    studies=read(files.studies, tables.STUDIES),
-    vertebrae=read(files.vertebrae, tables.VERTEBRAE),
-    failures=read(files.failures, tables.FAILURES),
-    runs=tables.read(files.runs, tables.RUNS),
-    statistics={name: tables.read(files[name], schema) for name, schema in evaluate.STATISTICS.items()},
+    **{name: tables.read(files[name], tables.PUBLIC[name]) for name in named},
+    verdicts=report.verdicts_of(tables.read(files.verdicts, tables.VERDICTS), params.cohort),
+    statistics=report.of_cohort(statistics, params.cohort, params.role),
     training=report.read_training(model),
     bundle=model,
 )
-report.write_gallery(results, files.crops, files.measures, snakemake.output.gallery, per_page=snakemake.params.per_page)
-made = report.compose(results, title=snakemake.params.title, **snakemake.params.cuts)
-for name, svg in made.figures.items():
-    report.write(svg, snakemake.output[name])
-report.write(made.page, snakemake.output.page)
+report.write_gallery(results, files.crops, files.measures, made.gallery, per_page=params.per_page)
+composed = report.compose(results, cohort=params.cohort, title=params.title, **params.cuts)
+for name, svg in composed.figures.items():
+    report.write(svg, made[name])
+report.write(composed.checklists, made.checklists)
+report.write(composed.page, made.page)

@@ -1,46 +1,93 @@
+# What both pages are made of, besides the tables.
+REPORT_CUTS = {name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]}
+
+
 rule report:
-    """Write the page for people, its figures, and the gallery of pictures."""
+    """Write a cohort's page for people, its checklists, its figures, and the gallery of pictures."""
     input:
         **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
-        patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
-        studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),
-        vertebrae=expand(
-            "results/tables/vertebrae/cohort={cohort}/vertebrae.parquet",
-            cohort=COHORTS,
-        ),
-        failures=expand("results/tables/failures/cohort={cohort}/failures.parquet", cohort=COHORTS),
+        patients="results/tables/patients/cohort={cohort}/patients.parquet",
+        studies="results/tables/studies/cohort={cohort}/studies.parquet",
+        vertebrae="results/tables/vertebrae/cohort={cohort}/vertebrae.parquet",
+        failures="results/tables/failures/cohort={cohort}/failures.parquet",
+        flow="results/tables/flow/cohort={cohort}/flow.parquet",
+        verdicts="results/tables/verdicts/verdicts.parquet",
         runs="results/tables/runs/runs.parquet",
         model=f"{MODEL}/configs/metadata.json",
-        crops=of_shards("results/{cohort}/crop/{shard}.parquet"),
-        measures=of_shards("results/{cohort}/measure/{shard}.parquet"),
+        crops=lambda wildcards: of_shards("results/{cohort}/crop/{shard}.parquet", [wildcards.cohort])(wildcards),
+        measures=lambda wildcards: of_shards("results/{cohort}/measure/{shard}.parquet", [wildcards.cohort])(wildcards),
     output:
         page=report(
-            "results/report/index.html",
+            "results/{cohort}/report/index.html",
             caption="../report/page.rst",
             category="Report",
+            labels={"cohort": "{cohort}", "page": "report"},
         ),
-        flow=report("results/report/flow.svg", caption="../report/flow.rst", category="Figures"),
-        roc=report("results/report/roc.svg", caption="../report/roc.rst", category="Figures"),
+        checklists=report(
+            "results/{cohort}/report/checklists.html",
+            caption="../report/checklists.rst",
+            category="Report",
+            labels={"cohort": "{cohort}", "page": "checklists"},
+        ),
+        flow=report(
+            "results/{cohort}/report/flow.svg",
+            caption="../report/flow.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "flow"},
+        ),
+        roc=report(
+            "results/{cohort}/report/roc.svg",
+            caption="../report/roc.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "roc"},
+        ),
         agreement=report(
-            "results/report/agreement.svg",
+            "results/{cohort}/report/agreement.svg",
             caption="../report/agreement.rst",
             category="Figures",
+            labels={"cohort": "{cohort}", "figure": "agreement"},
+        ),
+        calibration=report(
+            "results/{cohort}/report/calibration.svg",
+            caption="../report/calibration.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "calibration"},
+        ),
+        decision_curve=report(
+            "results/{cohort}/report/decision_curve.svg",
+            caption="../report/decision_curve.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "decision curve"},
+        ),
+        classes=report(
+            "results/{cohort}/report/classes.svg",
+            caption="../report/classes.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "classes"},
+        ),
+        strata=report(
+            "results/{cohort}/report/strata.svg",
+            caption="../report/strata.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "strata"},
+        ),
+        distribution=report(
+            "results/{cohort}/report/distribution.svg",
+            caption="../report/distribution.rst",
+            category="Figures",
+            labels={"cohort": "{cohort}", "figure": "distribution"},
         ),
         recalibration=report(
-            "results/report/recalibration.svg",
+            "results/{cohort}/report/recalibration.svg",
             caption="../report/recalibration.rst",
             category="Figures",
+            labels={"cohort": "{cohort}", "figure": "recalibration"},
         ),
-        learning=report(
-            "results/report/learning.svg",
-            caption="../report/learning.rst",
-            category="Figures",
-        ),
-        gallery=directory("results/report/gallery"),
+        gallery=directory("results/{cohort}/report/gallery"),
     log:
-        "logs/report.log",
+        "logs/{cohort}/report.log",
     benchmark:
-        "logs/report.benchmark.tsv"
+        "logs/{cohort}/report.benchmark.tsv"
     conda:
         "../../envs/trabecula.yaml"
     threads: 1
@@ -51,6 +98,46 @@ rule report:
         code=digest("report"),
         title=config["report"]["title"],
         per_page=config["report"]["patients_per_page"],
-        cuts={name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]},
+        cohort=lambda wildcards: wildcards.cohort,
+        role=lambda wildcards: COHORTS[wildcards.cohort].role,
+        cuts=REPORT_CUTS,
     script:
         "../../scripts/report.py"
+
+
+rule report_summary:
+    """Write the page over all cohorts."""
+    input:
+        **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
+        patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
+        studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),
+        vertebrae=expand("results/tables/vertebrae/cohort={cohort}/vertebrae.parquet", cohort=COHORTS),
+        failures=expand("results/tables/failures/cohort={cohort}/failures.parquet", cohort=COHORTS),
+        flow=expand("results/tables/flow/cohort={cohort}/flow.parquet", cohort=COHORTS),
+        verdicts="results/tables/verdicts/verdicts.parquet",
+        runs="results/tables/runs/runs.parquet",
+        model=f"{MODEL}/configs/metadata.json",
+    output:
+        page=report(
+            "results/report/index.html",
+            caption="../report/summary.rst",
+            category="Report",
+            labels={"cohort": "all", "page": "summary"},
+        ),
+    log:
+        "logs/report_summary.log",
+    benchmark:
+        "logs/report_summary.benchmark.tsv"
+    conda:
+        "../../envs/trabecula.yaml"
+    threads: 1
+    resources:
+        mem_mb=grows(3000),
+        runtime=grows(30),
+    params:
+        code=digest("report"),
+        title=config["report"]["title"],
+        roles={name: cohort.role for name, cohort in COHORTS.items()},
+        cuts=REPORT_CUTS,
+    script:
+        "../../scripts/report_summary.py"

@@ -12,7 +12,7 @@ from trabecula import bundle, tables
 from trabecula.bundle import Bundle
 from trabecula.report.cells import Row, values
 from trabecula.report.detail import place
-from trabecula.report.figures import COLOUR, GREY, LIGHT, nothing, style, svg
+from trabecula.report.plot import COLOUR, GREY, LIGHT, nothing, style, svg
 from trabecula.report.words import MG_CM3, PREDICTOR, SCHEME
 
 PANEL_INCHES = (3.5, 2.4)

@@ -76,7 +76,11 @@ def levels(rows: Sequence[Row]) -> Table:
         cells = tuple(figure(pick(chosen, metric=metric)) for metric in metrics)
         lines.append(Line(plain(words.SET[name], level, words.PREDICTOR[predictor]), cells))
     columns = (*plain("Patients", "Level", "Predictor"), *headings(metrics))
-    return Table("Each vertebra against the QCT value of its own level", columns, tuple(lines))
+    return Table(
+        "Each vertebra against the QCT value of its own level; “all”: every labelled vertebra, intervals clustered by patient",
+        columns,
+        tuple(lines),
+    )
 
 
 SPREAD = ("auc", "mae", "rmse", "bias")

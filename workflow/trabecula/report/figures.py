@@ -1,56 +1,44 @@
-"""Figures as SVG text: the same data give the same bytes."""
+"""The network and HU alone against QCT as SVG: ROC curves, vBMD, differences."""
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trabecula.report.cells import pick
+from trabecula.report.plot import (
+    COLOUR,
+    GREY,
+    LIGHT,
+    LINE,
+    MARKER,
+    MOST_POINTS,
+    PANEL_INCHES,
+    Marks,
+    Row,
+    density,
+    nothing,
+    style,
+    svg,
+)  # fmt: skip
 from trabecula.report.words import METRICS, MG_CM3, OWN_SETS, PREDICTOR, SET, SHOWN, estimate, number
 
-# Okabe and Ito's palette, told apart by colour-blind readers; shape and line differ too.
-COLOUR = {"network": "#0072b2", "joint": "#009e73", "hu": "#d55e00"}
-MARKER = {"network": "o", "hu": "^"}
-LINE = {"network": "-", "joint": (0, (1, 1)), "hu": (0, (4, 2))}
 # What is drawn point by point.
 PLOTTED = ("network", "hu")
-GREY, LIGHT = "#555555", "#bbbbbb"
-# Above this, points are counted in hexagons, so that the page stays small.
-MOST_POINTS = 1500
-PANEL_INCHES = 3.6
-
-STYLE = {
-    "svg.fonttype": "none",
-    "font.size": 8.5,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "axes.edgecolor": GREY,
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
-}
-
-Row = Mapping[str, Any]
+NOBODY = "No patient to compare with QCT."
 
 
-def style(salt: str) -> Any:
-    """Settings of a figure; the salt makes the ids in its SVG."""
-    return STYLE | {"svg.hashsalt": salt}
-
-
-def roc_figure(roc: Sequence[Row], metrics: Sequence[Row], *, note: str) -> str:
+def roc_figure(roc: pd.DataFrame, metrics: Sequence[Row], *, note: str) -> str:
     """ROC curves of the networks and HU alone, a panel per set.
 
     Parameters
     ----------
-    roc, metrics : sequences of rows
-        Of the tables roc and metrics.
+    roc : frame
+        Rows of the table roc, of the predictors shown.
+    metrics : sequence of rows
+        Of the table metrics.
     note : str
         Written in the figure's corner, such as that the data are synthetic.
 
@@ -59,29 +47,29 @@ def roc_figure(roc: Sequence[Row], metrics: Sequence[Row], *, note: str) -> str:
     str
         SVG.
     """
-    sets = _sets(metrics)
+    sets = sets_of(metrics)
     if not sets:
-        return nothing("No patient to compare with QCT.")
+        return nothing(NOBODY)
     with mpl.rc_context(style("roc")):
         figure = Figure(figsize=(PANEL_INCHES * len(sets), PANEL_INCHES + 0.8), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
-            _roc_panel(axes, [row for row in roc if row["set"] == name], metrics, name)
+            _roc_panel(axes, roc[roc["set"] == name], metrics, name)
         return svg(figure, note)
 
 
-def _roc_panel(axes: Axes, roc: Sequence[Row], metrics: Sequence[Row], name: str) -> None:
+def _roc_panel(axes: Axes, roc: pd.DataFrame, metrics: Sequence[Row], name: str) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=0.8, linestyle=":")
     for predictor in SHOWN:
-        points = [row for row in roc if row["predictor"] == predictor]
+        points = roc[roc["predictor"] == predictor]
         area = _metric(metrics, name, predictor, "auc")
         if area is None:
             continue
         axes.plot(
-            [row["false_positive_rate"] for row in points],
-            [row["true_positive_rate"] for row in points],
+            points["false_positive_rate"],
+            points["true_positive_rate"],
             color=COLOUR[predictor],
             linestyle=LINE[predictor],
-            label=f"{PREDICTOR[predictor]}: AUC {estimate(area)}, n = {area['n']}",
+            label=f"{PREDICTOR[predictor]}: AUC {estimate(area)}, n = {area['n']:,}",
         )
     axes.set(
         title=SET[name],
@@ -92,19 +80,21 @@ def _roc_panel(axes: Axes, roc: Sequence[Row], metrics: Sequence[Row], name: str
         aspect="equal",
     )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))
-    if not roc:
+    if roc.empty:
         axes.text(0.5, 0.55, "no curve: only one class", ha="center", color=GREY)
 
 
 def agreement_figure(
-    agreement: Sequence[Row], metrics: Sequence[Row], *, cuts_mg_cm3: Sequence[float], note: str
+    agreement: pd.DataFrame, metrics: Sequence[Row], *, cuts_mg_cm3: Sequence[float], note: str
 ) -> str:
     """Predicted against QCT, and Bland-Altman plots; a row of panels per set.
 
     Parameters
     ----------
-    agreement, metrics : sequences of rows
-        Of the tables agreement and metrics.
+    agreement : frame
+        Rows of the table agreement, of network and HU alone.
+    metrics : sequence of rows
+        Of the table metrics.
     cuts_mg_cm3 : sequence of float
         Thin lines at the cuts between grades.
     note : str
@@ -113,35 +103,37 @@ def agreement_figure(
     Returns
     -------
     str
-        SVG.
+        SVG; up to 500 points of a set each carry their pseudonym.
     """
-    sets = _sets(metrics)
+    sets = sets_of(metrics)
     if not sets:
-        return nothing("No patient to compare with QCT.")
+        return nothing(NOBODY)
+    marks: list[Marks] = []
     with mpl.rc_context(style("agreement")):
         figure = Figure(figsize=(3 * PANEL_INCHES, (PANEL_INCHES + 0.2) * len(sets)), layout="constrained")
         for panels, name in zip(figure.subplots(len(sets), 3, squeeze=False), sets, strict=True):
-            rows = [row for row in agreement if row["set"] == name and row["predictor"] in PLOTTED]
-            _scatter(panels[0], rows, metrics, name, cuts_mg_cm3)
+            rows = agreement[agreement["set"] == name]
+            marks += _scatter(panels[0], rows, metrics, name, cuts_mg_cm3)
             for axes, predictor in zip(panels[1:], PLOTTED, strict=True):
-                _bland_altman(axes, rows, metrics, name, predictor)
+                marks += _bland_altman(axes, rows[rows["predictor"] == predictor], metrics, name, predictor)
             _same_heights(panels[1:])
-        return svg(figure, note)
+        return svg(figure, note, marks)
 
 
-def _scatter(axes: Axes, rows: Sequence[Row], metrics: Sequence[Row], name: str, cuts: Sequence[float]) -> None:
-    values = [row[column] for row in rows for column in ("vbmd_mg_cm3", "qct_vbmd_mg_cm3")]
-    low, high = (min(values) - 10, max(values) + 10) if values else (0, 200)
+def _scatter(axes: Axes, rows: pd.DataFrame, metrics: Sequence[Row], name: str, cuts: Sequence[float]) -> list[Marks]:
+    both = rows[["vbmd_mg_cm3", "qct_vbmd_mg_cm3"]].to_numpy()
+    low, high = (both.min() - 10, both.max() + 10) if len(both) else (0, 200)
     for cut in cuts:
         axes.axvline(cut, color=LIGHT, linewidth=0.6)
         axes.axhline(cut, color=LIGHT, linewidth=0.6)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=":")
+    marks = []
     for predictor in PLOTTED:
-        chosen = [row for row in rows if row["predictor"] == predictor]
+        chosen = rows[rows["predictor"] == predictor]
         r = _metric(metrics, name, predictor, "pearson_r")
-        said = f"r {number(r['value'] if r else None, 3)}, n = {len(chosen)}"
-        x, y = [row["qct_vbmd_mg_cm3"] for row in chosen], [row["vbmd_mg_cm3"] for row in chosen]
-        _points(axes, x, y, predictor, label=f"{PREDICTOR[predictor]}: {said}")
+        said = f"r {number(r['value'] if r else None, 3)}, n = {len(chosen):,}"
+        label = f"{PREDICTOR[predictor]}: {said}"
+        marks += _points(axes, chosen, chosen["qct_vbmd_mg_cm3"], chosen["vbmd_mg_cm3"], predictor, label=label)
     axes.set(
         title=f"{SET[name]}: predicted and QCT",
         xlabel=f"vBMD by QCT ({MG_CM3})",
@@ -150,36 +142,40 @@ def _scatter(axes: Axes, rows: Sequence[Row], metrics: Sequence[Row], name: str,
         ylim=(low, high),
         aspect="equal",
     )
-    if rows:
+    if len(rows):
         axes.legend(loc="upper left")
+    return marks
 
 
-def _bland_altman(axes: Axes, rows: Sequence[Row], metrics: Sequence[Row], name: str, predictor: str) -> None:
-    chosen = [row for row in rows if row["predictor"] == predictor]
-    x = [(row["vbmd_mg_cm3"] + row["qct_vbmd_mg_cm3"]) / 2 for row in chosen]
-    y = [row["vbmd_mg_cm3"] - row["qct_vbmd_mg_cm3"] for row in chosen]
+def _bland_altman(axes: Axes, rows: pd.DataFrame, metrics: Sequence[Row], name: str, predictor: str) -> list[Marks]:
+    mean = (rows["vbmd_mg_cm3"] + rows["qct_vbmd_mg_cm3"]) / 2
     axes.axhline(0, color=LIGHT, linewidth=0.8, linestyle=":")
-    _points(axes, x, y, predictor, label=None)
+    marks = _points(axes, rows, mean, rows["vbmd_mg_cm3"] - rows["qct_vbmd_mg_cm3"], predictor, label=None)
     for metric in ("bias", "limit_low", "limit_high"):
         row = _metric(metrics, name, predictor, metric)
-        if row is None or row["value"] is None:
-            continue
-        axes.axhline(row["value"], color=GREY, linewidth=0.9, linestyle="-" if metric == "bias" else "--")
-        words = "bias" if metric == "bias" else "limit"
-        axes.annotate(
-            f"{words} {number(row['value'], METRICS[metric].digits)}",
-            (1, row["value"]),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
-            textcoords="offset points",
-            ha="right",
-            fontsize=7.5,
-            color=GREY,
-        )
+        if row is not None and row["value"] is not None:
+            _limit(axes, row, metric)
     axes.set(
-        title=f"{PREDICTOR[predictor]} minus QCT (n = {len(chosen)})",
+        title=f"{PREDICTOR[predictor]} minus QCT (n = {len(rows):,})",
         xlabel=f"Mean of both ({MG_CM3})",
         ylabel=f"Difference ({MG_CM3})",
+    )
+    return marks
+
+
+def _limit(axes: Axes, row: Row, metric: str) -> None:
+    """A line at the figure and a band over its interval."""
+    axes.axhline(row["value"], color=GREY, linewidth=0.9, linestyle="-" if metric == "bias" else "--")
+    if row["low"] is not None:
+        axes.axhspan(row["low"], row["high"], color=GREY, alpha=0.12, linewidth=0)
+    axes.annotate(
+        f"{'bias' if metric == 'bias' else 'limit'} {number(row['value'], METRICS[metric].digits)}",
+        (1, row["value"]),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 2),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
     )
 
 
@@ -190,46 +186,28 @@ def _same_heights(panels: Sequence[Axes]) -> None:
         axes.set_ylim(-most, most)
 
 
-def _points(axes: Axes, x: Sequence[float], y: Sequence[float], predictor: str, *, label: str | None) -> None:
+def _points(
+    axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, predictor: str, *, label: str | None
+) -> list[Marks]:
+    """Few points as marks with pseudonyms, many as hexagons without."""
+    axes.plot([], [], MARKER[predictor], color=COLOUR[predictor], markersize=4, label=label)
     if len(x) > MOST_POINTS:
-        axes.hexbin(x, y, gridsize=40, mincnt=1, bins="log", cmap="Blues" if predictor == "network" else "Oranges")
-        axes.plot([], [], MARKER[predictor], color=COLOUR[predictor], markersize=4, label=label)
-        return
-    filled = predictor == "network"
-    axes.plot(
-        x,
-        y,
-        MARKER[predictor],
-        markersize=4,
-        color=COLOUR[predictor],
-        markerfacecolor=COLOUR[predictor] if filled else "none",
-        alpha=0.75,
-        linestyle="none",
-        label=label,
-    )
+        density(axes, x.to_numpy(), y.to_numpy(), predictor)
+        return []
+    # Invisible, so that the axes know how far they reach.
+    axes.scatter(x, y, s=0)
+    texts = [
+        f"{name}: {PREDICTOR[predictor]} {number(ours, 0)}, QCT {number(theirs, 0)}"
+        for name, ours, theirs in zip(rows["patient_id"], rows["vbmd_mg_cm3"], rows["qct_vbmd_mg_cm3"], strict=True)
+    ]
+    return [Marks(axes, x.tolist(), y.tolist(), texts, predictor)]
 
 
-def _sets(metrics: Sequence[Row]) -> list[str]:
+def sets_of(metrics: Sequence[Row]) -> list[str]:
+    """Sets of patients of this run that have figures."""
     found = {row["set"] for row in metrics}
     return [name for name in OWN_SETS if name in found]
 
 
 def _metric(metrics: Sequence[Row], name: str, predictor: str, metric: str) -> Row | None:
     return pick(metrics, set=name, predictor=predictor, metric=metric)
-
-
-def svg(figure: Figure, note: str) -> str:
-    """SVG without date or program, so that the same data give the same bytes."""
-    if note:
-        figure.supxlabel(note, fontsize=8, color="#8a1c00", fontweight="bold")
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return buffer.getvalue()
-
-
-def nothing(why: str) -> str:
-    """A picture that says why there is nothing to see."""
-    with mpl.rc_context(style("nothing")):
-        figure = Figure(figsize=(PANEL_INCHES, 0.5))
-        figure.text(0, 0.5, why, color=GREY)
-        return svg(figure, "")

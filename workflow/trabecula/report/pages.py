@@ -16,6 +16,7 @@ _environment = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_environment.globals["script"] = Markup((TEMPLATES / "tooltip.js").read_text(encoding="utf-8"))
 _environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
 
 
@@ -24,9 +25,13 @@ def render(template: str, **content: Any) -> str:
     return _environment.get_template(template).render(**content)
 
 
-def inline(svg: str, *, prefix: str) -> Markup:
-    """An SVG of our own making, for the inside of a page: no XML header, ids made unique by a prefix."""
+def inline(svg: str, *, prefix: str, alt: str) -> Markup:
+    """An SVG of our own making, for the inside of a page: no XML header, ids unique by a prefix, words for readers.
+
+    A figure whose points can be visited is a group, since what lies inside a picture can't be reached.
+    """
     body = svg[svg.index("<svg") :]
     for before in ('id="', "url(#", 'href="#'):
         body = body.replace(before, f"{before}{prefix}-")
-    return Markup(body)
+    role = "group" if 'class="marks"' in body else "img"
+    return Markup(body.replace("<svg", Markup('<svg role="{}" aria-label="{}"').format(role, alt), 1))

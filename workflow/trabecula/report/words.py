@@ -34,6 +34,21 @@ METRICS: dict[str, Metric] = {
     "pearson_r": Metric("r", 3),
     "right_side": Metric("Right side of the cut", 2),
     "abstention": Metric("Without a decision", 2),
+    "npv": Metric("NPV", 2),
+    "ppv": Metric("PPV", 2),
+    "brier": Metric("Brier score", 3),
+    "calibration_slope": Metric("Calibration slope", 2),
+    "calibration_intercept": Metric("Calibration intercept", 2),
+    "ici": Metric("ICI", 3),
+    "ccc": Metric("Lin's CCC", 3),
+    "icc_a1": Metric("ICC(A,1)", 3),
+    "spearman_rho": Metric("Spearman's rho", 3),
+    "kappa": Metric("Weighted kappa", 2),
+    "net_benefit": Metric("Net benefit", 3),
+    "rms_sd_mg_cm3": Metric("RMS SD", 1, MG_CM3),
+    "rmscv_percent": Metric("RMSCV", 1, "%"),
+    "lsc_mg_cm3": Metric("Least significant change", 1, MG_CM3),
+    "share": Metric("Share", 2),
 }
 CLASSIFICATION = ("auc", "f1", "recall", "precision", "specificity", "accuracy")
 # Columns of the study that is followed, and those of the longer table.
@@ -80,11 +95,22 @@ SCHEME = {
 }
 STRATUM = {
     "all": "All",
+    "kvp": "Tube voltage (kV)",
+    "thickness": "Slice thickness",
+    "phase": "Contrast phase",
+    "sex": "Sex",
+    "age": "Age",
+    "age_sex": "Age and sex",
     "device": "Device",
     "contrast": "Contrast medium",
     "voltage": "Tube voltage",
     "interval_group": "Group of the interval",
     "class": "Density",
+}
+ROLE_MEANS = {
+    "development": "patients whose QCT values the model could be trained on",
+    "external": "patients who had no part in the training",
+    "screening": "patients without QCT, whom the model is applied to",
 }
 DECISION = {"indeterminate": "indeterminate", "not_evaluable": "not evaluable"}
 
@@ -111,6 +137,11 @@ def estimate(row: Mapping[str, Any]) -> str:
 def p_value(p: float | None) -> str:
     """A p-value to two significant digits."""
     return MISSING if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def percent(share: float) -> str:
+    """A share as per cent, without decimals from 10 on."""
+    return f"{100 * share:.{1 if share < 0.1 else 0}f} %"
 
 
 def counted(n: int, thing: str) -> str:

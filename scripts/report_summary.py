@@ -1,0 +1,24 @@
+"""Write the page over all cohorts."""
+
+from pathlib import Path
+
+from trabecula.log import to_log
+
+to_log(snakemake.log[0])
+
+from trabecula import bundle, evaluate, report, tables
+
+files, params = snakemake.input, snakemake.params
+model = bundle.read(Path(files.model).parents[1])
+statistics = {name: tables.read(files[name], schema) for name, schema in evaluate.STATISTICS.items()}
+named = ("patients", "studies", "vertebrae", "failures", "flow")
+results = report.Results(
+    **{name: tables.read_many(files[name], tables.PUBLIC[name]) for name in named},
+    verdicts=tables.read(files.verdicts, tables.VERDICTS),
+    runs=tables.read(files.runs, tables.RUNS),
+    statistics=report.pooled(statistics),
+    training=report.read_training(model),
+    bundle=model,
+)
+by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in params.roles.items()}
+report.write(report.compose_summary(results, by_cohort, title=params.title, **params.cuts), snakemake.output.page)

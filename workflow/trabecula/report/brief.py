@@ -1,0 +1,122 @@
+"""The first paragraph: who, how many, how good, against HU, and what to keep in mind."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+import pyarrow as pa
+
+from trabecula.report import words
+from trabecula.report.cells import Row, pick
+from trabecula.report.content import OF_PROTOCOL, Results
+
+# Below this, figures against QCT say next to nothing.
+FEW = 5
+
+
+def of_cohort(results: Results, patients: pd.DataFrame) -> list[str]:
+    """Plain sentences about one cohort.
+
+    Parameters
+    ----------
+    results : Results
+        Of one cohort.
+    patients : frame
+        Of `people.frame`.
+    """
+    return [found(results.flow, patients), *against_qct(results), *without_qct(results, patients), CAVEAT]
+
+
+CAVEAT = (
+    "Everything here is for research. The figures hold for these scanners and patients; another hospital has to look "
+    "at its own before it trusts them."
+)
+
+
+def found(flow: pa.Table, patients: pd.DataFrame) -> str:
+    """How many studies and patients there are and have a result."""
+    n: Counter[tuple[str, str]] = Counter()
+    for row in flow.to_pylist():
+        if row["reason"] is None:
+            n[row["unit"], row["step"]] += row["n"]
+    measured = patients["vbmd_mg_cm3"].notna()
+    labelled = int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum())
+    return (
+        f"{words.counted(n['studies', 'found'], 'CT study')} of {words.counted(n['patients', 'found'], 'patient')} were "
+        f"found; bone density was measured in {words.counted(n['studies', 'measured'], 'study')}, and "
+        f"{words.counted(int(measured.sum()), 'patient')} have a result. Of these, {labelled:,} have a QCT value to "
+        "compare with."
+    )
+
+
+def against_qct(results: Results) -> list[str]:
+    """A sentence per set of patients of this run."""
+    metrics, outcomes = results.rows("metrics"), results.rows("comparison")
+    sentences = []
+    for name in words.OWN_SETS:
+        figures = {metric: pick(metrics, set=name, predictor="network", metric=metric) for metric in ("auc", "mae")}
+        if figures["mae"] is None or not figures["mae"]["n"]:
+            continue
+        if figures["mae"]["n"] < FEW:
+            n = words.counted(figures["mae"]["n"], "patient")
+            sentences.append(
+                f"{words.SET[name]}: only {n} can be compared with QCT, too few for any figure to mean much."
+            )
+            continue
+        own = [row["sentence"] for row in outcomes if row["set"] == name and (row["second"] == "hu" or row["best_hu"])]
+        sentences.append(" ".join([_figures(name, metrics), *dict.fromkeys(own)]))
+    return sentences
+
+
+def _figures(name: str, metrics: Sequence[Row]) -> str:
+    both, n = [], 0
+    for predictor, called in (("network", "the network"), ("hu", "HU alone")):
+        auc, mae = (pick(metrics, set=name, predictor=predictor, metric=metric) for metric in ("auc", "mae"))
+        if auc is None or mae is None:
+            continue
+        n = max(n, mae["n"])
+        told = f"tells reduced from normal density with an AUC of {_said(auc)}"
+        both.append(f"{called} {told} and misses the QCT value by {_said(mae)} {words.MG_CM3} on average")
+    return f"{words.SET[name]}, {words.counted(n, 'patient')} with QCT: {'; '.join(both)}."
+
+
+def _said(row: Row) -> str:
+    return words.estimate(row) if row["value"] is not None else f"{words.MISSING} (undefined: {row['reason']})"
+
+
+def without_qct(results: Results, patients: pd.DataFrame) -> list[str]:
+    """What can be said where nothing is labelled: how common reduced density is, and what the model was worth."""
+    measured = patients["vbmd_mg_cm3"].notna()
+    if not measured.any():
+        return ["No patient was measured, so nothing can be said about bone density; what dropped out is told below."]
+    rows = results.rows("distribution")
+    shares = {row["quantity"]: row for row in rows if row["stratum"] == "all"}
+    said = [
+        f"{'reduced density' if quantity == 'reduced' else quantity} in {_share(shares[quantity])}"
+        for quantity in ("reduced", "osteoporosis")
+        if quantity in shares and shares[quantity]["value"] is not None
+    ]
+    sentences = [f"By the network there is {' and '.join(said)} of the measured patients."] if said else []
+    undecided = int(patients.loc[measured, "decision"].isin(["indeterminate", "not_evaluable"]).sum())
+    sentences.append(
+        f"{words.counted(undecided, 'measured patient')} of {int(measured.sum()):,} are left without a decision."
+    )
+    if not results.rows("metrics"):
+        sentences.append("No patient here has a QCT value, so nothing on this page says how right the results are.")
+    return sentences
+
+
+def _share(row: Mapping) -> str:
+    ends = "" if row["low"] is None else f" ({100 * row['low']:.1f}–{100 * row['high']:.1f})"
+    return f"{words.percent(row['value'])}{ends}"
+
+
+def of_all(results: Results, patients: pd.DataFrame) -> list[str]:
+    """Plain sentences about all cohorts together."""
+    told = [row for row in results.rows("metrics") if row["set"] in OF_PROTOCOL]
+    sentences = [found(results.flow, patients), *against_qct(results)]
+    if len(sentences) == 1 and told:
+        sentences.append(
+            "No patient of these cohorts has a QCT value; what is known of the model comes from its training."
+        )
+    return [*sentences, CAVEAT]
