@@ -19,6 +19,8 @@ Role = Literal["development", "external", "screening"]
 
 COHORT_COLUMNS = ("cohort", "archive", "labels", "role")
 ROLES: tuple[Role, ...] = ("development", "external", "screening")
+# Folders that the workflow makes beside those of the cohorts.
+RESERVED = frozenset({"tables", "runs", "evaluate", "report", "train", "models"})
 
 _TYPES = {
     "string": "text",
@@ -196,6 +198,8 @@ def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:
 def _cohort(name: str, archive: str, labels: str, role: str, *, path: Path, synthetic: Mapping[str, Any]) -> Cohort:
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ConfigError(f"{path}: the cohort {name!r} must be named in letters, digits, _ and -; rename it.")
+    if name in RESERVED:
+        raise ConfigError(f"{path}: the cohort {name} has the name of a folder of the results; rename it.")
     if role not in ROLES:
         raise ConfigError(f"{path}: the cohort {name} has the role {role!r}; use one of {', '.join(ROLES)}.")
     simulated = Path(archive) == Path("phantom") / name / "archive"

@@ -1,57 +1,98 @@
-"""The record of runs: which configuration, code and model made the tables, and when."""
+"""The record of runs: which configuration, code, inputs and model made the tables, and when."""
 
 import json
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 import trabecula
-from trabecula import tables
+from trabecula import bundle
 
 # Packages that results can depend on.
-PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "dask", "pydicom", "SimpleITK", "torch", "monai", "TotalSegmentator")
+PACKAGES = (
+    *("numpy", "scipy", "pandas", "pyarrow", "dask", "duckdb", "pydicom", "SimpleITK", "torch", "monai"),
+    *("TotalSegmentator", "snakemake"),
+)
 
 
-def run_row(
-    *, started: datetime, finished: datetime, config: str, code: Mapping[str, str], model_id: str
-) -> dict[str, Any]:
-    """Row of the table `runs`.
+@dataclass(frozen=True)
+class Run:
+    """What made a state of the tables.
 
-    Parameters
+    Attributes
     ----------
-    started, finished : datetime
-        When aggregation started and finished, UTC.
+    started : datetime
+        When aggregation started, UTC.
     config : str
         The resolved configuration (see `config.fingerprint`).
     code : mapping
         Digest per stage (see `digest.digest`).
-    model_id : str
+    bundle : Bundle
         The model that predicted.
+    inputs : mapping
+        SHA-256 of the index's tables, by cohort.
     """
-    config_hash, listing = sha256(config.encode()).hexdigest(), json.dumps(dict(sorted(code.items())))
+
+    started: datetime
+    config: str
+    code: Mapping[str, str]
+    bundle: bundle.Bundle
+    inputs: Mapping[str, str]
+
+
+def run_id(of: Run, contents: Mapping[str, str]) -> str:
+    """Name of a state of the tables: the same configuration, code, model and contents give the same name.
+
+    Parameters
+    ----------
+    of : Run
+    contents : mapping
+        SHA-256 of every cohort's tables, by their place among the tables.
+
+    Returns
+    -------
+    str
+        First 16 hexadecimal digits of a SHA-256.
+    """
+    told = [of.config, _listing(of.code), of.bundle.model_id, _listing(contents)]
+    return sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def row(of: Run, *, run_id: str, finished: datetime) -> dict[str, Any]:
+    """Row of the table `runs`, of a run whose tables are kept."""
     return {
-        "run_id": sha256(f"{config_hash}\n{listing}\n{model_id}".encode()).hexdigest()[:16],
-        "started": started,
+        "run_id": run_id,
+        "started": of.started,
         "finished": finished,
         "version": trabecula.__version__,
         "commit": commit(Path(trabecula.__file__).parents[2]),
-        "config_hash": config_hash,
-        "code": listing,
-        "model_id": model_id,
-        "packages": json.dumps({name: found for name in PACKAGES if (found := _version(name))}),
+        "config_hash": sha256(of.config.encode()).hexdigest(),
+        "code": _listing(of.code),
+        "model_id": of.bundle.model_id,
+        "packages": _listing({name: found for name in PACKAGES if (found := _version(name))}),
+        "inputs": _listing(of.inputs),
+        "model_sha256": _listing(of.bundle.sha256),
+        "kept": True,
     }
 
 
-def with_run(earlier: pa.Table, row: Mapping[str, Any]) -> pa.Table:
-    """Earlier runs and this one, in the order of their end; a run with the same id is replaced."""
-    rows = [one for one in earlier.to_pylist() if one["run_id"] != row["run_id"]]
-    return tables.cast(sorted([*rows, row], key=lambda one: (one["finished"], one["run_id"])), tables.RUNS)
+def without_places(config: Any) -> Any:
+    """A configuration of which absolute paths keep their last part alone: folders may name hospitals and people."""
+    if isinstance(config, dict):
+        return {name: without_places(value) for name, value in config.items()}
+    if isinstance(config, list):
+        return [without_places(value) for value in config]
+    far = isinstance(config, str) and (config.startswith(("/", "~")) or ".." in Path(config).parts)
+    return Path(config).name if far else config
+
+
+def _listing(of: Mapping[str, str]) -> str:
+    return json.dumps(dict(sorted(of.items())))
 
 
 def now() -> datetime:
