@@ -281,6 +281,29 @@ def test_what_does_not_add_up_crashes_and_writes_nothing(copy, file, schema, cha
     assert not digests(copy / "tables")
 
 
+def test_verdicts_count_before_levels_are_chosen(copy, tmp_path):
+    lines = ["study_id,level,verdict,new_level", "whole,L1,reject,", "trained,L3,relabel,L4", "nowhere,L1,accept,"]
+    path = tmp_path / "verdicts.csv"
+    path.write_text("\n".join(lines) + "\n")
+    run(copy, reviewed=path)
+    patients = table(copy, "patients").set_index("patient_id")
+    used = {name: list(levels) for name, levels in patients["levels_used"].items()}
+    assert used["whole"] == ["L2", "L3"] and used["trained"] == ["T12", "L4"] and used["twice"] == ["L1"]
+    assert patients.index[patients["reviewed"]].tolist() == ["trained", "whole"]
+    studies = table(copy, "studies").set_index("study_id")
+    assert list(studies.loc["whole", "levels_used"]) == ["L2", "L3"] and len(studies.loc["cut", "levels_used"]) == 0
+    assert studies.loc["whole", "vbmd_mg_cm3"] == patients.loc["whole", "vbmd_mg_cm3"]
+    vertebrae = table(copy, "vertebrae").set_index(["study_id", "level_found"])
+    assert vertebrae["verdict"].dropna().to_dict() == {("trained", "L3"): "relabel", ("whole", "L1"): "reject"}
+    assert vertebrae.loc[("trained", "L3"), "level"] == "L4"
+    predictions = table(copy, "predictions")
+    assert set(predictions.loc[predictions["study_id"] == "trained", "level"]) == {"T12", "L1", "L2", "L4"}
+    rows = tables.read(copy / "tables" / "verdicts" / "verdicts.parquet", tables.VERDICTS).to_pylist()
+    assert [(row["study_id"], row["status"]) for row in rows] == [
+        ("whole", "used"), ("trained", "used"), ("nowhere", "unused")
+    ]  # fmt: skip
+
+
 def test_cubes_stay_on_disk(copy):
     path = copy / "dev" / "crop" / "00000.arrow"
     found = shards.read_without_cubes(path)

@@ -156,13 +156,17 @@ def test_a_study_with_a_usable_level_goes_before_an_earlier_one_without(model):
     assert patients.candidates(studies, results.iloc[:0])["study_id"].tolist() == ["a", "b"]
 
 
+def with_flags(n: int, flags: dict[int, list[str]]) -> pd.Series:
+    return pd.Series([flags.get(i, []) for i in range(n)], dtype=object)
+
+
 def test_flags_of_scan_and_vertebrae_stand_once_and_limit_the_quality(model):
     measured = [(f"p-{name}", name, "measured", None, None) for name in "abcde"]
     studies = study_rows(*measured, ("p-f", "f", "failed", "convert", "truncated"))
     vertebrae = vertebra_table(*((name, level, 100.0) for name in "abcde" for level in ("L1", "L2", "L3")))
-    studies.at[1, "flags"] = ["thick_slices", "few_slices"]
-    vertebrae.at[3, "flags"] = ["few_slices", "beam_hardening"]
-    vertebrae.at[8, "flags"] = ["beam_hardening"]  # of L3, which c doesn't stand on
+    studies["flags"] = with_flags(len(studies), {1: ["thick_slices", "few_slices"]})
+    # 8 is L3, which c doesn't stand on.
+    vertebrae["flags"] = with_flags(len(vertebrae), {3: ["few_slices", "beam_hardening"], 8: ["beam_hardening"]})
     vertebrae.loc[9, "level_uncertain"] = True
     vertebrae.loc[12:, "trabecular_hu_mean"] = 999.0
     vertebrae.loc[1, "level_confidence"] = 0.3

@@ -133,7 +133,7 @@ def patient_rows(
     rows = rows.merge(studies[["study_id", "age_years", "device_key", "flags"]], on="study_id", how="left")
     rows = rows.merge(results, left_on="study_id", right_index=True, how="left")
     for name in ("levels_used", "novelty", "flags", "vertebra_flags"):
-        rows[name] = _lists(rows[name])
+        rows[name] = lists(rows[name])
     pairs = zip(rows["flags"], rows.pop("vertebra_flags"), strict=True)
     rows["flags"] = pd.Series([sorted({*scan, *own}) for scan, own in pairs], rows.index, object)
     rows["quality"] = _quality(rows)
@@ -146,8 +146,8 @@ def patient_rows(
     return rows.sort_values("patient_id").reset_index(drop=True)
 
 
-def _lists(values: pd.Series) -> pd.Series:
-    """Lists, with empty ones where nothing is known."""
+def lists(values: pd.Series) -> pd.Series:
+    """Lists of Python, with empty ones where nothing is known."""
     known = values.notna()
     return pd.Series(
         [list(one) if there else [] for one, there in zip(values, known, strict=True)], values.index, object

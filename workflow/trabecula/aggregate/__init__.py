@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from trabecula import bundle, calibrate, tables, verdicts
@@ -25,6 +26,9 @@ from trabecula.aggregate.shards import Part, Shard, batches, of_paths, read_batc
 from trabecula.aggregate.small import INDEX, Cohort, Piece, Rules, reduce_bucket
 from trabecula.aggregate.write import place, write_densities, write_plain, write_predictions
 from trabecula.workers import Compute, workers
+
+# Made when it is imported, so that type checkers don't see what is in it.
+pc: Any = pyarrow.compute
 
 __all__ = ["Cohort", "Rules", "of_paths", "run"]
 

@@ -6,15 +6,19 @@ without the rest of them. It lies in a folder that is removed when the tables ar
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trabecula import tables
+
+# Made when it is imported, so that type checkers don't see what is in it.
+pc: Any = pyarrow.compute
 
 # Patients whose rows are in memory at once.
 PATIENTS_PER_BUCKET = 10_000

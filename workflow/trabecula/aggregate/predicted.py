@@ -1,14 +1,18 @@
 """Hold predictions against vertebrae, model and folds."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from trabecula import tables
 from trabecula.aggregate.check import require
 from trabecula.bundle import OUTPUTS, Bundle
+
+# Made when it is imported, so that type checkers don't see what is in it.
+pc: Any = pyarrow.compute
 
 
 def vertebra_keys(rows: pa.Table) -> pa.ChunkedArray:

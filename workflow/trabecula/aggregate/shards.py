@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from trabecula import tables, verdicts
@@ -20,6 +21,9 @@ from trabecula.aggregate.check import require
 from trabecula.bundle import Bundle
 from trabecula.levels import ORDER
 from trabecula.patients import chosen_vertebrae
+
+# Made when it is imported, so that type checkers don't see what is in it.
+pc: Any = pyarrow.compute
 
 # Some hundred files per task: with one file per task, Dask's own work takes most of the time.
 SHARDS_PER_BATCH = 64

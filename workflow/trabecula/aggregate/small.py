@@ -202,5 +202,4 @@ _RESULT = ("trabecular_hu", "vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability
 def _with_results(studies: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Studies with the result of this scan by itself."""
     own = found.reindex(studies["study_id"]).set_axis(studies.index)
-    used = [levels if isinstance(levels, list) else [] for levels in own["levels_used"]]
-    return studies.assign(levels_used=pd.Series(used, studies.index, object), **{name: own[name] for name in _RESULT})
+    return studies.assign(levels_used=patients.lists(own["levels_used"]), **{name: own[name] for name in _RESULT})

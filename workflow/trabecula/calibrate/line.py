@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,12 +34,9 @@ class Line:
     @classmethod
     def of_many(cls, lines: Sequence["Line"], place: NDArray[np.intp]) -> "Line":
         """One line per value: each attribute an (n,) array, of the line at the value's place."""
-        slope, intercept, residual_sd, low_hu, high_hu = (
-            np.array([getattr(line, name) for line in lines])[place]
-            for name in ("slope", "intercept", "residual_sd", "low_hu", "high_hu")
-        )
-        covariance = np.stack([line.covariance for line in lines], axis=-1)[..., place]
-        return cls(slope, intercept, covariance, residual_sd, low_hu, high_hu)
+        names = ("slope", "intercept", "residual_sd", "low_hu", "high_hu")
+        values: dict[str, Any] = {name: np.array([getattr(line, name) for line in lines])[place] for name in names}
+        return cls(covariance=np.stack([line.covariance for line in lines], axis=-1)[..., place], **values)
 
     def vbmd_mg_cm3(self, hu: ArrayLike) -> NDArray[np.float64]:
         """VBMD at Hounsfield units, in mg/cm3 HA."""

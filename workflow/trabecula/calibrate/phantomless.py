@@ -10,7 +10,7 @@ Hounsfield units then become hydroxyapatite that displaces marrow. How much of t
 tell; age and sex give its mean.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -114,7 +114,7 @@ def calibrate_all(scans: Sequence[Tissues]) -> list[Line | StudyFailure]:
     if not scans:
         return []
     seen = {name: np.array([_measured_hu(one, name) for one in scans], float) for name in TISSUES}
-    n_seen = sum(np.isfinite(hu).astype(int) for hu in seen.values())
+    n_seen = _total(np.isfinite(hu) for hu in seen.values())
     fits, misfit = _fits(scans, seen)
     prior = np.array([energy_prior_kev(one.kvp) for one in scans])
     score = -0.5 * (misfit + ((ENERGIES_KEV - prior[:, :1]) / prior[:, 1:]) ** 2)
@@ -168,14 +168,18 @@ def _fits(scans: Sequence[Tissues], seen: Mapping[str, NDArray]) -> tuple[_Lines
     true = {name: _expected_hu(scans, name) for name in TISSUES}
     weight = {name: np.isfinite(seen[name])[:, None] / true[name][1] ** 2 for name in TISSUES}
     x = {name: np.nan_to_num(hu)[:, None] for name, hu in seen.items()}
-    s, sx, sxx = (sum(weight[name] * x[name] ** power for name in TISSUES) for power in (0, 1, 2))
-    sy, sxy = (sum(weight[name] * x[name] ** power * true[name][0] for name in TISSUES) for power in (0, 1))
+    s, sx, sxx = (_total(weight[name] * x[name] ** power for name in TISSUES) for power in (0, 1, 2))
+    sy, sxy = (_total(weight[name] * x[name] ** power * true[name][0] for name in TISSUES) for power in (0, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         area = s * sxx - sx**2
         slope, intercept = (s * sxy - sx * sy) / area, (sxx * sy - sx * sxy) / area
         lines = _Lines(slope, intercept, s / area, -sx / area, sxx / area)
-        misfit = sum(weight[name] * (slope * x[name] + intercept - true[name][0]) ** 2 for name in TISSUES)
-    return lines, np.asarray(misfit)
+        misfit = _total(weight[name] * (slope * x[name] + intercept - true[name][0]) ** 2 for name in TISSUES)
+    return lines, misfit
+
+
+def _total(parts: Iterable[NDArray]) -> NDArray[np.float64]:
+    return np.asarray(sum(parts), np.float64)
 
 
 def _expected_hu(scans: Sequence[Tissues], name: str) -> tuple[NDArray, NDArray]:
