@@ -18,9 +18,6 @@ from trabecula.report.pages import TEMPLATES, render
 
 __all__ = ["page_name", "write_gallery"]
 
-# Copied beside the pages.
-ASSETS = ("gallery.css", "gallery.js")
-
 
 def write_gallery(
     results: Results,
@@ -49,8 +46,7 @@ def write_gallery(
     pictured = {key for path in crops for key in write_pictures(path, part)}
     tiled = {key for path in measures for key in write_tiles(path, part)}
     listed = cards(results, pictured, tiled)
-    for name in ASSETS:
-        shutil.copyfile(TEMPLATES / name, part / name)
+    shutil.copyfile(TEMPLATES / "gallery.js", part / "gallery.js")
     _write_pages(listed, part, per_page=per_page, synthetic=synthetic_note(results))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -216,7 +216,7 @@ def _decision(study: Row) -> str:
         return "failed"
     if not study["chosen"]:
         return "another study chosen"
-    return words.DECISION.get(study["decision"], study["decision"])
+    return words.DECISION.get(study["decision"], str(study["decision"]))
 
 
 def _scan(study: Row) -> Iterator[Line]:
@@ -238,9 +238,7 @@ def _result(study: Row) -> Iterator[Line]:
         grade = f", {study['grade']}" if study["grade"] else ""
         yield Line("vBMD {0} {1} mg/cm³ HA{2}", (words.number(study["vbmd_mg_cm3"], 0), ends, grade))
     if study["probability_reduced"] is not None:
-        yield Line(
-            "Probability of reduced density {0}: {1}", (f"{study['probability_reduced']:.2f}", _decision(study))
-        )
+        yield Line("Probability of reduced density {0}: {1}", (f"{study['probability_reduced']:.2f}", _decision(study)))
     if study["hu_baseline_vbmd_mg_cm3"] is not None:
         vbmd, hu = words.number(study["hu_baseline_vbmd_mg_cm3"], 0), words.number(study["trabecular_hu"], 0)
         yield Line("HU alone {0} mg/cm³ HA ({1} HU)", (vbmd, hu))
@@ -275,4 +273,4 @@ def _findings(bones: Sequence[Row]) -> Iterator[Line]:
 
 def _of_scan(study: Row) -> Iterator[Line]:
     for known, codes in ((FLAGS, study["flags"]), (NOVELTY, study["novelty"])):
-        yield from (Line(known.get(code, code)) for code in (() if codes is None else codes))
+        yield from (Line(known.get(code, str(code))) for code in (() if codes is None else codes))

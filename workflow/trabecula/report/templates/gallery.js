@@ -9,6 +9,12 @@ const WORDS = GALLERY.words;
 const [COHORT, PATIENT, STUDY, PICTURE, DEVICE, DECISION, FACTS, FLAGS, TILES] = Array(9).keys();
 const $ = (id) => document.getElementById(id);
 
+function element(name, given = {}, ...children) {
+  const made = Object.assign(document.createElement(name), given);
+  made.append(...children);
+  return made;
+}
+
 const words = ([pattern, ...entries]) => WORDS[pattern].replace(/\{(\d)\}/g, (_, i) => WORDS[entries[i]]);
 const unpacked = (tile) =>
   typeof tile === "number"
@@ -79,58 +85,62 @@ function save() {
 
 // --- a vertebra's buttons ---------------------------------------------------------------------------
 
-function judged(tile, study) {
-  const level = tile.dataset.level;
-  const box = element("div", { className: "judge", role: "group", ariaLabel: `Verdict on ${level} of ${study}` });
-  const buttons = ["accept", "reject"].map((verdict) => {
-    const button = element("button", { type: "button", textContent: verdict === "accept" ? "Accept" : "Reject" });
-    button.setAttribute("aria-label", `${button.textContent} ${level}`);
-    button.onclick = () => {
-      give(study, level, button.ariaPressed === "true" ? "" : verdict, "");
-      show();
-    };
-    box.append(button);
-    return [verdict, button];
-  });
-  const select = element("select", { ariaLabel: `Relabel ${level}` });
-  select.append(new Option("Relabel to …", ""));
-  // Twenty names in each of hundreds of lists are slow: a list gets them when it is used.
-  const fill = () => {
-    if (select.length < 3) {
-      const others = GALLERY.levels.filter((name) => name !== level && name !== select.value);
-      select.append(...others.map((name) => new Option(name, name)));
-    }
-  };
-  select.onfocus = select.onpointerdown = fill;
-  select.onchange = () => {
-    give(study, level, select.value ? "relabel" : "", select.value);
-    show();
-  };
-  box.append(select);
-  const show = () => {
-    const [verdict, newLevel] = given.get(`${study} ${level}`) ?? ["", ""];
-    for (const [name, button] of buttons) button.ariaPressed = String(name === verdict);
-    if (newLevel && ![...select.options].some((one) => one.value === newLevel)) select.add(new Option(newLevel, newLevel));
-    select.value = newLevel;
-    select.classList.toggle("chosen", Boolean(newLevel));
-  };
-  show();
-  tile.querySelector(".judge")?.remove();
-  tile.append(box);
-}
+// Copied into hundreds of tiles; what is pressed is found from the whole list of cards.
+const BUTTONS = element(
+  "div",
+  { className: "judge", role: "group" },
+  element("button", { type: "button", value: "accept", textContent: "Accept" }),
+  element("button", { type: "button", value: "reject", textContent: "Reject" }),
+  element("select", { className: "relabel" }, new Option("Relabel to …", "")),
+);
 
 function judge() {
   for (const card of document.querySelectorAll(".card"))
-    for (const tile of card.querySelectorAll(".tile")) judged(tile, card.dataset.study);
+    for (const tile of card.querySelectorAll(".tile")) {
+      if (!tile.querySelector(".judge")) tile.append(buttons(tile.dataset.level, card.dataset.study));
+      show(tile, card.dataset.study);
+    }
+}
+
+function buttons(level, study) {
+  const box = BUTTONS.cloneNode(true);
+  const [accept, reject, relabel] = box.children;
+  box.ariaLabel = `Verdict on ${level} of ${study}`;
+  [accept.ariaLabel, reject.ariaLabel, relabel.ariaLabel] = [`Accept ${level}`, `Reject ${level}`, `Relabel ${level}`];
+  return box;
+}
+
+function show(tile, study) {
+  const [verdict, newLevel] = given.get(`${study} ${tile.dataset.level}`) ?? ["", ""];
+  const [accept, reject, relabel] = tile.querySelector(".judge").children;
+  accept.ariaPressed = String(verdict === "accept");
+  reject.ariaPressed = String(verdict === "reject");
+  if (newLevel && relabel.length === 1) fill(relabel, tile.dataset.level);
+  relabel.value = newLevel;
+  relabel.classList.toggle("chosen", Boolean(newLevel));
+}
+
+// Twenty names in each of hundreds of lists are slow: a list gets them when it is used.
+function fill(list, level) {
+  if (list.length === 1)
+    list.append(...GALLERY.levels.filter((name) => name !== level).map((name) => new Option(name, name)));
+}
+
+function pressed(event) {
+  const control = event.target.closest(".judge button, .judge select");
+  if (!control) return;
+  const [tile, card] = [control.closest(".tile"), control.closest(".card")];
+  const [level, study] = [tile.dataset.level, card.dataset.study];
+  if (control.matches("select")) {
+    if (event.type !== "change") return fill(control, level);
+    give(study, level, control.value && "relabel", control.value);
+  } else if (event.type === "click") {
+    give(study, level, control.ariaPressed === "true" ? "" : control.value, "");
+  }
+  show(tile, study);
 }
 
 // --- cards --------------------------------------------------------------------------------------------
-
-function element(name, given = {}, ...children) {
-  const made = Object.assign(document.createElement(name), given);
-  made.append(...children);
-  return made;
-}
 
 const blank = () => element("p", { className: "blank", textContent: "no picture" });
 const picture = (src, alt) => element("img", { loading: "lazy", src, alt });
@@ -259,6 +269,7 @@ $("tools").hidden = false;
 form.oninput = filter;
 form.onsubmit = (event) => event.preventDefault();
 form.onreset = () => setTimeout(filter);
+for (const kind of ["click", "change", "focusin", "pointerdown"]) $("cards").addEventListener(kind, pressed);
 $("previous").onclick = () => turn(-1);
 $("next").onclick = () => turn(1);
 $("save").onclick = save;
