@@ -7,20 +7,54 @@ import pytest
 from trabecula import catalog, tables
 
 ALL = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema) and not name.startswith("_")}
-# Numbers without a unit: shares, scores, and values whose unit another column or the column's meaning gives.
-RATIOS = {"height_ratio_anterior", "height_ratio_middle", "height_ratio_neighbours"}
-SHARES = {"padding_share", "contrast_probability"}
-PROBABILITIES = {"probability_reduced", "joint_probability_reduced"}
-WITHOUT_UNIT = {"score", "level_confidence", "value", "threshold"} | PROBABILITIES | RATIOS | SHARES
 SPLIT = {"scheme": "random", "split": "random0", "held_out": None, "patient_id": "a", "part": "test"}
 
 
-@pytest.mark.parametrize("name", tables.PUBLIC)
+@pytest.mark.parametrize("name", sorted(ALL))
 def test_every_column_has_a_meaning_and_every_number_a_unit(name):
-    for field in tables.PUBLIC[name]:
-        assert field.metadata[b"description"], field.name
-        if pa.types.is_floating(field.type) and field.name not in WITHOUT_UNIT:
-            assert field.metadata[b"unit"], field.name
+    for field in ALL[name]:
+        assert tables.said(field, "description"), field.name
+        assert tables.said(field, "unit") or not tables.is_number(field.type), field.name
+
+
+@pytest.mark.parametrize("name", tables.PUBLIC)
+def test_every_public_column_that_may_be_null_says_what_null_means(name):
+    assert [field.name for field in tables.PUBLIC[name] if field.nullable and not tables.said(field, "null")] == []
+
+
+@pytest.mark.parametrize("name", tables.PUBLIC)
+def test_keys_are_columns_and_their_tables_exist(name):
+    schema = tables.PUBLIC[name]
+    assert set(tables.KEYS_OF[name]) <= set(schema.names)
+    if name in tables.BELONGS_TO:
+        assert set(tables.KEYS_OF[tables.BELONGS_TO[name]]) <= set(schema.names)
+    assert name in tables.WHOLE or "cohort" in schema.names
+
+
+def test_a_column_without_description_or_unit_is_refused():
+    tables.column("share", tables.FLOAT, "A share", unit="1")
+    tables.column("name", tables.TEXT, "A name")
+    for kind, description, more in (
+        (tables.TEXT, "", {}),
+        (tables.FLOAT, "A number", {}),
+        (pa.list_(tables.INT), "Numbers", {}),
+        (tables.TEXT, "A name", {"required": True, "null": "Unknown"}),
+    ):
+        with pytest.raises(ValueError, match="column x"):
+            tables.column("x", kind, description, **more)
+
+
+def test_a_text_that_is_none_of_its_values_is_refused():
+    fields = [
+        tables.column("sex", tables.TEXT, "Sex", values={"F": "female", "M": "male"}, null="Unknown"),
+        tables.column("flags", tables.TEXTS, "Flags", values="flags, reasons", required=True),
+    ]
+    schema = tables.schema(*fields, name="few")
+    good = [{"sex": "F", "flags": ["split", "metal"]}, {"sex": None, "flags": []}]
+    assert tables.cast(good, schema).to_pylist() == good
+    for wrong in ({"sex": "female", "flags": []}, {"sex": "F", "flags": ["metal", "transitional"]}):
+        with pytest.raises(ValueError, match="none of its values"):
+            tables.cast([*good, wrong], schema)
 
 
 @pytest.mark.parametrize("name", tables.PUBLIC)
@@ -36,6 +70,9 @@ def test_columns_that_are_all_null_keep_their_type_on_disk(tmp_path, name):
     schema = ALL[name]
     plain = {pa.string(): "x", pa.bool_(): True, pa.int32(): 1, pa.float64(): 1.0, tables.TEXTS: []}
     row = {field.name: None if field.nullable else plain.get(field.type, 0) for field in schema}
+    for field in schema:
+        if not field.nullable and field.type == pa.string() and (values := tables.values_of(field)):
+            row[field.name] = next(iter(values))
     tables.write([row, row], schema, tmp_path / "cohort=a" / "file.parquet")
     found = tables.read(tmp_path / "cohort=a" / "file.parquet", schema)
     assert found.schema.equals(schema, check_metadata=True)

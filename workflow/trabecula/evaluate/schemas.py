@@ -15,7 +15,7 @@ OF = column("cohort", TEXT, "Cohort of these patients; NULL: all cohorts of the 
 PREDICTOR = column("predictor", TEXT, "network, joint, calibrated, or one of the baselines", required=True)
 TASK = column("task", TEXT, "classification (reduced or not) or regression (vBMD)", required=True)
 METRIC = column("metric", TEXT, "Name of the figure", required=True)
-N = column("n", INT, "Patients that the figure stands on: the denominator of a proportion", required=True)
+N = column("n", INT, "Patients that the figure stands on: the denominator of a proportion", required=True, unit="1")
 
 _ESTIMATE = (
     column("value", FLOAT, "The figure in the row's unit; NULL when undefined", unit="see unit"),
@@ -34,9 +34,11 @@ ROC = schema(
     ROLE,
     OF,
     PREDICTOR,
-    column("threshold", FLOAT, "Score from which a patient counts as reduced; NULL for the first point, (0, 0)"),
-    column("false_positive_rate", FLOAT, "1 - specificity at this threshold", required=True),
-    column("true_positive_rate", FLOAT, "Recall at this threshold", required=True),
+    column(
+        "threshold", FLOAT, "Score from which a patient counts as reduced; NULL for the first point, (0, 0)", unit="1"
+    ),
+    column("false_positive_rate", FLOAT, "1 - specificity at this threshold", required=True, unit="1"),
+    column("true_positive_rate", FLOAT, "Recall at this threshold", required=True, unit="1"),
     name="roc",
 )
 
@@ -64,8 +66,8 @@ COMPARISON = schema(
     column("difference", FLOAT, "first_value - second_value", unit="see unit"),
     column("low", FLOAT, "Lower end of the difference's 95 % interval", unit="see unit"),
     column("high", FLOAT, "Upper end of the difference's 95 % interval", unit="see unit"),
-    column("p_value", FLOAT, "Two-sided p-value of the difference; NULL where the method gives none"),
-    column("n", INT, "Patients with both predictions and a label", required=True),
+    column("p_value", FLOAT, "Two-sided p-value of the difference; NULL where the method gives none", unit="1"),
+    column("n", INT, "Patients with both predictions and a label", required=True, unit="1"),
     column("unit", TEXT, "Unit of the figures; NULL for pure numbers"),
     column("method", TEXT, "How the difference was tested", required=True),
     column("sentence", TEXT, "The outcome in one plain sentence", required=True),
@@ -80,7 +82,7 @@ LEFT_OUT = schema(
     PREDICTOR,
     TASK,
     column("reason", TEXT, "Reason code", required=True),
-    column("n", INT, "Patients of the set that the predictor's figures leave out", required=True),
+    column("n", INT, "Patients of the set that the predictor's figures leave out", required=True, unit="1"),
     name="left_out",
 )
 
@@ -104,7 +106,7 @@ ABSTENTIONS = schema(
     OF,
     column("decision", TEXT, "indeterminate or not_evaluable", required=True),
     column("reason", TEXT, "Reason code", required=True),
-    column("n", INT, "Patients of the set, labelled or not", required=True),
+    column("n", INT, "Patients of the set, labelled or not", required=True, unit="1"),
     name="abstentions",
 )
 
@@ -152,11 +154,16 @@ COVERAGE = schema(
     OF,
     column("stratum", TEXT, "all, device, contrast, voltage, interval_group or class", required=True),
     column("cell", TEXT, "Which of the stratum's groups", required=True),
-    column("covered", FLOAT, "Share of the patients whose QCT value lies in their 90 % interval; NULL when undefined"),
-    column("low", FLOAT, "Lower end of its 95 % interval"),
-    column("high", FLOAT, "Upper end of its 95 % interval"),
+    column(
+        "covered",
+        FLOAT,
+        "Share of the patients whose QCT value lies in their 90 % interval; NULL when undefined",
+        unit="1",
+    ),
+    column("low", FLOAT, "Lower end of its 95 % interval", unit="1"),
+    column("high", FLOAT, "Upper end of its 95 % interval", unit="1"),
     column("width_mg_cm3", FLOAT, "Mean width of the 90 % intervals; NULL when undefined", unit="mg/cm3"),
-    column("n", INT, "Patients with a label and an interval", required=True),
+    column("n", INT, "Patients with a label and an interval", required=True, unit="1"),
     column("method", TEXT, "How the interval of the share was made", required=True),
     column("reason", TEXT, "Why the figures are undefined, in words"),
     name="coverage",
@@ -167,12 +174,18 @@ RECALIBRATION = schema(
     column("device_key", TEXT, "Device (maker, model, kVp, kernel); NULL for the cohort as a whole"),
     PREDICTOR,
     column("terms", TEXT, "What was fitted: none; intercept; or intercept and slope", required=True),
-    column("k", INT, "Labelled local patients that it was fitted on", required=True),
+    column("k", INT, "Labelled local patients that it was fitted on", required=True, unit="1"),
     column("mae_mg_cm3", FLOAT, "MAE on the other patients, mean over draws", unit="mg/cm3 HA", required=True),
     column("low", FLOAT, "2.5th percentile over draws; NULL where nothing is drawn", unit="mg/cm3 HA"),
     column("high", FLOAT, "97.5th percentile over draws; NULL where nothing is drawn", unit="mg/cm3 HA"),
-    column("draws", INT, "Random choices of the k patients", required=True),
-    column("n", INT, "Labelled patients of the cohort, or of its device, that the draws are made from", required=True),
+    column("draws", INT, "Random choices of the k patients", required=True, unit="1"),
+    column(
+        "n",
+        INT,
+        "Labelled patients of the cohort, or of its device, that the draws are made from",
+        required=True,
+        unit="1",
+    ),
     name="recalibration",
 )
 
