@@ -63,7 +63,7 @@ def views_sql(place: str) -> str:
 """
     statements = [head]
     for name, schema in tables.PUBLIC.items():
-        whole = "cohort" not in schema.names
+        whole = name in tables.WHOLE
         files = f"{name}/{name}.parquet" if whole else f"{name}/cohort=*/{name}.parquet"
         columns = ", ".join(_quoted(column) for column in schema.names)
         source = f"read_parquet(coalesce(getvariable('{PLACE}'), {_text(place)}) || '/{files}'{_HIVE[whole]})"
@@ -118,19 +118,26 @@ def dictionary() -> str:
     return "\n".join(parts)
 
 
-def write(views: Path | str, database: Path | str, words: Path | str) -> None:
-    """Write views.sql, the DuckDB database that holds the same views, and the dictionary.
+def write(folder: Path, *, place: Path) -> None:
+    """Write views.sql, the DuckDB database that holds the same views, and the dictionary into a folder of tables.
 
-    The database knows its tables by the place where it was made, so it works from any folder.
+    Parameters
+    ----------
+    folder : Path
+        Holds the tables.
+    place : Path
+        Where the database looks for them, unless its reader says otherwise: an absolute path, so that it works from
+        any folder.
     """
-    place = Path(database).absolute().parent
-    _write_text(views_sql("results/tables"), Path(views))
-    _write_text(dictionary(), Path(words))
-    part = tables.beside(Path(database))
+    _write_text(views_sql("results/tables"), folder / "views.sql")
+    _write_text(dictionary(), folder / "dictionary.md")
+    part = tables.beside(folder / "trabecula.duckdb")
     part.unlink(missing_ok=True)
     with duckdb.connect(part) as connection:
+        # A view is made by reading its tables once, and they are not in their place yet.
+        connection.execute(f"SET VARIABLE {PLACE} = {_text(str(folder))}")
         connection.execute(views_sql(str(place)))
-    part.replace(database)
+    part.replace(folder / "trabecula.duckdb")
 
 
 def _write_text(text: str, path: Path) -> None:
