@@ -27,7 +27,9 @@ def empty(schema: pa.Schema, **given: Any) -> dict[str, Any]:
 
 
 def _plain(kind: pa.DataType) -> Any:
-    return [] if pa.types.is_list(kind) else "" if pa.types.is_string(kind) else 0
+    return (
+        [] if pa.types.is_list(kind) else "" if pa.types.is_string(kind) else False if pa.types.is_boolean(kind) else 0
+    )
 
 
 def study(cohort: str, i: int, **given: Any) -> dict[str, Any]:

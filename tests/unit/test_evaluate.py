@@ -12,12 +12,10 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from trabecula import evaluate, tables
 from trabecula.baselines import Baseline
-from trabecula.errors import STAGES
 from trabecula.evaluate.agreement import agreement, f1, mae_difference
 from trabecula.evaluate.comparison import sentence
 from trabecula.evaluate.discrimination import auc, auc_difference, delong, proportions, wilson
 from trabecula.evaluate.estimate import Estimate
-from trabecula.evaluate.flow import STEP_OF_STAGE, flow
 
 OPTIONS = {"resamples": 2000, "seed": 1}
 
@@ -45,15 +43,13 @@ def patient(number, **given):
         "decision": "normal",
         "novelty": [],
         "levels_used": ["L1", "L2"],
+        "flags": [],
+        "reviewed": False,
         "qct_vbmd_mg_cm3": qct,
         "qct_reduced": None if qct is None else qct < 120,
         "synthetic": True,
     }
     return row | given
-
-
-def of(*rows):
-    return tables.cast(rows, tables.PATIENTS)
 
 
 # One HU is one mg/cm3 by the line that did not see fold 0, in which all patients of the training are.
@@ -64,7 +60,7 @@ CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
 def judged(*rows, bootstrap=200):
     folds = {row["patient_id"]: 0 for row in rows if row["in_training"]}
     evidence = small_study.evidence(list(rows), [], lines=LINES, folds=folds)
-    return evaluate.statistics(evidence, **CUTS, bootstrap=bootstrap, seed=1)
+    return evaluate.statistics(evidence, **CUTS, **small_study.OPTIONS, bootstrap=bootstrap, seed=1)
 
 
 def naive_delong(truth, scores):
@@ -151,6 +147,7 @@ def test_proportions_stand_on_their_denominators():
         "recall": (2 / 3, 3),
         "precision": (2 / 3, 3),
         "specificity": (3 / 4, 4),
+        "npv": (3 / 4, 4),
         "accuracy": (5 / 7, 7),
     }
     nobody = proportions(truth, np.zeros(7, bool))["precision"]
@@ -162,6 +159,16 @@ def sample(n=40, seed=5):
     rng = np.random.default_rng(seed)
     qct = rng.normal(120, 30, n)
     return qct + rng.gamma(2, 6, n) - 10, qct
+
+
+def naive_icc(ratings):
+    """ICC(A,1) from the mean squares of rows, columns and error, (n, k) ratings."""
+    n, k = ratings.shape
+    grand, rows, columns = ratings.mean(), ratings.mean(axis=1), ratings.mean(axis=0)
+    of_rows = k * ((rows - grand) ** 2).sum() / (n - 1)
+    of_columns = n * ((columns - grand) ** 2).sum() / (k - 1)
+    rest = ((ratings - rows[:, None] - columns + grand) ** 2).sum() / ((n - 1) * (k - 1))
+    return (of_rows - rest) / (of_rows + (k - 1) * rest + k / n * (of_columns - rest))
 
 
 def test_agreement_equals_plain_formulas():
@@ -176,6 +183,9 @@ def test_agreement_equals_plain_formulas():
             "limit_low": error.mean() - 1.96 * error.std(ddof=1),
             "limit_high": error.mean() + 1.96 * error.std(ddof=1),
             "pearson_r": stats.pearsonr(predicted, qct)[0],
+            "spearman_rho": stats.spearmanr(predicted, qct)[0],
+            "ccc": 2 * np.cov(predicted, qct, ddof=0)[0, 1] / (predicted.var() + qct.var() + error.mean() ** 2),
+            "icc_a1": naive_icc(np.stack([predicted, qct], axis=1)),
         }
     )
 
@@ -232,7 +242,7 @@ def test_few_patients_give_no_interval(n):
     for name, estimate in agreement(predicted[:n], qct[:n], **OPTIONS).items():
         assert estimate.low is None
         assert estimate.reason
-        assert (estimate.value is None) == (n == 0 or name == "pearson_r")
+        assert (estimate.value is None) == (n == 0 or name in ("pearson_r", "spearman_rho", "ccc", "icc_a1"))
 
 
 def test_constant_predictions_have_no_correlation():
@@ -290,8 +300,15 @@ def test_a_patient_of_two_cohorts_counts_once():
     twice = [patient(i, cohort="a", qct=None) for i in range(3)] + [patient(i, cohort="z") for i in range(3, 6)]
     found = judged(*rows, *twice)
     alone = judged(*rows)
-    assert found["metrics"] == alone["metrics"] and found["coverage"] == alone["coverage"]
-    out = {(row["reason"], row["n"]) for row in found["left_out"] if row["predictor"] == "network"}
+    figures = [
+        [{**row, "cohort": None} for row in tables["metrics"] + tables["coverage"] if row["cohort"] == cohort]
+        for tables, cohort in ((found, None), (alone, "a"))
+    ]
+    assert figures[0] == figures[1]
+    assert {row["n"] for row in found["metrics"] if (row["cohort"], row["metric"]) == ("a", "mae")} == {12}
+    out = {
+        (row["reason"], row["n"]) for row in found["left_out"] if (row["predictor"], row["cohort"]) == ("network", None)
+    }
     assert out == {("other_cohort", 6)}
 
 
@@ -369,54 +386,3 @@ def test_one_class_only_is_null_with_a_reason():
 
 def test_no_patients_give_empty_tables():
     assert all(rows == [] for rows in judged().values())
-
-
-def series(cohort, accepted, reason):
-    required = {"patient_id": "pa", "study_id": "st", "series_id": "se", "series_uid": "2.25.1", "stack": 0}
-    required |= {"n_slices": 40, "n_damaged": 0, "n_odd": 0, "gates": [], "flags": []}
-    return dict.fromkeys(tables.SERIES.names) | required | {"cohort": cohort, "accepted": accepted, "reason": reason}
-
-
-def study(cohort, status, stage=None, reason=None):
-    required = {"patient_id": "pa", "study_id": "st", "cohort": cohort, "repairs": [], "flags": []}
-    return dict.fromkeys(tables.STUDIES.names) | required | {"status": status, "stage": stage, "reason": reason}
-
-
-OUTCOMES = [
-    ("measured", None, None),
-    ("rejected", "index", "no_acceptable_series"),
-    ("failed", "convert", "missing_slices"),
-    ("failed", "segment", "no_vertebra"),
-    ("failed", "crop", "no_complete_vertebra"),
-    ("failed", "measure", "empty_roi"),
-]
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(OUTCOMES)), max_size=25),
-    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["localizer", "not_ct", None])), max_size=25),
-)
-def test_in_the_flow_nothing_is_lost(outcomes, found_series):
-    """What reaches a step and what is lost on the way to it add up to the step before."""
-    studies = [study(cohort, *outcome) for cohort, outcome in outcomes]
-    all_series = [series(cohort, reason is None, reason) for cohort, reason in found_series]
-    patients = [
-        patient(i, cohort=cohort, study_id="st" if outcome[0] == "measured" else None, decision_reason=outcome[2])
-        for i, (cohort, outcome) in enumerate(outcomes)
-    ]
-    rows = flow(tables.cast(all_series, tables.SERIES), tables.cast(studies, tables.STUDIES), of(*patients))
-    tables.cast(rows, evaluate.STATISTICS["flow"])
-    reached = {(r["cohort"], r["unit"], r["position"]): r["n"] for r in rows if r["reason"] is None}
-    for (cohort, unit, position), n in reached.items():
-        lost = sum(r["n"] for r in rows if r["cohort"] == cohort and r["position"] == position and r["reason"])
-        before = reached.get((cohort, unit, position - 1), n)
-        assert n + lost == before
-    measured = sum(outcome[0] == "measured" for _, outcome in outcomes)
-    assert (
-        sum(r["n"] for r in rows if r["unit"] == "studies" and r["step"] == "measured" and not r["reason"]) == measured
-    )
-
-
-def test_every_stage_has_its_step_in_the_flow():
-    assert set(STEP_OF_STAGE) == set(STAGES)

@@ -61,7 +61,7 @@ def evidence():
 
 @pytest.fixture(scope="module")
 def found(evidence):
-    return evaluate.statistics(evidence, **CUTS, bootstrap=200, seed=1)
+    return evaluate.statistics(evidence, **CUTS, **small_study.OPTIONS, bootstrap=200, seed=1)
 
 
 def one(rows, **wanted):
@@ -107,7 +107,7 @@ def test_a_bundle_without_protocol_gives_no_sets_of_it(evidence):
     bare = small_study.evidence(
         evidence.patients.to_pylist(), evidence.studies.to_pylist(), lines=evidence.lines, folds=evidence.folds
     )
-    made = evaluate.statistics(bare, **CUTS, bootstrap=100, seed=1)
+    made = evaluate.statistics(bare, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)
     assert {row["set"] for row in made["metrics"]} == {"cross-validated", "external"}
     assert made["spread"] == []
     assert made["levels"] == []
@@ -207,8 +207,8 @@ def test_levels_are_compared_with_their_own_label(evidence, found):
     """Predictions and labels rise alike from level to level, so the network's errors are those of the patient."""
     mae = one(found["metrics"], set="external", predictor="network", metric="mae")["value"]
     rows = [row for row in found["levels"] if row["set"] == "external" and row["predictor"] == "network"]
-    assert {row["level"] for row in rows} == {"L1", "L2", "L3"}
-    assert [row["value"] for row in rows if row["metric"] == "mae"] == pytest.approx([mae] * 3)
+    assert {row["level"] for row in rows} == {"L1", "L2", "L3", "all"}
+    assert [row["value"] for row in rows if row["metric"] == "mae"] == pytest.approx([mae] * 4)
     assert {row["n"] for row in rows} == {24}
     hu = one(found["levels"], set="cross-validated", predictor="hu", metric="bias", level="L2")
     people = [row for row in evidence.patients.to_pylist() if row["in_training"]]
@@ -252,7 +252,7 @@ def test_coverage_counts_and_small_cells_are_null(evidence, found):
 def test_a_cell_of_four_patients_is_null(evidence):
     rows = evidence.patients.to_pylist()[:4]
     bare = small_study.evidence(rows, evidence.studies.to_pylist(), lines=evidence.lines)
-    made = evaluate.statistics(bare, **CUTS, bootstrap=100, seed=1)["coverage"]
+    made = evaluate.statistics(bare, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)["coverage"]
     assert made
     assert all(row["covered"] is None and row["width_mg_cm3"] is None and row["reason"] for row in made)
 

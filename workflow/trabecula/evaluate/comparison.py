@@ -91,9 +91,9 @@ def _accuracy_row(group: Group, second: str, *, resamples: int, seed: int) -> di
     ours, theirs = (decided == truth for decided in _pair(group.reduced, second, both))
     # The mean of 1 where right and 0 where wrong is the accuracy.
     difference = mae_difference(1.0 * ours, 1.0 * theirs, np.zeros(len(truth)), resamples=resamples, seed=seed)
-    values = [float(right.mean()) if len(right) else None for right in (ours, theirs)]
+    first, second_value = (float(right.mean()) if len(right) else None for right in (ours, theirs))
     p_value = mcnemar(ours, theirs)
-    return _row("accuracy", second, *values, difference) | {
+    return _row("accuracy", second, first, second_value, difference) | {
         "p_value": p_value,
         "method": f"McNemar, exact; {BCA}, paired",
     }

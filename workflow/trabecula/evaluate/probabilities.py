@@ -191,7 +191,10 @@ def smooth_curve(
         finite = resampled[np.isfinite(resampled[:, i]), i]
         if within and np.isfinite(value) and len(finite):
             low, high = np.quantile(finite, [TAIL, 1 - TAIL])
-            yield _row("smooth", float(GRID[i]), Estimate(float(value), float(low), float(high), n, PERCENTILES))
+            known = Estimate(float(value), float(low), float(high), n, PERCENTILES)
+            # Near 0 and 1 all resamples may give the same share, which is no certainty.
+            bare = Estimate(float(value), None, None, n, PERCENTILES, NO_VARIATION)
+            yield _row("smooth", float(GRID[i]), known if high > low else bare)
 
 
 def _row(part: str, predicted: float, share: Estimate) -> dict[str, Any]:

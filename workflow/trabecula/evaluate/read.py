@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from trabecula import tables
@@ -28,14 +28,14 @@ def read_tables(files: Mapping[str, Sequence[Path | str]]) -> dict[str, pa.Table
         A table of each name and schema.
     """
     found = {name: tables.read_many(files[name], tables.PUBLIC[name]) for name in files if name not in LARGE}
-    labelled = pc.unique(found["labels"]["patient_id"])
+    labelled = found["labels"]["patient_id"].unique()
     return found | {name: _of_patients(files[name], tables.PUBLIC[name], labelled) for name in LARGE}
 
 
 def _of_patients(paths: Iterable[Path | str], of: pa.Schema, patients: pa.Array) -> pa.Table:
     parts = []
     for path in map(Path, paths):
-        rows = pq.read_table(path, filters=pc.field("patient_id").isin(patients), partitioning=None)
+        rows = pq.ParquetDataset(path, filters=ds.field("patient_id").isin(patients), partitioning=None).read()
         if "cohort" not in rows.column_names:
             cohort = path.parent.name.removeprefix("cohort=")
             rows = rows.append_column("cohort", pa.array([cohort] * len(rows), TEXT))

@@ -41,7 +41,7 @@ def net_benefit(
     Vickers and Elkin, Med Decis Making 2006;26:565.
     """
     odds = np.array(thresholds) / (1 - np.array(thresholds))
-    columns = called * np.where(truth[:, None], 1.0, -odds)
+    columns = called.astype(float) * np.where(truth[:, None], 1.0, -odds)
     names = [str(threshold) for threshold in thresholds]
     figures = {name: lambda mean, i=i: mean[..., i] for i, name in enumerate(names)}
     found = estimates(columns, figures, resamples=resamples, seed=seed)
