@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from trabecula import tables, verdicts
 from trabecula.errors import REASONS, ConfigError
 from trabecula.patients import usable
+from trabecula.train.cases import renamed
 
 LEVELS = ["T11", "T12", "L1", "L2", "L3"]
 KEYS = ["cohort", "study_id", "level"]
@@ -242,3 +243,8 @@ def test_a_batch_is_quick():
     after, _, outcome = verdicts.apply(many, predicted(many), lines)
     assert time.process_time() - start < 3
     assert np.sum(after["level"] == "L4") == 2000 and (outcome["status"] == "used").all()
+
+
+def test_training_finds_the_region_of_a_renamed_vertebra_by_its_level_as_segmented():
+    after, _, _ = applied(asked(("st1", "L3", "relabel", "L4"), ("st0", "L1", "accept", None)))
+    assert renamed(after) == {("a", "st1", "L3"): "L4"}
