@@ -87,7 +87,7 @@ def vertebra(of: Mapping[str, Any], level: str, **given: Any) -> dict[str, Any]:
     """A row of VERTEBRAE."""
     keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
     known = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True}
-    known |= {"level_flags": [], "flags": [], "trabecular_hu_mean": 140.0}
+    known |= {"level_flags": [], "flags": [], "trabecular_hu_mean": 140.0, "level_found": level}
     return empty(tables.VERTEBRAE, **keys, **known) | given
 
 

@@ -153,7 +153,7 @@ def spearman(predicted: NDArray[np.float64], qct: NDArray[np.float64]) -> Estima
         return Estimate(None, None, None, n, FISHER, TOO_FEW)
     if np.ptp(predicted) == 0 or np.ptp(qct) == 0:
         return Estimate(None, None, None, n, FISHER, NO_VARIATION)
-    rho = float(np.clip(spearmanr(predicted, qct)[0], -1, 1))
+    rho = float(np.clip(np.asarray(spearmanr(predicted, qct))[0], -1, 1))
     if n == 3:
         return Estimate(rho, None, None, n, FISHER, "fewer than four patients")
     if abs(rho) > 1 - 1e-12:

@@ -35,7 +35,7 @@ def read_tables(files: Mapping[str, Sequence[Path | str]]) -> dict[str, pa.Table
 def _of_patients(paths: Iterable[Path | str], of: pa.Schema, patients: pa.Array) -> pa.Table:
     parts = []
     for path in map(Path, paths):
-        rows = pq.ParquetDataset(path, filters=ds.field("patient_id").isin(patients), partitioning=None).read()
+        rows = pq.ParquetDataset(path, filters=ds.field("patient_id").isin(patients), partitioning=None).read()  # pyright: ignore[reportArgumentType]
         if "cohort" not in rows.column_names:
             cohort = path.parent.name.removeprefix("cohort=")
             rows = rows.append_column("cohort", pa.array([cohort] * len(rows), TEXT))

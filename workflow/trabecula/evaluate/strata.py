@@ -123,7 +123,8 @@ def same_mean(cells: list[NDArray[np.float64]]) -> Interaction:
     known = [values for values in cells if len(values) >= MIN_CELL and np.ptp(values) > 0]
     if len(known) < 2:
         return Interaction(None, WELCH, ONE_CELL)
-    return Interaction(float(anova_oneway(known, use_var="unequal").pvalue), WELCH)
+    found: Any = anova_oneway(known, use_var="unequal")
+    return Interaction(float(found.pvalue), WELCH)
 
 
 def same_share(cells: list[NDArray[np.bool_]]) -> Interaction:
@@ -134,4 +135,5 @@ def same_share(cells: list[NDArray[np.bool_]]) -> Interaction:
     counts = np.array([[right.sum(), (~right).sum()] for right in known])
     if not counts.sum(axis=0).all():
         return Interaction(None, CHI_SQUARE, "all cells are all right, or all wrong")
-    return Interaction(float(chi2_contingency(counts, correction=False).pvalue), CHI_SQUARE)
+    found: Any = chi2_contingency(counts, correction=False)
+    return Interaction(float(found.pvalue), CHI_SQUARE)
