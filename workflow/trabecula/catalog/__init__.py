@@ -1,0 +1,44 @@
+"""What readers of the tables get besides them: views for DuckDB, a data dictionary and a data package."""
+
+from pathlib import Path
+
+import duckdb
+
+from trabecula import tables
+from trabecula.catalog.package import data_package
+from trabecula.catalog.sql import PLACE, text, views_sql
+from trabecula.catalog.views import VIEWS
+from trabecula.catalog.words import dictionary, dictionary_csv
+
+__all__ = ["PLACE", "VIEWS", "data_package", "dictionary", "dictionary_csv", "views_sql", "write"]
+
+
+def write(folder: Path, *, place: Path) -> None:
+    """Write views.sql, trabecula.duckdb, dictionary.md, dictionary.csv and datapackage.json into a folder of tables.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the tables.
+    place : Path
+        Where the database's views look for the tables, from whatever folder it is opened; it need not exist yet.
+    """
+    write_text(views_sql("results/tables"), folder / "views.sql")
+    write_text(dictionary(), folder / "dictionary.md")
+    write_text(dictionary_csv(), folder / "dictionary.csv")
+    write_text(data_package(folder), folder / "datapackage.json")
+    database = folder / "trabecula.duckdb"
+    part = tables.beside(database)
+    part.unlink(missing_ok=True)
+    with duckdb.connect(part) as connection:
+        # A view is checked when it is made, and the tables are still here.
+        connection.execute(f"SET VARIABLE {PLACE} = {text(str(folder.absolute()))}")
+        connection.execute(views_sql(str(place.absolute())))
+    part.replace(database)
+
+
+def write_text(content: str, path: Path) -> None:
+    """Write a text file beside first, then rename it."""
+    part = tables.beside(path)
+    part.write_text(content, encoding="utf-8")
+    part.replace(path)
