@@ -326,3 +326,53 @@ def test_recalibration_is_by_cohort_and_by_device(found):
 def test_reasons_of_the_tables_are_known(found):
     for name in ("left_out", "abstentions"):
         assert {row["reason"] for row in found[name]} <= set(REASONS)
+
+
+def test_a_set_of_several_cohorts_is_judged_by_cohort_and_as_a_whole(evidence):
+    patients, studies = evidence.patients.to_pylist(), evidence.studies.to_pylist()
+    for row in [*patients, *studies]:
+        if row["cohort"] == "clinic_b" and int(row["patient_id"][3:]) % 2:
+            row["cohort"] = "clinic_c"
+    split = small_study.evidence(patients, studies, lines=evidence.lines)
+    made = evaluate.statistics(split, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)
+    where = ("external", "network", "mae")
+    rows = [row for row in made["metrics"] if (row["set"], row["predictor"], row["metric"]) == where]
+    assert {row["cohort"]: row["n"] for row in rows} == {"clinic_b": 12, "clinic_c": 12, None: 24}
+    people = [(row["patient_id"], row["predictor"]) for row in made["agreement"] if row["set"] == "external"]
+    assert len(people) == len(set(people))
+    assert {row["cohort"] for row in made["distribution"]} == {"clinic_a", "clinic_b", "clinic_c"}
+
+
+def test_every_patient_is_in_one_cell_of_grades_and_of_reclassification(found):
+    parts = {name: [row for row in found[name] if row["set"] == "external"] for name in ("grades", "reclassification")}
+    assert sum(row["n"] for row in parts["grades"] if row["predictor"] == "network") == 24
+    cells = [row["n"] for row in parts["reclassification"] if row["threshold"] == 0.5]
+    assert (len(cells), sum(cells)) == (8, 24)
+
+
+def test_a_cohort_without_labels_has_its_distribution(evidence):
+    rows = [
+        row | {"role": "screening", "in_training": False, "qct_vbmd_mg_cm3": None, "qct_reduced": None}
+        for row in evidence.patients.to_pylist()
+        if row["cohort"] == "clinic_b"
+    ]
+    bare = small_study.evidence(rows, evidence.studies.to_pylist(), lines=evidence.lines)
+    made = evaluate.statistics(bare, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)
+    assert {name for name, table in made.items() if table} == {"precision", "distribution"}
+    share = one(made["distribution"], stratum="all", quantity="reduced")
+    assert share["value"] == pytest.approx(np.mean([row["grade"] != "normal" for row in rows]))
+
+
+def test_only_vertebrae_of_labelled_patients_are_read(tmp_path, evidence):
+    files = {}
+    for name in ("patients", "studies", "vertebrae", "predictions", "labels"):
+        rows = [row for row in getattr(evidence, name).to_pylist() if row["cohort"] == "clinic_b"]
+        files[name] = [tmp_path / name / "cohort=clinic_b" / f"{name}.parquet"]
+        files[name][0].parent.mkdir(parents=True)
+        tables.write(rows[:3] if name == "labels" else rows, tables.PUBLIC[name], files[name][0])
+    read = evaluate.read_tables(files)
+    labelled = set(read["labels"]["patient_id"].to_pylist())
+    assert len(labelled) == 1
+    for name in ("vertebrae", "predictions"):
+        assert set(read[name]["patient_id"].to_pylist()) == labelled
+        assert read[name].schema.equals(tables.PUBLIC[name])
