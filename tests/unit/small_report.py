@@ -143,7 +143,9 @@ def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
            ("patients", "studies", "vertebrae", "failures", "flow")}  # fmt: skip
     whole = {name: cast[name] for name in ("runs", "bundle", "training")}
     verdicts = report.verdicts_of(cast["verdicts"], cohort)
-    return report.Results(**own, **whole, verdicts=verdicts, statistics=report.of_cohort(statistics, cohort, ROLES[cohort]))
+    return report.Results(
+        **own, **whole, verdicts=verdicts, statistics=report.of_cohort(statistics, cohort, ROLES[cohort])
+    )
 
 
 def compose(made: tuple[dict, dict], cohort: str) -> report.Report:

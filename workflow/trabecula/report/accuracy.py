@@ -123,7 +123,7 @@ def precision(rows: Sequence[Row]) -> Table:
             plain(cohort, words.PREDICTOR[predictor], f"{own[0]['days_apart']} days or less"),
             (*(figure(pick(own, metric=metric)) for metric in metrics), Cell(f"{own[0]['degrees_of_freedom']:,}")),
         )
-        for (cohort, predictor), own in _groups(rows, "cohort", "predictor")
+        for (cohort, predictor), own in _groups([row for row in rows if row["n"]], "cohort", "predictor")
     )
     columns = (*plain("Cohort", "Predictor", "Scans apart"), *headings(metrics), Cell("Degrees of freedom"))
     return Table("Precision from repeated scans of a patient", columns, lines)

@@ -77,7 +77,7 @@ def levels(rows: Sequence[Row]) -> Table:
         lines.append(Line(plain(words.SET[name], level, words.PREDICTOR[predictor]), cells))
     columns = (*plain("Patients", "Level", "Predictor"), *headings(metrics))
     return Table(
-        "Each vertebra against the QCT value of its own level; “all”: every labelled vertebra, intervals clustered by patient",
+        "Each vertebra against the QCT value of its own level; all: every labelled vertebra, clustered by patient",
         columns,
         tuple(lines),
     )

@@ -49,7 +49,7 @@ def side_by_side(of: Known) -> str:
 def eligible(of: Known) -> str:
     """Gates of the index."""
     lost = sum(row["n"] for row in of.results.flow.to_pylist() if row["reason"] and row["unit"] == "studies")
-    return f"Every CT study of the archive with an acceptable series; {words.counted(lost, 'study')} fell out, by reason in the flow."
+    return f"Every CT study with an acceptable series; {words.counted(lost, 'study')} fell out, by reason in the flow."
 
 
 def preparation(of: Known) -> str:
@@ -96,7 +96,7 @@ def model(of: Known) -> str:
     """The bundle."""
     bundle = of.results.bundle
     tasks = ", ".join(bundle.tasks)
-    return f"3D convolutional networks (MONAI), {len(bundle.folds)} folds, tasks {tasks}; bundle {bundle.model_id} with its model card."
+    return f"3D networks (MONAI), {len(bundle.folds)} folds, tasks {tasks}; bundle {bundle.model_id}."
 
 
 def training(of: Known) -> str:
@@ -109,7 +109,7 @@ def training(of: Known) -> str:
 
 def predictions(of: Known) -> str:
     """Means over folds."""
-    return "Mean over the folds' networks and over the levels used; a patient of the training has the fold that never saw them."
+    return "Mean over folds and levels used; a patient of the training has the fold that never saw them."
 
 
 def strata(of: Known) -> str:
@@ -122,7 +122,7 @@ def measures(of: Known) -> str:
     """Measures and intervals."""
     if not of.results.rows("metrics"):
         return ""
-    return "AUC (DeLong), proportions (Wilson), calibration, net benefit, MAE, limits of agreement and others (BCa bootstrap of patients)."
+    return "AUC (DeLong), proportions (Wilson), calibration, net benefit, MAE, agreement (BCa bootstrap of patients)."
 
 
 def updating(of: Known) -> str:
@@ -174,7 +174,7 @@ def performance(of: Known) -> str:
 def abstention(of: Known) -> str:
     """Decisions withheld."""
     n = int(of.patients["decision"].isin(["indeterminate", "not_evaluable"]).sum())
-    return f"{words.counted(n, 'patient')} of {len(of.patients):,} have no decision, with the reason; flags say what limits a result."
+    return f"{words.counted(n, 'patient')} of {len(of.patients):,} have no decision, each with a reason."
 
 
 def design(of: Known) -> str:
