@@ -35,15 +35,15 @@ def repeats(studies: pd.DataFrame, column: str, *, days: int) -> pd.DataFrame:
     known = known[known.duplicated("patient_id", keep=False)].sort_values(
         ["patient_id", "days_from_first_study", "study_id"]
     )
-    windows = [_fullest(own, days) for _, own in known.groupby("patient_id")]
-    return pd.concat([known.iloc[:0], *(own for own in windows if len(own) > 1)])
-
-
-def _fullest(own: pd.DataFrame, days: int) -> pd.DataFrame:
-    day = own["days_from_first_study"].to_numpy(float)
-    ends = np.searchsorted(day, day + days, side="right")
-    first = int((ends - np.arange(len(day))).argmax())
-    return own.iloc[first : ends[first]]
+    patient, _ = pd.factorize(known["patient_id"])
+    day = known["days_from_first_study"].to_numpy(float)
+    # Patients lie further apart than any window reaches, so that one search serves all.
+    place = patient * (np.ptp(day) + days + 1 if len(day) else 1) + day
+    size = pd.Series(np.searchsorted(place, place + days, side="right") - np.arange(len(place)))
+    first = size.groupby(patient).idxmax()
+    first = first[size[first].to_numpy() > 1].to_numpy()
+    rows = np.concatenate([np.arange(0), *(np.arange(start, start + size[start]) for start in first)])
+    return known.iloc[rows]
 
 
 def precision(studies: pd.DataFrame, roles: pd.DataFrame, *, days: int) -> Iterator[dict[str, Any]]:
