@@ -1,4 +1,4 @@
-"""A real Chromium, without network: pages are opened from files, and any request that leaves the machine fails the test."""
+"""A real Chromium, without network: pages are opened from files, and a request that leaves the machine is a failure."""
 
 import shutil
 from collections.abc import Iterator

@@ -32,8 +32,8 @@ from trabecula.report.gallery import write_gallery
 from trabecula.report.pages import inline, render
 
 __all__ = [
-    "COHORT_FIGURES", "FIGURES", "SUMMARY_FIGURES", "Report", "Results", "compose", "compose_summary", "of_cohort", "pooled",
-    "read_training", "verdicts_of", "write", "write_gallery",
+    "COHORT_FIGURES", "FIGURES", "SUMMARY_FIGURES", "Report", "Results", "compose", "compose_summary", "of_cohort",
+    "pooled", "read_training", "verdicts_of", "write", "write_gallery",
 ]  # fmt: skip
 
 # What each figure shows, for those who can't see it.

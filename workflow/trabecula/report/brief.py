@@ -42,8 +42,8 @@ def found(flow: pa.Table, patients: pd.DataFrame) -> str:
     measured = patients["vbmd_mg_cm3"].notna()
     labelled = int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum())
     return (
-        f"{words.counted(n['studies', 'found'], 'CT study')} of {words.counted(n['patients', 'found'], 'patient')} were "
-        f"found; bone density was measured in {words.counted(n['studies', 'measured'], 'study')}, and "
+        f"{words.counted(n['studies', 'found'], 'CT study')} of {words.counted(n['patients', 'found'], 'patient')} "
+        f"were found; bone density was measured in {words.counted(n['studies', 'measured'], 'study')}, and "
         f"{words.counted(int(measured.sum()), 'patient')} have a result. Of these, {labelled:,} have a QCT value to "
         "compare with."
     )

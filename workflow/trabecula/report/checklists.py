@@ -17,7 +17,7 @@ OF_LABELLED = ("study", "better", "strata", "thresholds", "recalibration", "cali
 
 @dataclass(frozen=True)
 class Item:
-    """An item: its number, what is asked in our words, what the run says (empty: nothing), where the page tells more."""
+    """An item: its number, what is asked, what the run says (empty: nothing), where the page tells more."""
 
     number: str
     asks: str

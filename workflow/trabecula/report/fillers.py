@@ -216,8 +216,8 @@ def _set(of: Known, name: str) -> str:
 FILLERS = {
     function.__name__.rstrip("_"): function
     for function in (
-        intended, aim, sources, side_by_side, eligible, preparation, outcome, predictors, reviewers, missing, partitions,
-        disjoint, model, training, predictions, strata, measures, updating, output, code, flow, people_, events,
+        intended, aim, sources, side_by_side, eligible, preparation, outcome, predictors, reviewers, missing,
+        partitions, disjoint, model, training, predictions, strata, measures, updating, output, code, flow, people_, events,
         performance, abstention, design, identity, acquisition, internal, external,
     )
 }  # fmt: skip

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -125,7 +124,7 @@ def prevalence(rows: Sequence[Row]) -> Table:
     quantities = ("osteoporosis", "low", "reduced")
     lines = []
     for stratum, cell in _cells(rows):
-        own = [row | {"metric": "share"} for row in rows if (row["stratum"], row["cell"]) == (stratum, cell)]
+        own = [{**row, "metric": "share"} for row in rows if (row["stratum"], row["cell"]) == (stratum, cell)]
         found = tuple(figure(pick(own, quantity=quantity)) for quantity in quantities)
         lines.append(Line(plain(words.STRATUM[stratum], cell), found))
     columns = plain("Stratum", "Group", *(name.capitalize() for name in quantities))
@@ -139,7 +138,7 @@ def percentiles(rows: Sequence[Row], quantity: str) -> Table:
     for row in (row for row in rows if row["quantity"] == quantity):
         spread = plain(*(words.number(row[name], 1) for name in names))
         heads = plain(words.STRATUM[row["stratum"]], row["cell"])
-        lines.append(Line(heads, (figure(row | {"metric": "mae"}), *spread)))
+        lines.append(Line(heads, (figure({**row, "metric": "mae"}), *spread)))
     called = {"vbmd_mg_cm3": f"vBMD by the network ({words.MG_CM3})", "trabecular_hu": "Mean trabecular HU"}[quantity]
     return Table(called, plain("Stratum", "Group", "Mean", "SD", *(f"P{name[1:]}" for name in names[1:])), tuple(lines))
 
@@ -161,4 +160,4 @@ def verdicts(rows: pa.Table) -> Table:
 
 def age_bands(ages: pd.Series, *, years: int = 10) -> pd.Series:
     """Lower end of each patient's age band, in years; NaN where the age is unknown."""
-    return np.floor(ages / years) * years
+    return ages // years * years

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 INK, GREY, LIGHT, ALARM = "#1c2126", "#5b6670", "#b5bdc4", "#8a1c00"
@@ -120,11 +121,11 @@ def density(axes: Axes, x: Sequence[float], y: Sequence[float], predictor: str) 
     """Points counted in hexagons, the fuller the more opaque."""
     drawn = axes.hexbin(x, y, gridsize=36, mincnt=1, linewidths=0)
     counts = np.log1p(np.asarray(drawn.get_array(), float))
-    colours = np.tile(mpl.colors.to_rgba(COLOUR[predictor]), (len(counts), 1))
+    colours = np.tile(to_rgba(COLOUR[predictor]), (len(counts), 1))
     # Few steps, so that the SVG stays small.
     colours[:, 3] = np.round(0.12 + 0.8 * counts / counts.max(), 1)
     drawn.set_array(None)
-    drawn.set_facecolor(colours)
+    drawn.set_facecolor([tuple(colour) for colour in colours.tolist()])
 
 
 def nothing(why: str) -> str:

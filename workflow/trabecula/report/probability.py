@@ -1,6 +1,7 @@
 """How far probabilities can be trusted and what they are worth, as SVG: calibration, net benefit, classes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -138,7 +139,7 @@ def classes_figure(patients: pd.DataFrame, *, cuts_mg_cm3: tuple[float, float], 
         return svg(figure, note)
 
 
-def histogram(axes: Axes, values: pd.Series, edges: np.ndarray, **look: str) -> None:
+def histogram(axes: Axes, values: pd.Series, edges: np.ndarray, **look: Any) -> None:
     """Counts as steps over a faint area."""
     counts, _ = np.histogram(values, edges)
     axes.stairs(counts, edges, linewidth=1.3, **look)
