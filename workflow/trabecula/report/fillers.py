@@ -217,7 +217,8 @@ FILLERS = {
     function.__name__.rstrip("_"): function
     for function in (
         intended, aim, sources, side_by_side, eligible, preparation, outcome, predictors, reviewers, missing,
-        partitions, disjoint, model, training, predictions, strata, measures, updating, output, code, flow, people_, events,
+        partitions, disjoint, model, training,
+        predictions, strata, measures, updating, output, code, flow, people_, events,
         performance, abstention, design, identity, acquisition, internal, external,
     )
 }  # fmt: skip
