@@ -1,0 +1,89 @@
+"""Flow: what reaches a step and what is lost on the way to it add up, and a wrong count is found."""
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trabecula import tables
+from trabecula.aggregate import flow
+from trabecula.errors import STAGES
+
+OUTCOMES = st.one_of(
+    st.just(("measured", None, None)),
+    st.tuples(st.just("failed"), st.sampled_from(STAGES[1:]), st.sampled_from(["truncated", "no_vertebra"])),
+    st.just(("rejected", "index", "localizer")),
+)
+LABELLED = st.booleans()
+
+
+def rows_of(columns, rows) -> pa.Table:
+    return pa.table({name: [row[i] for row in rows] for i, name in enumerate(columns)}, schema=_schema(columns))
+
+
+def _schema(columns) -> pa.Schema:
+    known = {field.name: field for of in (tables.SERIES, tables.STUDIES, tables.PATIENTS) for field in of}
+    return pa.schema([known[name] for name in columns])
+
+
+def made(outcomes, labelled, rejected) -> pd.DataFrame:
+    """Flow of two cohorts: a study per patient with its fate, a chosen series per study that went on, and others."""
+    cohort = ["ab"[i % 2] for i in range(len(outcomes))]
+    studies = [(name, *outcome) for name, outcome in zip(cohort, outcomes, strict=True)]
+    series = [(name, True, None) for name, status, *_ in studies if status != "rejected"]
+    series += [("a", False, reason) for reason in rejected]
+    patients = [
+        (name, f"st{i}" if status == "measured" else None, reason, 100.0 if has else None)
+        for i, ((name, status, _, reason), has) in enumerate(zip(studies, labelled, strict=True))
+    ]
+    return flow.flow_rows(
+        rows_of(flow.SERIES_COLUMNS, series),
+        rows_of(flow.STUDY_COLUMNS, studies),
+        rows_of(flow.PATIENT_COLUMNS, patients),
+    )
+
+
+COHORTS = st.lists(st.tuples(OUTCOMES, LABELLED), max_size=20)
+REJECTED = st.lists(st.sampled_from(["localizer", "not_ct", "not_chosen"]), max_size=9)
+
+
+@given(COHORTS, REJECTED)
+def test_the_flow_adds_up(people, rejected):
+    outcomes, labelled = [one for one, _ in people], [has for _, has in people]
+    rows = made(outcomes, labelled, rejected)
+    assert tables.from_frame(rows, tables.FLOW).num_rows == len(rows)
+    flow.check(rows)
+
+    def total(unit: str, step: str) -> int:
+        return int(rows[(rows["unit"] == unit) & (rows["step"] == step) & rows["reason"].isna()]["n"].sum())
+
+    fates = [status for status, *_ in outcomes]
+    assert total("studies", "found") == total("patients", "found") == len(outcomes)
+    assert total("studies", "measured") == total("patients", "measured") == fates.count("measured")
+    assert total("series", "found") == len(outcomes) - fates.count("rejected") + len(rejected)
+    assert total("patients", "labelled") == sum(
+        has and status == "measured" for status, has in zip(fates, labelled, strict=True)
+    )
+
+
+EXAMPLE = [("measured", None, None), ("failed", "convert", "truncated"), ("rejected", "index", "localizer")] * 2
+
+
+@pytest.mark.parametrize("line", range(len(made(EXAMPLE, [True] * 6, ["localizer"]))))
+def test_a_count_that_is_off_by_one_is_found(line):
+    rows = made(EXAMPLE, [True] * 6, ["localizer"])
+    rows.loc[line, "n"] += 1
+    with pytest.raises(AssertionError, match="cohort"):
+        flow.check(rows)
+
+
+def test_a_step_that_is_missing_is_found():
+    rows = made(EXAMPLE, [True] * 6, [])
+    with pytest.raises(AssertionError, match="steps of studies are missing"):
+        flow.check(rows[rows["step"] != "segmented"])
+
+
+def test_every_stage_has_its_step():
+    assert set(flow.STEP_OF_STAGE) == set(STAGES)
+    assert set(flow.STEP_OF_STAGE.values()) <= set(flow.STUDY_STEPS)
