@@ -10,6 +10,7 @@ from typing import Any
 
 from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
+from rocrate.model.file import File
 from rocrate.rocrate import ROCrate
 
 from trabecula import bundle, tables
@@ -73,7 +74,8 @@ def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
 
 def _named(crate: ROCrate, id: str, kind: str, **facts: Any) -> Entity:
     """Add an entity that is no file; facts may be entities themselves."""
-    entity = crate.add(ContextEntity(crate, id, properties={"@type": kind}))
+    entity = ContextEntity(crate, id, properties={"@type": kind})
+    crate.add(entity)
     for name, value in facts.items():
         entity[name] = value
     return entity
@@ -88,7 +90,9 @@ def _file(crate: ROCrate, folder: Path, path: Path) -> Entity:
         "sha256": bundle.sha256_of(path),
         "encodingFormat": FORMATS[path.suffix],
     }
-    return crate.add_file(path, dest_path=str(place), properties=facts | ({"description": about} if about else {}))
+    file = File(crate, path, dest_path=str(place), properties=facts | ({"description": about} if about else {}))
+    crate.add(file)
+    return file
 
 
 def _software(crate: ROCrate, run: Mapping[str, Any]) -> Entity:
