@@ -13,8 +13,8 @@ _HEAD = """\
 
 Made from the schemas. NULL means undefined or unknown, never 0; what it means in a column stands beside it. Files lie
 in `results/tables/{table}/cohort={cohort}/{table}.parquet`; the column `cohort` stands in the folder's name, and
-pandas, Arrow, polars and DuckDB add it when they read the folder. One file for all cohorts have: WHOLE. The unit of a pure
-number is 1.
+pandas, Arrow, polars and DuckDB add it when they read the folder. One file for all cohorts have: WHOLE. The unit of a
+pure number is 1.
 """
 _CSV = ("table", "position", "name", "type", "unit", "required", "description", "values", "null_meaning")
 
