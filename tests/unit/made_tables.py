@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula import tables
@@ -30,7 +31,7 @@ def write_tables(folder: Path, **rows: Iterable[dict[str, Any]]) -> Path:
             tables.write(table, schema, folder / name / f"{name}.parquet")
             continue
         for cohort in ("north", "south"):
-            own = table.filter(pa.compute.equal(table["cohort"], cohort)).drop_columns("cohort")
+            own = table.filter(pc.equal(table["cohort"], cohort)).drop_columns("cohort")
             path = folder / name / f"cohort={cohort}" / f"{name}.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(own.cast(tables.in_partition(schema)), path)
@@ -53,7 +54,7 @@ def made_cohorts(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
                 fate |= {} if measured else {"reason": "no_vertebra"}
                 change = {"vbmd_mg_cm3": vbmd + float(draw.normal(0, 5)), "vbmd_hu_mg_cm3": vbmd + 1.0 * scan}
                 rows["studies"].append(study | fate | (change if measured else {}))
-                levels = [("L1", "L2", "L3")[k] for k in range(3)] if measured else []
+                levels = ("L1", "L2", "L3") if measured else ()
                 for level in levels:
                     hu = {"trabecular_hu_mean": float(draw.uniform(50, 200)), "complete": True, "level_found": level}
                     ids = key | {"study_id": study["study_id"], "level": level}
@@ -61,9 +62,8 @@ def made_cohorts(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
                 if not measured:
                     lost = key | {"study_id": study["study_id"], "stage": "segment", "reason": "no_vertebra"}
                     rows["failures"].append(lost)
-            rows["patients"].append(
-                key | facts | (_result(i, vbmd, draw, f"{cohort}{i:02d}.0") if measured else _lost())
-            )
+            result = _result(i, vbmd, draw, f"{cohort}{i:02d}.0") if measured else _lost()
+            rows["patients"].append(key | facts | result)
         counts = (("found", None, 50), ("measured", None, 44), ("measured", "no_vertebra", 6))
         for position, (step, reason, n) in enumerate(counts):
             of = {"position": position, "unit": "patients", "step": step, "reason": reason, "n": n}

@@ -42,8 +42,8 @@ def _unknown(column: pa.ChunkedArray, field: pa.Field) -> list[str]:
     known = values_of(field)
     if known is None:
         return []
-    texts: Any = pc.list_flatten(column) if pa.types.is_list(field.type) else column
-    found = set(pc.unique(texts).to_pylist()) - known.keys() - {None}
+    texts = pc.call_function("list_flatten", [column]) if pa.types.is_list(field.type) else column
+    found = set(texts.unique().to_pylist()) - known.keys() - {None}
     return sorted(found)[:5]
 
 
