@@ -31,7 +31,7 @@ def write_tables(folder: Path, **rows: Iterable[dict[str, Any]]) -> Path:
             tables.write(table, schema, folder / name / f"{name}.parquet")
             continue
         for cohort in ("north", "south"):
-            own = table.filter(pc.equal(table["cohort"], cohort)).drop_columns("cohort")
+            own = table.filter(pc.field("cohort") == cohort).drop_columns("cohort")
             path = folder / name / f"cohort={cohort}" / f"{name}.parquet"
             path.parent.mkdir(parents=True)
             pq.write_table(own.cast(tables.in_partition(schema)), path)
