@@ -290,8 +290,8 @@ def test_verdicts_count_before_levels_are_chosen(copy, tmp_path):
     assert used["whole"] == ["L2", "L3"] and used["trained"] == ["T12", "L4"] and used["twice"] == ["L1"]
     assert patients.index[patients["reviewed"]].tolist() == ["trained", "whole"]
     studies = table(copy, "studies").set_index("study_id")
-    assert list(studies.loc["whole", "levels_used"]) == ["L2", "L3"] and len(studies.loc["cut", "levels_used"]) == 0
-    assert studies.loc["whole", "vbmd_mg_cm3"] == patients.loc["whole", "vbmd_mg_cm3"]
+    assert studies["levels_used"].map(list)["whole"] == ["L2", "L3"] and studies["levels_used"].map(len)["cut"] == 0
+    assert studies["vbmd_mg_cm3"]["whole"] == patients["vbmd_mg_cm3"]["whole"]
     vertebrae = table(copy, "vertebrae").set_index(["study_id", "level_found"])
     assert vertebrae["verdict"].dropna().to_dict() == {("trained", "L3"): "relabel", ("whole", "L1"): "reject"}
     assert vertebrae.loc[("trained", "L3"), "level"] == "L4"

@@ -26,7 +26,14 @@ def row(schema, **values) -> dict:
 def scan(cohort: str, patient: str, day: int | None = 0, levels: str = "L1 L2", *, complete: bool = True) -> dict:
     """A study and its vertebrae; without levels it was not measured."""
     keys = {"cohort": cohort, "patient_id": patient, "study_id": f"{cohort}-{patient}-{day}"}
-    facts = {"days_from_first_study": day, "repairs": [], "flags": [], "levels_used": [], "status": "accepted", "device_key": "d"}
+    facts = {
+        "days_from_first_study": day,
+        "repairs": [],
+        "flags": [],
+        "levels_used": [],
+        "status": "accepted",
+        "device_key": "d",
+    }
     found = {"complete": complete, "trabecular_hu_mean": 150.0 if complete else None, "flags": []}
     vertebrae = [keys | found | {"level": level} for level in levels.split()]
     return {"study": row(tables.STUDIES, **keys, **facts), "vertebrae": vertebrae}

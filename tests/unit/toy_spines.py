@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Cohort:
     vbmd_mg_cm3: dict[str, float]
 
     @property
-    def files(self) -> dict[str, list[str]]:
+    def files(self) -> dict[str, Any]:
         """What `cases.read_sources` reads."""
         return {name: getattr(self, name) for name in ("cubes", "crops", "measures", "studies", "labels")}
 

@@ -122,8 +122,8 @@ def statistics(
         for part in sets.by_cohort(group) if of_run else [group]:
             made = [_of_any_set(part, options, best_hu)]
             if of_run:
-                lines: dict[str, Any] = {"lines": of.lines, "reduced_below_mg_cm3": reduced_below_mg_cm3}
-                made += [_of_the_run(part, options), iter([("levels", levels(part, values, **lines, **draw))])]
+                given: dict[str, Any] = {"lines": of.lines, "reduced_below_mg_cm3": reduced_below_mg_cm3, **draw}
+                made += [_of_the_run(part, options), iter([("levels", levels(part, values, **given))])]
             for name, rows in (table for tables_of in made for table in tables_of):
                 tables[name] += [{"set": part.name, "role": part.role, "cohort": part.cohort, **row} for row in rows]
     tables["spread"] += spread(of.protocol, **draw)
@@ -161,10 +161,10 @@ def _of_predictor(group: Group, predictor: str, options: _Options) -> Parts:
         yield "calibration_curve", curve
         yield "thresholds", thresholds.at_thresholds(group, predictor, thresholds=options.thresholds)
     if predictor in sets.MEASURING:
-        cuts: dict[str, Any] = {"cuts_mg_cm3": options.cuts_mg_cm3}
-        kappa = metrics.figure("kappa", grade_kappa(group, predictor, **cuts, **options.draw))
+        given: dict[str, Any] = {"cuts_mg_cm3": options.cuts_mg_cm3, **options.draw}
+        kappa = metrics.figure("kappa", grade_kappa(group, predictor, **given))
         yield "metrics", [{"task": "regression", **kappa}]
-        yield "grades", grade_table(group, predictor, **cuts)
+        yield "grades", grade_table(group, predictor, cuts_mg_cm3=options.cuts_mg_cm3)
         yield "near_cuts", near_cuts(group, predictor, cuts_mg_cm3=sorted(options.cuts_mg_cm3), **options.draw)
 
 

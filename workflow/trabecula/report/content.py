@@ -6,11 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from trabecula.bundle import Bundle
 
 Row = Mapping[str, Any]
+# Made when it is imported, so that type checkers don't see what is in it.
+pc: Any = pyarrow.compute
 
 # Sets that the model's protocol tells; they belong to the patients of its training.
 OF_PROTOCOL = ("training", "random grouping", "leave one device out")

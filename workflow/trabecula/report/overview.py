@@ -65,8 +65,9 @@ def _by_age(axes: Axes, known: pd.DataFrame) -> None:
     bands = age_bands(known["age_years"])
     for sex, (_, colour, line) in SEX.items():
         own = known.loc[known["sex"] == sex, "vbmd_mg_cm3"].groupby(bands)
-        found = own.quantile([0.25, 0.5, 0.75]).unstack()[own.size() >= MIN_BAND] if own.ngroups else pd.DataFrame()
-        if len(found):
+        enough = own.size() >= MIN_BAND
+        if enough.any():
+            found = pd.DataFrame({q: own.quantile(q) for q in (0.25, 0.5, 0.75)})[enough]
             middle = found.index.to_numpy() + 5
             axes.plot(middle, found[0.5], color=colour, linestyle=line, marker=".")
             axes.fill_between(middle, found[0.25], found[0.75], color=colour, alpha=0.12, linewidth=0)

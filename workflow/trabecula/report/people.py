@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow as pa
 
+from trabecula.evaluate.discrimination import wilson
 from trabecula.report import words
 from trabecula.report.cells import Cell, Line, Row, Table, figure, pick, plain
 
@@ -66,16 +67,9 @@ def share_of(n: int, total: int) -> Cell:
     """A count as a share, with Wilson's interval."""
     if not total:
         return Cell(words.MISSING, why="nobody")
-    low, high = wilson(n, total)
-    return Cell(words.percent(n / total), (f"({100 * low:.1f}–{100 * high:.1f})", f"{n:,} of {total:,}"))
-
-
-def wilson(n: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (doi:10.1080/01621459.1927.10502953)."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(n, total, method="wilson")
-    return float(low), float(high)
+    share = wilson(n, total)
+    ends = f"({100 * (share.low or 0):.1f}–{100 * (share.high or 0):.1f})"
+    return Cell(words.percent(n / total), (ends, f"{n:,} of {total:,}"))
 
 
 def doubts(patients: pd.DataFrame) -> Table:
@@ -109,9 +103,8 @@ def _said(code: str) -> str:
 def undecided(patients: pd.DataFrame) -> Table:
     """Shares with each decision, and why others have none."""
     total, lines = len(patients), []
-    for (decision, reason), n in (
-        patients.fillna({"decision_reason": ""}).groupby(["decision", "decision_reason"]).size().items()
-    ):  # pyright: ignore
+    counted = patients.fillna({"decision_reason": ""}).groupby(["decision", "decision_reason"]).size()
+    for (decision, reason), n in counted.items():  # pyright: ignore[reportGeneralTypeIssues]
         why = _said(str(reason)) if reason else ""
         lines.append(Line(plain(words.DECISION.get(str(decision), str(decision)), why), (share_of(int(n), total),)))
     return Table(
