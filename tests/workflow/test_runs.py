@@ -11,9 +11,13 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from small_site import LONGEST_S, Site, hospital, times
 
-LAST = {"aggregate.log", "evaluate.log", "report.log"}
+LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
+STAGES = ("convert", "segment", "crop", "measure", "infer")
+# What the stages up to infer left of the shards that are there from the start.
+OLD = [f"results/made/{stage}/**/*" for stage in STAGES] + [f"results/hospital/*/0000{shard}*" for shard in (0, 1)]
 TABLES = "results/tables/**/*.parquet"
 
 
@@ -37,15 +41,45 @@ def test_snakemake_makes_its_own_report(copied):
 
 
 def test_three_more_studies_run_only_new_shards(copied):
-    old = times(copied.folder, "results/made/**/*", *(f"results/hospital/*/0000{shard}*" for shard in (0, 1)))
+    old = times(copied.folder, *OLD)
+    unchanged = copied.folder / "results/tables/vertebrae/cohort=made/vertebrae.parquet"
+    inode = unchanged.stat().st_ino
     hospital(copied.folder / "more", first_patient=13, patients=3)
     shutil.move(copied.folder / "more/archive", copied.folder / "hospital/archive/more")
     ran = copied.ran()
-    stages = ["convert", "segment", "crop", "measure", "infer"]
-    new = {f"hospital/{stage}/0000{shard}.log" for stage in stages for shard in (2, 3)}
+    new = {f"hospital/{stage}/0000{shard}.log" for stage in STAGES for shard in (2, 3)}
     assert ran == {"hospital/index/index.log"} | new | LAST
     assert old
-    assert times(copied.folder, "results/made/**/*", *(f"results/hospital/*/0000{shard}*" for shard in (0, 1))) == old
+    assert times(copied.folder, *OLD) == old
+    runs = list((copied.folder / "results/runs").iterdir())
+    assert len(runs) == 2
+    counts = {pq.read_metadata(run / "tables/studies/cohort=hospital/studies.parquet").num_rows for run in runs}
+    assert len(counts) == 2
+    # A cohort that did not change keeps its file, and the new run shares it.
+    assert unchanged.stat().st_ino == inode
+    assert any((run / "tables/vertebrae/cohort=made/vertebrae.parquet").samefile(unchanged) for run in runs)
+
+
+def test_a_reviewers_verdict_counts_in_the_next_run(copied):
+    place = copied.folder / "results/tables/patients/cohort=made/patients.parquet"
+    before = pq.ParquetFile(place).read(["study_id", "levels_used"]).to_pylist()
+    study, levels = next((row["study_id"], row["levels_used"]) for row in before if row["levels_used"])
+    (copied.folder / "verdicts.csv").write_text(f"study_id,level,verdict,new_level\n{study},{levels[0]},reject,\n")
+    settings = copied.folder / "site.yaml"
+    chosen = yaml.safe_load(settings.read_text())
+    settings.write_text(yaml.safe_dump(chosen | {"aggregate": {"verdicts": "verdicts.csv"}}))
+    assert copied.ran() == LAST
+    after = {row["study_id"]: row for row in pq.ParquetFile(place).read().to_pylist()}
+    assert levels[0] not in after[study]["levels_used"] and after[study]["reviewed"]
+    assert "reviewer: reject" in (copied.folder / "results/made/report/gallery/page_0001.html").read_text()
+
+
+def test_exports_are_made_when_they_are_asked_for(copied):
+    assert not list(copied.folder.glob("results/*/export"))
+    copied.run("omop", "dicom")
+    tables = copied.folder.glob("results/*/export/omop/measurement.csv")
+    assert {path.parents[2].name for path in tables} == {"hospital", "made"}
+    assert list(copied.folder.glob("results/made/export/dicom/*/*/seg.dcm"))
 
 
 def test_edited_measure_code_reruns_measure_and_what_follows(copied):

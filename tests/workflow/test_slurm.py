@@ -13,7 +13,7 @@ from small_site import LONGEST_S, SEED, TRAIN, environment, write_settings
 SCRIPTS = Path(__file__).parent / "slurm"
 ON_GPU = {"segment", "train_network", "infer"}
 ON_CPU = {"phantom", "index", "convert", "crop", "measure", "train_cases", "train"}
-ON_CPU |= {"aggregate", "evaluate", "report"}
+ON_CPU |= {"aggregate", "evaluate", "report", "report_summary"}
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="starting Slurm's daemons needs root"),

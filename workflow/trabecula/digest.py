@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parent
 
 
 def _files_of(module: str) -> list[Path]:
-    """Source files of ``trabecula.<module>``: one file, or a whole folder with the templates in it."""
+    """Source files of ``trabecula.<module>``: one file, or a whole folder with the templates and texts in it."""
     path = PACKAGE.joinpath(*module.split("."))
     if path.is_dir():
-        return sorted(file for ending in ("*.py", "templates/*") for file in path.rglob(ending))
+        return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
     file = path.with_suffix(".py")
     return [file] if file.is_file() else []
 
@@ -45,10 +45,11 @@ def _module_of(parts: list[str]) -> str:
 
 
 def _own(module: str) -> list[Path]:
-    """Files that importing a module runs: its own, or a folder's __init__ and templates, and the __init__s above."""
+    """Files that importing a module runs: its own, or a folder's __init__ and texts, and the __init__s above."""
     path = PACKAGE.joinpath(*module.split("."))
     above = [folder / "__init__.py" for folder in path.parents if folder.is_relative_to(PACKAGE)]
-    files = [path.with_suffix(".py"), path / "__init__.py", *sorted(path.glob("templates/*")), *above]
+    told = [file for file in sorted(path.rglob("*")) if file.suffix not in (".py", ".pyc")]
+    files = [path.with_suffix(".py"), path / "__init__.py", *told, *above]
     return [file for file in files if file.is_file()]
 
 
