@@ -1,0 +1,301 @@
+"""Publishing of runs: whole states only, for readers and after crashes; unchanged files stay; old runs are kept."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from made_tables import made_cohorts, write_tables
+from small_cohort import write_bundle
+
+from trabecula import bundle, tables
+from trabecula.aggregate import publish, record
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+STEPS = ("link", "replace", "rename")
+DATABASE = "tables/trabecula.duckdb"
+# Tables that agree with each other in one state only: their values carry the state's number.
+QUESTION = "SELECT DISTINCT p.age_years, v.slices FROM patients p JOIN vertebrae v USING (cohort, patient_id)"
+
+
+class Crash(BaseException):
+    """What ends a call, other than an error that it could answer."""
+
+
+class Site:
+    """A folder of results to which states are published; `finished` advances by an hour each time."""
+
+    def __init__(self, folder: Path, monkeypatch) -> None:
+        self.results = folder / "results"
+        self.bundle = bundle.read(write_bundle(folder / "model", {}))
+        self.hours = 0
+        self._monkeypatch = monkeypatch
+
+    def stage(self, rows) -> Path:
+        staged = self.results / ".staging"
+        shutil.rmtree(staged, ignore_errors=True)
+        write_tables(staged / "tables", **rows)
+        shutil.rmtree(staged / "tables/runs")
+        return staged
+
+    def publish(self, rows, *, keep_runs: int = 3, config: str = "{}") -> str:
+        staged = self.stage(rows)
+        self.hours += 1
+        started = START + timedelta(hours=self.hours)
+        self._monkeypatch.setattr(record, "now", lambda: started + timedelta(minutes=1))
+        run = record.Run(started, config, {"index": "0"}, self.bundle, {"north": "1", "south": "2"})
+        publish.publish(staged, self.results, run=run, keep_runs=keep_runs)
+        return self.history()[-1]["run_id"]
+
+    def history(self) -> list[dict]:
+        return tables.read(self.results / "tables/runs/runs.parquet", tables.RUNS).to_pylist()
+
+    def runs(self) -> set[str]:
+        return {path.name for path in (self.results / "runs").iterdir()}
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch) -> Site:
+    return Site(tmp_path, monkeypatch)
+
+
+def state(number: int, cohort: str = "north") -> dict:
+    """Rows of which those of a cohort tell the state's number, in the patients' age and the vertebrae's slices."""
+    rows = {name: [dict(row) for row in of] for name, of in made_cohorts().items()}
+    for row in rows["patients"] + rows["vertebrae"]:
+        if row["cohort"] == cohort:
+            row |= {"age_years": float(number)} if "decision" in row else {"slices": number}
+    return rows
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def plain_tables(folder: Path) -> dict[str, bytes]:
+    """Files of a folder of tables but the database and the record of runs, which tell places and times."""
+    return {name: data for name, data in contents(folder).items() if "duckdb" not in name and "runs/" not in name}
+
+
+def answer(database: Path) -> list[tuple]:
+    with duckdb.connect(database, read_only=True) as connection:
+        return connection.sql(f"{QUESTION} WHERE p.cohort = 'north'").fetchall()
+
+
+def test_the_current_tables_are_those_of_the_run(site):
+    run_id = site.publish(state(1))
+    kept = site.results / "runs" / run_id
+    assert contents(site.results / "tables") == contents(kept / "tables")
+    assert {"ro-crate-metadata.json", "config.json"} <= set(contents(kept))
+    assert not (site.results / ".staging").exists()
+    (row,) = site.history()
+    assert json.loads(row["inputs"]) == {"north": "1", "south": "2"}
+    assert json.loads(row["model_sha256"]) == site.bundle.sha256
+    assert {"duckdb", "snakemake"} <= json.loads(row["packages"]).keys()
+
+
+def test_the_same_state_again_changes_nothing(site):
+    site.publish(state(1))
+    before = {path: path.stat().st_ino for path in site.results.rglob("*") if path.is_file()}
+    site.publish(state(1))
+    assert {path: path.stat().st_ino for path in site.results.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_is_named_after_configuration_and_contents(site):
+    names = [site.publish(state(1)), site.publish(state(2)), site.publish(state(2), config='{"a":1}')]
+    assert len(set(names)) == 3
+    assert site.publish(state(1)) == names[0]
+
+
+def test_only_the_changed_cohorts_partitions_are_replaced(site):
+    first = site.publish(state(1))
+    before = {path: path.stat().st_ino for path in (site.results / "tables").rglob("*.parquet")}
+    second = site.publish(state(2))
+    changed = {path.relative_to(site.results) for path, inode in before.items() if path.stat().st_ino != inode}
+    north = {Path(f"tables/{name}/cohort=north/{name}.parquet") for name in ("patients", "vertebrae")}
+    assert changed == north | {Path("tables/runs/runs.parquet")}
+    shared = "tables/patients/cohort=south/patients.parquet"
+    assert (site.results / "runs" / first / shared).samefile(site.results / "runs" / second / shared)
+
+
+def test_writing_into_current_tables_does_not_reach_the_kept_runs(site):
+    run_id = site.publish(state(1))
+    kept = contents(site.results / "runs" / run_id)
+    for path in (site.results / "tables").rglob("*.parquet"):
+        path.write_bytes(b"spoilt")
+    assert contents(site.results / "runs" / run_id) == kept
+    site.publish(state(1))
+    assert contents(site.results / "tables") == contents(site.results / "runs" / run_id / "tables")
+
+
+def test_earlier_states_stay_readable_for_as_long_as_keep_runs_says(site, caplog):
+    caplog.set_level("INFO")
+    names = [site.publish(state(n), keep_runs=2) for n in (1, 2, 3)]
+    assert site.runs() == set(names[1:])
+    assert [(row["run_id"], row["kept"]) for row in site.history()] == list(
+        zip(names, (False, True, True), strict=True)
+    )
+    assert f"run {names[0]} are removed" in caplog.text
+    for number, name in zip((2, 3), names[1:], strict=True):
+        assert answer(site.results / "runs" / name / DATABASE) == [(number, number)]
+    assert answer(site.results / DATABASE) == [(3, 3)]
+
+
+def test_a_state_that_comes_back_is_the_current_one_with_its_first_times(site):
+    first, second = site.publish(state(1)), site.publish(state(2))
+    times = [row["finished"] for row in site.history()]
+    assert site.publish(state(1), keep_runs=1) == first
+    assert [row["run_id"] for row in site.history()] == [second, first]
+    assert [row["finished"] for row in site.history()] == times[::-1]
+    assert site.runs() == {first}
+    assert answer(site.results / DATABASE) == [(1, 1)]
+
+
+def test_a_cohort_that_is_gone_leaves_the_current_tables_only(site, monkeypatch):
+    first = site.publish(state(1))
+    staged = site.stage(state(1))
+    for folder in (staged / "tables").glob("*/cohort=south"):
+        shutil.rmtree(folder)
+    monkeypatch.setattr(site, "stage", lambda rows: staged)
+    site.publish({})
+    assert not list((site.results / "tables").glob("*/cohort=south"))
+    assert list((site.results / "runs" / first / "tables").glob("*/cohort=south"))
+
+
+def test_runs_that_the_table_forgot_speak_for_themselves(site):
+    first, second = site.publish(state(1)), site.publish(state(2))
+    shutil.rmtree(site.results / "tables")
+    third = site.publish(state(3))
+    assert [row["run_id"] for row in site.history()] == [first, second, third]
+
+
+def test_file_systems_without_hard_links_get_copies(site, monkeypatch):
+    def refuse(*_args, **_options):
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    site.publish(state(1))
+    first, second = site.history()[0]["run_id"], site.publish(state(2))
+    assert answer(site.results / "runs" / first / DATABASE) == [(1, 1)]
+    assert contents(site.results / "tables") == contents(site.results / "runs" / second / "tables")
+
+
+def breaking_at(monkeypatch, nth: int) -> None:
+    """Let the n-th link or rename, counted together, and all later ones crash."""
+    calls = 0
+
+    def breaking(real):
+        def call(*args, **options):
+            nonlocal calls
+            calls += 1
+            if calls >= nth:
+                raise Crash
+            return real(*args, **options)
+
+        return call
+
+    for step in STEPS:
+        monkeypatch.setattr(os, step, breaking(getattr(os, step)))
+
+
+def publish_crashing(site: Site, rows, nth: int, *, keep_runs: int) -> bool:
+    """Publish; whether the call crashed before it ended."""
+    staged = site.stage(rows)
+    run = record.Run(START, "{}", {"index": "0"}, site.bundle, {"north": "1", "south": "2"})
+    with pytest.MonkeyPatch.context() as patched:
+        breaking_at(patched, nth)
+        try:
+            publish.publish(staged, site.results, run=run, keep_runs=keep_runs)
+        except Crash:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first run", "second run"])
+def test_a_crash_at_any_step_leaves_a_whole_state_and_the_next_run_repairs_the_rest(tmp_path, monkeypatch, first):
+    wanted = Site(tmp_path / "wanted", monkeypatch)
+    before = Site(tmp_path / "before", monkeypatch)
+    if not first:
+        before.publish(state(1))
+        wanted.publish(state(1))
+    wanted.publish(state(2), keep_runs=1)
+    expected = plain_tables(wanted.results / "tables")
+    site, nth, crashed = Site(tmp_path / "site", monkeypatch), 0, True
+    while crashed:
+        nth += 1
+        # Runs of a place look into that place, so the first state is made anew, in a cheap way.
+        shutil.rmtree(site.results, ignore_errors=True)
+        if not first:
+            shutil.copytree(before.results, site.results)
+        crashed = publish_crashing(site, state(2), nth, keep_runs=1)
+        check_readable(site.results, {1, 2})
+        if crashed:
+            site.publish(state(2), keep_runs=1)
+        assert plain_tables(site.results / "tables") == expected
+        assert [row["kept"] for row in site.history()] == [True] if first else [False, True]
+        assert site.runs() == {site.history()[-1]["run_id"]}
+        assert contents(site.results / "tables") == contents(
+            site.results / "runs" / site.history()[-1]["run_id"] / "tables"
+        )
+        assert not list(site.results.rglob(".*"))
+    assert nth > 20
+
+
+def check_readable(results: Path, numbers: set[int]) -> None:
+    """Every file is whole, kept runs are of one state, and the database, where there is one, answers."""
+    for path in results.glob("tables/**/[a-z]*.parquet"):
+        pq.read_table(path, partitioning=None)
+    databases = [*results.glob("runs/[0-9a-f]*/tables/*.duckdb"), *results.glob("tables/trabecula.duckdb")]
+    for database in databases:
+        folder = next(iter(results.glob("runs/[0-9a-f]*/tables")))
+        with duckdb.connect(database, read_only=True) as connection:
+            place = connection.sql("SELECT sql FROM duckdb_views() WHERE view_name = 'patients'").fetchall()
+            assert str(folder.parent.parent.name) in str(place)
+    for run in results.glob("runs/[0-9a-f]*/tables"):
+        ages = tables.read_columns(run / "patients/cohort=north/patients.parquet", ["age_years"])["age_years"]
+        slices = tables.read_columns(run / "vertebrae/cohort=north/vertebrae.parquet", ["slices"])["slices"]
+        (number,) = set(slices.to_pylist())
+        assert number in numbers
+        assert set(ages.to_pylist()) == {float(number)}
+
+
+READER = """
+import sys, time
+from pathlib import Path
+import duckdb, pyarrow.parquet as pq
+results, question = Path(sys.argv[1]), sys.argv[2]
+held = duckdb.connect(results / "tables/trabecula.duckdb", read_only=True)
+first, rounds = held.sql(question).fetchall(), 0
+print("reading", flush=True)
+while not (results / "stop").exists():
+    for path in results.glob("tables/*/*/[a-z]*.parquet"):
+        pq.ParquetFile(path).read()
+    with duckdb.connect(results / "tables/trabecula.duckdb", read_only=True) as fresh:
+        seen = fresh.sql(question).fetchall()
+    assert len(seen) == 1 and seen[0][0] == seen[0][1], seen
+    assert held.sql(question).fetchall() == first
+    rounds += 1
+print(rounds)
+"""
+
+
+def test_readers_see_whole_files_and_one_state(site):
+    site.publish(state(1), keep_runs=20)
+    question = f"{QUESTION} WHERE p.cohort = 'north'"
+    command = [sys.executable, "-c", READER, str(site.results), question]
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "reading\n"
+    for number in range(2, 12):
+        site.publish(state(number), keep_runs=20)
+    (site.results / "stop").touch()
+    said, wrong = reader.communicate(timeout=60)
+    assert not wrong
+    assert int(said) > 3
