@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 import pyarrow as pa
 
+from trabecula.evaluate.comparison import CALLED, TASKS
 from trabecula.report import words
 from trabecula.report.cells import Row, pick
 from trabecula.report.content import OF_PROTOCOL, Results
@@ -63,9 +64,27 @@ def against_qct(results: Results) -> list[str]:
                 f"{words.SET[name]}: only {n} can be compared with QCT, too few for any figure to mean much."
             )
             continue
-        own = [row["sentence"] for row in outcomes if row["set"] == name and (row["second"] == "hu" or row["best_hu"])]
-        sentences.append(" ".join([_figures(name, metrics), *dict.fromkeys(own)]))
+        own = [row for row in outcomes if row["set"] == name and (row["second"] == "hu" or row["best_hu"])]
+        others = list(dict.fromkeys(row["second"] for row in own))
+        told = [_beside(other, [row for row in own if row["second"] == other]) for other in others]
+        sentences.append(" ".join([_figures(name, metrics), *told]))
     return sentences
+
+
+def _beside(other: str, rows: Sequence[Row]) -> str:
+    """Whether the network is better than another predictor, in one sentence."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["metric"] in ("auc", "mae"):
+            found.setdefault(_outcome(row), []).append(TASKS[row["metric"]])
+    told = ", and ".join(f"{outcome} {' and '.join(tasks)}" for outcome, tasks in sorted(found.items()))
+    return f"Beside {CALLED[other]} it is {told}."
+
+
+def _outcome(row: Row) -> str:
+    if row["low"] is None or row["high"] is None or row["low"] <= 0 <= row["high"]:
+        return "not shown to differ"
+    return "better" if (row["difference"] > 0) == (row["metric"] == "auc") else "worse"
 
 
 def _figures(name: str, metrics: Sequence[Row]) -> str:
