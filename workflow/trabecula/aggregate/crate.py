@@ -16,6 +16,7 @@ from rocrate.rocrate import ROCrate
 from trabecula import bundle, tables
 from trabecula.aggregate.record import without_places
 
+VERSION = "1.1"
 METADATA = "ro-crate-metadata.json"
 CONFIG = "config.json"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
@@ -39,11 +40,11 @@ def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
     run : mapping
         The run's row of the table runs.
     config : str
-        The resolved configuration as JSON; absolute paths lose their folders.
+        The resolved configuration as JSON; paths and addresses are left out.
     """
     said = json.dumps(without_places(json.loads(config)), indent=2, sort_keys=True)
     (folder / CONFIG).write_text(f"{said}\n", encoding="utf-8")
-    crate = ROCrate()
+    crate = ROCrate(version=VERSION)
     crate.name = f"Bone density from CT: tables of run {run['run_id']}"
     crate.description = (
         "Tables of Trabecula: trabecular bone density of the spine from archived CT, by patient, scan and vertebra. "

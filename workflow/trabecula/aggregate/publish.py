@@ -1,7 +1,9 @@
 """Put the tables of a run in their place, so that a reader never sees half of them, and keep those of earlier runs.
 
 A run's folder appears by one rename when it is whole. The current tables are then replaced file by file, by renames;
-the database, whose views look into the run's folder, comes last. Files that did not change are shared by hard links.
+the database, whose views look into the run's folder, comes last. Runs share files that did not change by hard links.
+The current tables have files of their own: when a job fails, Snakemake writes its backup into them, and that must
+not reach the kept runs.
 """
 
 import filecmp
@@ -12,18 +14,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from trabecula import bundle, catalog, tables
 from trabecula.aggregate import crate, record
 
 LOG = logging.getLogger(__name__)
 
-# Replaced last, and never shared, since who opens it may write to it.
 DATABASE = Path("trabecula.duckdb")
 RUNS = Path("runs/runs.parquet")
 
 
 def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> None:
     """Publish the tables of a run; the staging folder is gone afterwards.
+
+    Whatever breaks off in between, the next call puts right.
 
     Parameters
     ----------
@@ -37,52 +42,62 @@ def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> 
         States that are kept, the current one among them.
     """
     current, runs = results / "tables", results / "runs"
+    filecmp.clear_cache()  # it goes by times, which tick too slowly for states made in one process
+    for left in runs.glob(".*"):  # of a call that broke off
+        shutil.rmtree(left)
     files = _files(staged / "tables")
     run_id = record.run_id(run, {str(file): bundle.sha256_of(staged / "tables" / file) for file in files})
-    history = _history(current / RUNS, record.row(run, run_id=run_id, finished=record.now()), runs, keep_runs)
+    history = _history(current, runs, record.row(run, run_id=run_id, finished=record.now()), keep_runs)
     place = runs / run_id
     if not place.is_dir():
-        _make(staged / "tables", place, files, current=current, history=history, config=run.config)
+        _make(place, staged / "tables", files, history=history, config=run.config)
     made = _files(place / "tables")
-    tables.write(history, tables.RUNS, current / RUNS)
+    if _rows(current) != history:
+        tables.write(history, tables.RUNS, current / RUNS)
     for file in sorted(set(made) - {RUNS}, key=lambda file: (file == DATABASE, file)):
-        _replace(place / "tables" / file, current / file, shared=file != DATABASE)
+        _replace(place / "tables" / file, current / file)
     _remove_others(current, made)
-    kept = {row["run_id"] for row in history if row["kept"]}
     for row in history:
-        if row["run_id"] not in kept and (runs / row["run_id"]).is_dir():
+        if not row["kept"] and (runs / row["run_id"]).is_dir():
             LOG.info("The tables of run %s are removed: aggregate.keep_runs keeps %d.", row["run_id"], keep_runs)
-            shutil.rmtree(runs / row["run_id"])
+            shutil.rmtree((runs / row["run_id"]).rename(tables.beside(runs / row["run_id"])))
     shutil.rmtree(staged)
 
 
-def _history(path: Path, row: dict[str, Any], runs: Path, keep_runs: int) -> list[dict[str, Any]]:
-    """Rows of the table runs, the last one being the current state's; who repeats it leaves its times as they are."""
-    earlier = tables.read(path, tables.RUNS).to_pylist() if path.is_file() else []
-    if earlier and earlier[-1]["run_id"] == row["run_id"]:
-        row = earlier[-1]
-    rows = [*(one for one in earlier if one["run_id"] != row["run_id"]), row]
-    there = [one["run_id"] for one in rows if one is row or (runs / one["run_id"]).is_dir()]
+def _history(current: Path, runs: Path, row: dict[str, Any], keep_runs: int) -> list[dict[str, Any]]:
+    """Rows of the table runs, from the oldest on, the current state's last.
+
+    A state that still lies there keeps its times. Runs that the current table doesn't know, since a call broke off
+    or somebody removed it, speak for themselves.
+    """
+    lying = {path.name: _rows(path / "tables")[-1:] for path in runs.glob("*")}
+    known = {one["run_id"]: one for rows in (*lying.values(), _rows(current)) for one in rows}
+    earlier = known.pop(row["run_id"], row)
+    rows = sorted(known.values(), key=lambda one: (one["finished"], one["run_id"]))
+    rows.append(earlier if row["run_id"] in lying else row)
+    there = [one["run_id"] for one in rows if one["run_id"] in {*lying, row["run_id"]}]
     return [one | {"kept": one["run_id"] in there[-keep_runs:]} for one in rows]
 
 
-def _make(
-    staged: Path,
-    place: Path,
-    files: Sequence[Path],
-    *,
-    current: Path,
-    history: Sequence[dict[str, Any]],
-    config: str,
-) -> None:
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows of the table runs in a folder of tables; none where it is missing spoilt, or of another version's schema."""
+    path = folder / RUNS
+    if not path.is_file():
+        return []
+    try:
+        rows = tables.read_columns(path)
+    except pa.ArrowInvalid:  # spoilt by somebody; the runs' own folders tell the same
+        return []
+    return rows.to_pylist() if rows.column_names == tables.RUNS.names else []
+
+
+def _make(place: Path, staged: Path, files: Sequence[Path], *, history: Sequence[dict[str, Any]], config: str) -> None:
     """Make a run's folder; it appears when it is whole."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for left in place.parent.glob(".*"):  # of runs that were killed
-        shutil.rmtree(left)
+    before = [place.with_name(row["run_id"]) / "tables" for row in history[:-1]]
     part = tables.beside(place)
     for file in files:
-        same = (current / file).is_file() and filecmp.cmp(staged / file, current / file, shallow=False)
-        _link(current / file if same else staged / file, part / "tables" / file)
+        same = (folder / file for folder in reversed(before) if _equal(staged / file, folder / file))
+        _link(next(same, staged / file), part / "tables" / file)
     tables.write(history, tables.RUNS, part / "tables" / RUNS)
     catalog.write(part / "tables", place=place.absolute() / "tables")
     crate.write(part, history[-1], config=config)
@@ -94,6 +109,11 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
+def _equal(one: Path, other: Path) -> bool:
+    """Whether the other file is there and holds the same; sizes are compared before contents."""
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
 def _link(source: Path, place: Path) -> None:
     """Give a file a second place; by a copy where the file system knows no hard links."""
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -103,17 +123,11 @@ def _link(source: Path, place: Path) -> None:
         shutil.copy(source, place)
 
 
-def _replace(source: Path, place: Path, *, shared: bool) -> None:
-    """Put a file in its place at once, unless the same stands there already."""
-    if place.is_file() and (place.samefile(source) or filecmp.cmp(source, place, shallow=False)):
-        return
-    part = tables.beside(place)
-    part.unlink(missing_ok=True)
-    if shared:
-        _link(source, part)
-    else:
-        shutil.copy(source, part)
-    part.replace(place)
+def _replace(source: Path, place: Path) -> None:
+    """Put a copy of a file in its place at once, unless the same stands there already."""
+    if not _equal(source, place):
+        shutil.copy(source, part := tables.beside(place))
+        part.replace(place)
 
 
 def _remove_others(folder: Path, files: Iterable[Path]) -> None:

@@ -18,6 +18,8 @@ PACKAGES = (
     *("numpy", "scipy", "pandas", "pyarrow", "dask", "duckdb", "pydicom", "SimpleITK", "torch", "monai"),
     *("TotalSegmentator", "snakemake"),
 )
+# Stands where the configuration names a path or an address.
+PLACE = "(place not recorded)"
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,16 @@ def row(of: Run, *, run_id: str, finished: datetime) -> dict[str, Any]:
 
 
 def without_places(config: Any) -> Any:
-    """A configuration of which absolute paths keep their last part alone: folders may name hospitals and people."""
+    """A configuration without paths and addresses: folders, files and hosts may name hospitals and people."""
     if isinstance(config, dict):
         return {name: without_places(value) for name, value in config.items()}
     if isinstance(config, list):
         return [without_places(value) for value in config]
-    far = isinstance(config, str) and (config.startswith(("/", "~")) or ".." in Path(config).parts)
-    return Path(config).name if far else config
+    return PLACE if isinstance(config, str) and _is_place(config) else config
+
+
+def _is_place(text: str) -> bool:
+    return "\\" in text or ("/" in text and not text.startswith("mg/"))
 
 
 def _listing(of: Mapping[str, str]) -> str:

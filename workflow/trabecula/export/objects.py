@@ -83,7 +83,7 @@ def make_objects(
     Made
         Vertebrae that a reviewer rejected are left out; a scan without any other gives nothing.
     """
-    run = max(runs.to_pylist(), key=lambda row: row["started"])
+    run = runs.to_pylist()[-1]
     scans = {row["study_id"]: row for row in studies.to_pylist()}
     outlined = sorted(vertebrae.to_pylist(), key=lambda row: ORDER.index(row["level"]))
     accepted = _by_study(row for row in outlined if "rejected_by_reviewer" not in row["flags"])

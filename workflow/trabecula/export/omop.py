@@ -106,7 +106,7 @@ def write_omop(
     """
     numbers = _Numbers(_sorted(sources.patients, "patient_id"), _sorted(sources.studies, "study_id", "measured"))
     known = concepts.ids(list(mapping))
-    run = max(tables.read_columns(sources.runs).to_pylist(), key=lambda row: row["started"])
+    run = tables.read_columns(sources.runs).to_pylist()[-1]
     export = _Export(numbers, known, f"Trabecula {__version__}, model {run['model_id']}", run["finished"], synthetic)
     with ExitStack() as stack:
         files = _Files(folder, stack)

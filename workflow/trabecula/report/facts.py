@@ -62,10 +62,10 @@ def _signed(value: float) -> str:
 
 
 def run_facts(runs: pa.Table) -> dict[str, str]:
-    """Facts of the latest run, by name."""
+    """Facts of the run whose tables these are, the last of the table runs, by name."""
     if not runs.num_rows:
         return {}
-    run = max(runs.to_pylist(), key=lambda row: row["finished"])
+    run = runs.to_pylist()[-1]
     packages = json.loads(run["packages"])
     return {
         "Run": run["run_id"],
