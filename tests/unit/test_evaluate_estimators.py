@@ -16,7 +16,7 @@ from statsmodels.stats.proportion import proportions_chisquare
 
 from trabecula.evaluate.agreement import agreement, clustered_agreement, kappa, spearman
 from trabecula.evaluate.cells import age_band, thickness, voltage
-from trabecula.evaluate.discrimination import auc, clustered_auc, delong, mcnemar
+from trabecula.evaluate.discrimination import accuracy_difference, auc, clustered_auc, delong, mcnemar
 from trabecula.evaluate.distribution import spread
 from trabecula.evaluate.estimate import Estimate
 from trabecula.evaluate.probabilities import (
@@ -266,6 +266,38 @@ def test_clustered_figures_without_enough_are_none():
     assert clustered_agreement(nothing, nothing, nothing.astype(int), **DRAW)["mae"].value is None
     one = clustered_auc(np.array([True, False]), np.array([1.0, 2.0]), np.zeros(2, int))
     assert one.value is None and one.reason
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 3), (0, 4), (0, 6), (2, 9), (5, 5), (12, 3), (1, 8)])
+def test_the_interval_of_a_difference_of_accuracies_agrees_with_mcnemar(only_first, only_second):
+    first = np.repeat([True, False, True], [only_first, only_second, 40])
+    second = np.repeat([False, True, True], [only_first, only_second, 40])
+    found = accuracy_difference(first, second)
+    assert found.value == pytest.approx(first.mean() - second.mean())
+    p_value = mcnemar(first, second)
+    assert p_value is not None and found.low is not None and found.high is not None
+    assert (p_value < 0.05) == (found.low * found.high > 0)
+    assert found.low <= found.value <= found.high
+
+
+def test_an_interaction_with_a_perfect_cell_is_not_told():
+    perfect = auc(np.repeat([True, False], 20), np.repeat([2.0, 1.0], 20))
+    rng = np.random.default_rng(4)
+    others = [auc(rng.random(60) < 0.5, rng.random(60)) for _ in range(2)]
+    assert same_area(others).p_value is not None
+    found = same_area([perfect, *others])
+    assert found.p_value is None and "perfectly" in str(found.reason)
+
+
+def test_shares_of_small_cells_are_compared_exactly():
+    few = [np.repeat([True, False], n) for n in ([4, 1], [100, 0])]
+    assert same_share(few).p_value == pytest.approx(stats.fisher_exact([[4, 1], [100, 0]])[1])
+    rng, p_values = np.random.default_rng(5), []
+    for _ in range(60):
+        p_values.append(same_share([rng.random(n) < 0.9 for n in (60, 6, 6)]).p_value)
+    known = [p for p in p_values if p is not None]
+    assert np.mean([p < 0.05 for p in known]) <= 0.1
+    assert same_share([few[0], few[0], few[1]]) == same_share([few[0], few[0], few[1]])
 
 
 def test_interactions_equal_other_libraries():

@@ -139,6 +139,30 @@ def test_cohorts_without_labels_or_results_have_their_report(pages):
     assert "0 CT studies of 0 patients" in nobody
 
 
+def test_an_external_cohort_without_labels_is_not_judged(tmp_path):
+    _, patients, _ = small_report.rows({"clinic_a": 20, "clinic_b": 20})
+    bare = [row | (small_report.UNLABELLED if row["cohort"] == "clinic_b" else {}) for row in patients]
+    page = small_report.compose(
+        small_report.everything(tmp_path, {"clinic_a": 20, "clinic_b": 20}, patients=bare), "clinic_b"
+    ).page
+    assert "nothing on this page says how right" in text_of(page)
+    assert 'href="#calibration"' not in page
+
+
+def test_what_is_undefined_is_no_finding(tmp_path):
+    """All patients have reduced density: nothing tells them from others."""
+    _, patients, _ = small_report.rows({"clinic_a": 20, "clinic_b": 20})
+    low = {"qct_vbmd_mg_cm3": 70.0, "qct_reduced": True}
+    one = [row | (low if row["cohort"] == "clinic_b" and row["qct_reduced"] is not None else {}) for row in patients]
+    said = text_of(
+        small_report.compose(
+            small_report.everything(tmp_path, {"clinic_a": 20, "clinic_b": 20}, patients=one), "clinic_b"
+        ).page
+    )
+    assert "not to be compared in telling reduced from normal density" in said
+    assert "the network misses the QCT value by" in said
+
+
 def test_four_labelled_patients_are_too_few(tmp_path):
     assert "too few for any figure" in text_of(small_report.compose(_few(tmp_path), "clinic_b").page)
 

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trabecula.evaluate.agreement import mae_difference
-from trabecula.evaluate.discrimination import DELONG, auc_difference, mcnemar
+from trabecula.evaluate.discrimination import DELONG, accuracy_difference, auc_difference, mcnemar
 from trabecula.evaluate.estimate import Estimate
 from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.resampling import BCA
@@ -72,7 +72,7 @@ def comparison(group: Group, *, best_hu: str | None, resamples: int, seed: int) 
         if second == NETWORK:
             continue
         yield {**_auc_row(group, second), "best_hu": second == best_hu}
-        yield {**_accuracy_row(group, second, resamples=resamples, seed=seed), "best_hu": second == best_hu}
+        yield {**_accuracy_row(group, second), "best_hu": second == best_hu}
         if second in MEASURING:
             yield {**_mae_row(group, second, resamples=resamples, seed=seed), "best_hu": second == best_hu}
 
@@ -85,17 +85,15 @@ def _auc_row(group: Group, second: str) -> dict[str, Any]:
     return _row("auc", second, areas.first, areas.second, estimate) | {"p_value": areas.p_value}
 
 
-def _accuracy_row(group: Group, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
+def _accuracy_row(group: Group, second: str) -> dict[str, Any]:
     both = group.classified(NETWORK, second)
     truth = group.patients["qct_reduced"][both].to_numpy(float)
     ours, theirs = (decided == truth for decided in _pair(group.reduced, second, both))
-    # The mean of 1 where right and 0 where wrong is the accuracy.
-    difference = mae_difference(1.0 * ours, 1.0 * theirs, np.zeros(len(truth)), resamples=resamples, seed=seed)
+    difference = accuracy_difference(ours, theirs)
     first, second_value = (float(right.mean()) if len(right) else None for right in (ours, theirs))
-    p_value = mcnemar(ours, theirs)
     return _row("accuracy", second, first, second_value, difference) | {
-        "p_value": p_value,
-        "method": f"McNemar, exact; {BCA}, paired",
+        "p_value": mcnemar(ours, theirs),
+        "method": f"McNemar, exact; {difference.method}",
     }
 
 

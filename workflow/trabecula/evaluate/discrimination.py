@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binomtest, rankdata
 
-from trabecula.evaluate.estimate import EMPTY, ONE_CLASS, Estimate, Z
+from trabecula.evaluate.estimate import EMPTY, LEVEL, ONE_CLASS, Estimate, Z
 
 DELONG = "DeLong"
 WILSON = "Wilson score"
@@ -142,6 +142,35 @@ def clustered_auc(truth: NDArray[np.bool_], score: NDArray[np.float64], patient:
         return Estimate(area, None, None, n, OBUCHOWSKI, "perfect separation has no variance")
     half = Z * variance**0.5
     return Estimate(area, max(0.0, area - half), min(1.0, area + half), n, OBUCHOWSKI)
+
+
+DISCORDANT = "Clopper-Pearson on the patients on whom they differ"
+
+
+def accuracy_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
+    """Accuracy of the first minus accuracy of the second decision on the same patients.
+
+    The interval is that of the share which the first has of the patients on whom they differ, so that it excludes 0
+    just when McNemar's exact test finds a difference.
+
+    Parameters
+    ----------
+    first, second : (n,) boolean arrays
+        Whether each of two decisions is right.
+
+    References
+    ----------
+    Clopper and Pearson, Biometrika 1934;26:404.
+    """
+    n, only_first, differ = len(first), int((first & ~second).sum()), int((first != second).sum())
+    if not n:
+        return Estimate(None, None, None, 0, DISCORDANT, EMPTY)
+    value = (2 * only_first - differ) / n
+    if not differ:
+        return Estimate(value, None, None, n, DISCORDANT, "both decide alike")
+    share = binomtest(only_first, differ).proportion_ci(confidence_level=LEVEL, method="exact")
+    low, high = ((2 * end - 1) * differ / n for end in (share.low, share.high))
+    return Estimate(value, float(low), float(high), n, DISCORDANT)
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:

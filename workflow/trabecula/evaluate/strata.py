@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, chi2_contingency
+from scipy.stats import MonteCarloMethod, chi2, chi2_contingency, fisher_exact
 from statsmodels.stats.oneway import anova_oneway
 
 from trabecula.evaluate.agreement import agreement
@@ -18,9 +18,15 @@ from trabecula.evaluate.sets import HU, NETWORK, Group
 
 PREDICTORS = (NETWORK, HU)
 ONE_CELL = "fewer than two cells with five patients and a defined figure"
+PERFECT = "a cell separates perfectly, so its variance is unknown"
 Q_TEST = "Cochran's Q of DeLong's areas"
 WELCH = "Welch's analysis of variance of the errors"
 CHI_SQUARE = "Pearson's chi-square"
+EXACT = "Fisher's exact test"
+# Below this expected count, the chi-square is no good approximation (Cochran, Biometrics 1954;10:417).
+MIN_EXPECTED = 5.0
+# Tables that are drawn where a stratum has more than two cells.
+DRAWS = 9_999
 
 
 @dataclass(frozen=True)
@@ -102,10 +108,13 @@ def _tests(classified: Mapping[str, Any], errors: Mapping[str, Any]) -> dict[str
 def same_area(areas: list[Estimate]) -> Interaction:
     """Areas of independent cells against their mean, weighted by DeLong's variances (Cochran, Biometrics 1954;10:101).
 
-    Cells whose interval is undefined do not count. The longer arm of an interval tells the standard error, as the other
-    may be cut off at 0 or 1.
+    A cell that separates perfectly has an area without a variance, and leaving it out would hide the largest contrast:
+    then nothing is tested. Cells with an undefined area do not count. The longer arm of an interval tells the standard
+    error, as the other may be cut off at 0 or 1.
     """
     known = [(a.value, max(a.value - a.low, a.high - a.value) / Z) for a in areas if _has_interval(a)]  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+    if any(area.value is not None and not _has_interval(area) for area in areas):
+        return Interaction(None, Q_TEST, PERFECT)
     if len(known) < 2:
         return Interaction(None, Q_TEST, ONE_CELL)
     values, errors = np.array(known).T
@@ -128,7 +137,11 @@ def same_mean(cells: list[NDArray[np.float64]]) -> Interaction:
 
 
 def same_share(cells: list[NDArray[np.bool_]]) -> Interaction:
-    """Shares of right calls in cells (Pearson, Philos Mag 1900;50:157), without correction for continuity."""
+    """Shares of right calls in cells (Pearson, Philos Mag 1900;50:157), without correction for continuity.
+
+    By Fisher's exact test where an expected count is small (J R Stat Soc 1922;85:87), of more than two cells by random
+    tables with the same margins, from a fixed seed.
+    """
     known = [right for right in cells if len(right) >= MIN_CELL]
     if len(known) < 2:
         return Interaction(None, CHI_SQUARE, ONE_CELL)
@@ -136,4 +149,8 @@ def same_share(cells: list[NDArray[np.bool_]]) -> Interaction:
     if not counts.sum(axis=0).all():
         return Interaction(None, CHI_SQUARE, "all cells are all right, or all wrong")
     found: Any = chi2_contingency(counts, correction=False)
-    return Interaction(float(found.pvalue), CHI_SQUARE)
+    if found.expected_freq.min() >= MIN_EXPECTED:
+        return Interaction(float(found.pvalue), CHI_SQUARE)
+    drawn = MonteCarloMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
+    exact: Any = fisher_exact(counts) if len(counts) == 2 else fisher_exact(counts, method=drawn)
+    return Interaction(float(exact.pvalue), EXACT)

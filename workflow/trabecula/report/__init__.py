@@ -91,7 +91,7 @@ def compose(
         in_brief=brief.of_cohort(results, patients),
         figures=_inline(drawn),
         tables=page_tables(results) | patient_tables(results, patients),
-        labelled=bool(results.rows("metrics")),
+        labelled=results.judged,
         measured=bool(patients["vbmd_mg_cm3"].notna().any()),
         checklists=lists,
     )

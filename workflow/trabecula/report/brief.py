@@ -82,6 +82,8 @@ def _beside(other: str, rows: Sequence[Row]) -> str:
 
 
 def _outcome(row: Row) -> str:
+    if row["difference"] is None:
+        return "not to be compared"
     if row["low"] is None or row["high"] is None or row["low"] <= 0 <= row["high"]:
         return "not shown to differ"
     return "better" if (row["difference"] > 0) == (row["metric"] == "auc") else "worse"
@@ -91,16 +93,14 @@ def _figures(name: str, metrics: Sequence[Row]) -> str:
     both, n = [], 0
     for predictor, called in (("network", "the network"), ("hu", "HU alone")):
         auc, mae = (pick(metrics, set=name, predictor=predictor, metric=metric) for metric in ("auc", "mae"))
-        if auc is None or mae is None:
-            continue
-        n = max(n, mae["n"])
-        told = f"tells reduced from normal density with an AUC of {_said(auc)}"
-        both.append(f"{called} {told} and misses the QCT value by {_said(mae)} {words.MG_CM3} on average")
+        told = []
+        if auc is not None and auc["value"] is not None:
+            told.append(f"tells reduced from normal density with an AUC of {words.estimate(auc)}")
+        if mae is not None and mae["value"] is not None:
+            told.append(f"misses the QCT value by {words.estimate(mae)} {words.MG_CM3} on average")
+            n = max(n, mae["n"])
+        both += [f"{called} {' and '.join(told)}"] if told else []
     return f"{words.SET[name]}, {words.counted(n, 'patient')} with QCT: {'; '.join(both)}."
-
-
-def _said(row: Row) -> str:
-    return words.estimate(row) if row["value"] is not None else f"{words.MISSING} (undefined: {row['reason']})"
 
 
 def without_qct(results: Results, patients: pd.DataFrame) -> list[str]:
@@ -120,8 +120,14 @@ def without_qct(results: Results, patients: pd.DataFrame) -> list[str]:
     sentences.append(
         f"{words.counted(undecided, 'measured patient')} of {int(measured.sum()):,} are left without a decision."
     )
-    if not results.rows("metrics"):
-        sentences.append("No patient here has a QCT value, so nothing on this page says how right the results are.")
+    if not results.judged:
+        labelled = (measured & patients["qct_vbmd_mg_cm3"].notna()).any()
+        why = (
+            "Patients of a screening cohort are not compared with QCT"
+            if labelled
+            else "No patient here has a QCT value"
+        )
+        sentences.append(f"{why}, so nothing on this page says how right the results are.")
     return sentences
 
 

@@ -57,7 +57,7 @@ def checklists(results: Results, patients: pd.DataFrame, *, cuts_mg_cm3: tuple[f
         Cuts of osteoporosis and of low density.
     """
     known = Known(results, patients, cuts_mg_cm3)
-    labelled = bool(results.rows("metrics"))
+    labelled = results.judged
     return [
         Checklist(of["name"], of["source"], tuple(_item(item, known, labelled) for item in of["items"]))
         for of in yaml.safe_load(FILE.read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from trabecula.bundle import Bundle
+from trabecula.report import words
 
 Row = Mapping[str, Any]
 # Made when it is imported, so that type checkers don't see what is in it.
@@ -48,6 +49,11 @@ class Results:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Rows of one of the tables of evaluate; not for those with a row per patient."""
         return self.statistics[name].to_pylist()
+
+    @property
+    def judged(self) -> bool:
+        """Some patient of this run's cohorts is compared with QCT."""
+        return any(row["n"] and row["set"] in words.OWN_SETS for row in self.rows("metrics"))
 
     def frame(self, name: str, *predictors: str) -> pd.DataFrame:
         """One of the tables of evaluate with the rows of these predictors, however many."""

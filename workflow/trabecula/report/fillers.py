@@ -120,7 +120,7 @@ def strata(of: Known) -> str:
 
 def measures(of: Known) -> str:
     """Measures and intervals."""
-    if not of.results.rows("metrics"):
+    if not of.results.judged:
         return ""
     return "AUC (DeLong), proportions (Wilson), calibration, net benefit, MAE, agreement (BCa bootstrap of patients)."
 

@@ -1,7 +1,7 @@
 """Summary over all cohorts: a line each."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import pyarrow as pa
@@ -55,10 +55,9 @@ def overviews(
 
 def _overview(name: str, patients: pd.DataFrame, found: int, failures: int, metrics: Sequence[Row]) -> Overview:
     measured = patients["vbmd_mg_cm3"].notna()
-    judged = patients[measured & patients["probability_reduced"].notna()]
     sets = [one for one in words.OWN_SETS if pick(metrics, set=one) is not None]
     cells = tuple(
-        figure(pick(metrics, set=sets[0], predictor=predictor, metric=metric)) if sets else DASH
+        _named(figure(pick(metrics, set=sets[0], predictor=predictor, metric=metric)), sets) if sets else DASH
         for predictor, metric in COLUMNS
     )
     return Overview(
@@ -67,7 +66,14 @@ def _overview(name: str, patients: pd.DataFrame, found: int, failures: int, metr
         found=found,
         measured=int(measured.sum()),
         labelled=int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum()),
-        reduced=share_of(int((judged["decision"] == "reduced").sum()), len(judged)),
+        reduced=share_of(
+            int(patients["grade"].isin(["low", "osteoporosis"]).sum()), int(patients["grade"].notna().sum())
+        ),
         figures=cells,
         failures=failures,
     )
+
+
+def _named(cell: Cell, sets: Sequence[str]) -> Cell:
+    """A figure with the set that it stands on, where the cohort has patients of several."""
+    return cell if len(sets) == 1 else replace(cell, small=(*cell.small, words.SET[sets[0]].lower()))
