@@ -275,7 +275,7 @@ def test_the_interval_of_a_difference_of_accuracies_agrees_with_mcnemar(only_fir
     found = accuracy_difference(first, second)
     assert found.value == pytest.approx(first.mean() - second.mean())
     p_value = mcnemar(first, second)
-    assert p_value is not None and found.low is not None and found.high is not None
+    assert p_value is not None and found.value is not None and found.low is not None and found.high is not None
     assert (p_value < 0.05) == (found.low * found.high > 0)
     assert found.low <= found.value <= found.high
 

@@ -80,13 +80,11 @@ def _history(current: Path, runs: Path, row: dict[str, Any], keep_runs: int) -> 
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
-    """Rows of the table runs in a folder of tables; none where it is missing spoilt, or of another version's schema."""
+    """Rows of the table runs in a folder of tables; none where it is missing, broken or of another version's schema."""
     path = folder / RUNS
-    if not path.is_file():
-        return []
     try:
         rows = tables.read_columns(path)
-    except pa.ArrowInvalid:  # spoilt by somebody; the runs' own folders tell the same
+    except (FileNotFoundError, pa.ArrowInvalid):
         return []
     return rows.to_pylist() if rows.column_names == tables.RUNS.names else []
 
