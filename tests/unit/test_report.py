@@ -2,6 +2,8 @@
 
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ import yaml
 
 from trabecula import tables
 from trabecula.errors import REASONS
-from trabecula.report import content, figures, flowchart, plot, words
+from trabecula.report import brief, content, figures, flowchart, plot, words
 from trabecula.report.checklists import FILE
 from trabecula.report.fillers import FILLERS
 
@@ -241,3 +243,11 @@ def test_figures_are_written_as_people_read_them(row, text):
                                                   (2, "patient", "2 patients"), (3, "series", "3 series")])  # fmt: skip
 def test_nouns_follow_their_number(n, thing, text):
     assert words.counted(n, thing) == text
+
+
+def test_each_figure_of_the_first_paragraph_has_its_own_number_of_patients():
+    figure = {"set": "external", "metric": "mae", "value": 9.0, "low": 8.0, "high": 10.0}
+    rows = [figure | {"predictor": "network", "n": 40}, figure | {"predictor": "hu", "n": 38}]
+    results = SimpleNamespace(rows={"metrics": rows, "comparison": []}.get)
+    (said,) = brief.against_qct(cast(content.Results, results))
+    assert "40 patients with QCT: the network misses" in said and said.endswith("on average (in 38 patients).")

@@ -45,8 +45,7 @@ def found(flow: pa.Table, patients: pd.DataFrame) -> str:
     return (
         f"{words.counted(n['studies', 'found'], 'CT study')} of {words.counted(n['patients', 'found'], 'patient')} "
         f"were found; bone density was measured in {words.counted(n['studies', 'measured'], 'study')}, and "
-        f"{words.counted(int(measured.sum()), 'patient')} have a result. Of these, {labelled:,} have a QCT value to "
-        "compare with."
+        f"{words.counted(int(measured.sum()), 'patient')} have a result. Of these, {labelled:,} have a QCT value."
     )
 
 
@@ -90,7 +89,8 @@ def _outcome(row: Row) -> str:
 
 
 def _figures(name: str, metrics: Sequence[Row]) -> str:
-    both, n = [], 0
+    """Figures of the network and of HU alone; HU is known of fewer or more patients than the network's value."""
+    both: dict[str, int] = {}
     for predictor, called in (("network", "the network"), ("hu", "HU alone")):
         auc, mae = (pick(metrics, set=name, predictor=predictor, metric=metric) for metric in ("auc", "mae"))
         told = []
@@ -98,9 +98,11 @@ def _figures(name: str, metrics: Sequence[Row]) -> str:
             told.append(f"tells reduced from normal density with an AUC of {words.estimate(auc)}")
         if mae is not None and mae["value"] is not None:
             told.append(f"misses the QCT value by {words.estimate(mae)} {words.MG_CM3} on average")
-            n = max(n, mae["n"])
-        both += [f"{called} {' and '.join(told)}"] if told else []
-    return f"{words.SET[name]}, {words.counted(n, 'patient')} with QCT: {'; '.join(both)}."
+        if told:
+            both[f"{called} {' and '.join(told)}"] = max(row["n"] for row in (auc, mae) if row is not None)
+    n = max(both.values())
+    said = [told if own == n else f"{told} (in {words.counted(own, 'patient')})" for told, own in both.items()]
+    return f"{words.SET[name]}, {words.counted(n, 'patient')} with QCT: {'; '.join(said)}."
 
 
 def without_qct(results: Results, patients: pd.DataFrame) -> list[str]:

@@ -153,7 +153,7 @@ def flow(of: Known) -> str:
 
 def people_(of: Known) -> str:
     """Age and sex."""
-    return " ".join(f"Age {one.age}; {one.sex}." for one in people.cohorts(of.patients))
+    return " ".join(f"Age, median (quartiles): {one.age}; {one.sex}." for one in people.cohorts(of.patients))
 
 
 def events(of: Known) -> str:

@@ -48,7 +48,9 @@ def _cohort(name: str, rows: pd.DataFrame) -> CohortSummary:
     ages, grades = rows["age_years"].dropna(), rows["grade"].value_counts()
     sexes = rows["sex"].fillna("unknown").value_counts().sort_index()
     devices = rows["device_key"].dropna().value_counts().sort_index()
-    age = f"{ages.median():.0f} ({ages.min():.0f}–{ages.max():.0f}), n = {len(ages):,}" if len(ages) else words.MISSING
+    # Not the youngest and the oldest, who are single patients.
+    low, middle, high = ages.quantile([0.25, 0.5, 0.75])
+    age = f"{middle:.0f} ({low:.0f}–{high:.0f}), n = {len(ages):,}" if len(ages) else words.MISSING
     return CohortSummary(
         name=name,
         role=rows["role"].iloc[0],
