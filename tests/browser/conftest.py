@@ -17,9 +17,12 @@ FLAGS = [
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """The system's Chromium.
+
+    It ends with its file of tests: a process that later tests fork would hold its pipes, and stopping would never end.
+    """
     path = shutil.which("chromium")
     if path is None:
         pytest.skip("Chromium is not installed")
