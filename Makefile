@@ -35,7 +35,9 @@ reproduce: environment  ## the synthetic study: the whole protocol, its report a
 	snakemake --cores $(CORES) --configfile config/reproduce.yaml -- reproduce
 	rm -rf models/demo
 	cp -r scratch/reproduce/results/models/demo models/demo
-	cp scratch/reproduce/results/report/index.html docs/reproduce.html
+	rm -rf docs/reproduce
+	mkdir docs/reproduce
+	cd scratch/reproduce/results && cp --parents report/index.html */report/index.html */report/checklists.html $(CURDIR)/docs/reproduce/
 
 demo-model: environment  ## the shipped model alone
 	snakemake --cores $(CORES) --configfile config/reproduce.yaml -- train_demo

@@ -59,6 +59,7 @@ def roc_figure(roc: pd.DataFrame, metrics: Sequence[Row], *, note: str) -> str:
 
 def _roc_panel(axes: Axes, roc: pd.DataFrame, metrics: Sequence[Row], name: str) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=0.8, linestyle=":")
+    numbers = set()
     for predictor in SHOWN:
         points = roc[roc["predictor"] == predictor]
         area = _metric(metrics, name, predictor, "auc")
@@ -69,10 +70,11 @@ def _roc_panel(axes: Axes, roc: pd.DataFrame, metrics: Sequence[Row], name: str)
             points["true_positive_rate"],
             color=COLOUR[predictor],
             linestyle=LINE[predictor],
-            label=f"{PREDICTOR[predictor]}: AUC {estimate(area)}, n = {area['n']:,}",
+            label=f"{PREDICTOR[predictor]}: AUC {estimate(area)}",
         )
+        numbers.add(area["n"])
     axes.set(
-        title=SET[name],
+        title=f"{SET[name]}, n = {' or '.join(f'{n:,}' for n in sorted(numbers, reverse=True))}",
         xlabel="1 − specificity",
         ylabel="Recall (sensitivity)",
         xlim=(-0.02, 1.02),
