@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 .PHONY: demo test environment test-environment generated reproduce demo-model segmenter clean
 
 demo: environment  ## synthetic archive, whole workflow, report
-	@echo "Running the workflow on the synthetic archive: 3 to 6 minutes."
+	@echo "Running the workflow on the synthetic archive: 4 to 8 minutes."
 	snakemake --cores $(CORES)
 	@echo "The report: $(CURDIR)/results/report/index.html"
 
