@@ -332,3 +332,10 @@ def test_densities_from_hu_carry_their_method_and_a_reason_where_there_is_none(r
         assert set(rows["calibration"]) == {"phantomless"}
     lines = tables.read(results / "tables" / "calibrations" / "calibrations.parquet", tables.CALIBRATIONS).to_pandas()
     assert lines["reason"].tolist() == ["too_few_labels"]
+
+
+def test_networks_and_hu_stand_on_the_same_vertebrae():
+    vertebrae = pa.table({"study_id": ["st0", "st0", "st1"], "level": ["T11", "T12", "L1"]})
+    predicted = pa.table({"study_id": ["st0"], "level": ["T12"]})
+    found = shards.comparable(vertebrae, predicted)
+    assert found.to_pylist() == [{"study_id": "st0", "level": "T12"}, {"study_id": "st1", "level": "L1"}]

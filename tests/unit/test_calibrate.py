@@ -176,10 +176,18 @@ def test_a_labelled_patient_has_no_part_in_the_own_line():
     rows["qct_vbmd_mg_cm3"] += [500.0] + [0.0] * 11
     devices = calibrate.gather([rows], min_patients=10)
     others = rows[1:]
-    own = devices.line("A", "native", ("dev", "p0"))
+    own = devices.line("A", "native", "p0")
     oracle = regression(others["trabecular_hu"].to_numpy(), others["qct_vbmd_mg_cm3"].to_numpy())
     assert own.slope == pytest.approx(oracle.slope)
-    assert devices.line("A", "native", ("elsewhere", "p0")).slope != pytest.approx(oracle.slope)
+    assert devices.line("A", "native", "nobody").slope != pytest.approx(oracle.slope)
+
+
+def test_who_is_in_two_cohorts_counts_once():
+    again = labelled(5).assign(cohort="other")
+    devices = calibrate.gather([labelled(5), again], min_patients=10)
+    assert devices.table()[0]["n"] == 5
+    with pytest.raises(StudyFailure, match="too_few_labels"):
+        devices.line("A", "native", "nobody")
 
 
 def test_devices_and_phases_do_not_mix_and_small_ones_have_a_reason():

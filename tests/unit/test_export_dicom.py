@@ -17,7 +17,8 @@ import pydicom
 import pytest
 from exported import LEVELS, RUN, SPACING_MM, STARTED, Cohort, cohort
 
-from trabecula.export import grid, objects
+from trabecula import errors
+from trabecula.export import grid, objects, terms
 from trabecula.export.identity import as_uid
 from trabecula.segment.dicom_seg import read_seg
 
@@ -333,3 +334,11 @@ def test_a_pacs_takes_the_objects_and_gives_them_back(folder, pacs, how):
         as_uid(place.name) for place in folder.iterdir()
     }
     assert all(len(study["Series"]) == 2 for study in studies)
+
+
+def test_a_code_of_our_own_has_one_meaning():
+    scan = {code.value: code.meaning for code in map(terms.limitation, {**errors.REASONS, **errors.FLAGS})}
+    level = {code.value: code.meaning for code in map(terms.level_limitation, errors.LEVEL_FLAGS)}
+    assert not scan.keys() & level.keys()
+    assert errors.FLAGS["split"].startswith(scan["split"])
+    assert errors.LEVEL_FLAGS["split"].startswith(level["level_split"])

@@ -27,20 +27,21 @@ def _schema(columns) -> pa.Schema:
     return pa.schema([known[name] for name in columns])
 
 
-def made(outcomes, labelled, rejected) -> pd.DataFrame:
+def made(outcomes, labelled, rejected, labels=()) -> pd.DataFrame:
     """Flow of two cohorts: a study per patient with its fate, a chosen series per study that went on, and others."""
     cohort = ["ab"[i % 2] for i in range(len(outcomes))]
     studies = [(name, *outcome) for name, outcome in zip(cohort, outcomes, strict=True)]
     series = [(name, True, None) for name, status, *_ in studies if status != "rejected"]
     series += [("a", False, reason) for reason in rejected]
     patients = [
-        (name, f"st{i}" if status == "measured" else None, reason, 100.0 if has else None)
+        (name, f"pa{i}", f"st{i}" if status == "measured" else None, reason, 100.0 if has else None)
         for i, ((name, status, _, reason), has) in enumerate(zip(studies, labelled, strict=True))
     ]
     return flow.flow_rows(
         rows_of(flow.SERIES_COLUMNS, series),
         rows_of(flow.STUDY_COLUMNS, studies),
         rows_of(flow.PATIENT_COLUMNS, patients),
+        rows_of(flow.LABEL_COLUMNS, labels),
     )
 
 
@@ -65,6 +66,13 @@ def test_the_flow_adds_up(people, rejected):
     assert total("patients", "labelled") == sum(
         has and status == "measured" for status, has in zip(fates, labelled, strict=True)
     )
+
+
+def test_a_patient_whose_labels_are_not_used_has_their_reason():
+    labels = [("a", "pa0", "other_level"), ("a", "pa0", "label_too_far"), ("b", "pa2", "label_too_far")]
+    rows = made([("measured", None, None)] * 5, [False] * 4 + [True], [], [*labels, ("a", "pa4", "superseded")])
+    lost = rows[(rows["cohort"] == "a") & (rows["step"] == "labelled") & rows["reason"].notna()]
+    assert dict(zip(lost["reason"], lost["n"], strict=True)) == {"label_too_far": 1, "no_label": 1}
 
 
 EXAMPLE = [("measured", None, None), ("failed", "convert", "truncated"), ("rejected", "index", "localizer")] * 2

@@ -152,14 +152,42 @@ def test_earlier_states_stay_readable_for_as_long_as_keep_runs_says(site, caplog
     assert answer(site.results / DATABASE) == [(3, 3)]
 
 
-def test_a_state_that_comes_back_is_the_current_one_with_its_first_times(site):
+def test_a_state_that_comes_back_is_the_newest_one(site):
     first, second = site.publish(1), site.publish(2)
+    assert site.publish(1, keep_runs=2) == first
     times = [row["finished"] for row in site.history()]
-    assert site.publish(1, keep_runs=1) == first
     assert [row["run_id"] for row in site.history()] == [second, first]
-    assert [row["finished"] for row in site.history()] == times[::-1]
-    assert site.runs() == {first}
+    assert times == sorted(times)
     assert answer(site.results / DATABASE) == [(1, 1)]
+    third = site.publish(3, keep_runs=2)
+    assert [row["run_id"] for row in site.history()] == [second, first, third]
+    assert site.runs() == {first, third}
+
+
+def test_what_cannot_be_removed_stops_nothing_and_goes_later(site, monkeypatch, caplog):
+    first, second = site.publish(1), site.publish(2)
+    (site.results / "runs" / ".DS_Store").touch()
+    (site.results / "runs" / "notes.txt").touch()
+    with monkeypatch.context() as open_elsewhere:
+        open_elsewhere.setattr(shutil, "rmtree", still_open(site.results / "runs", shutil.rmtree))
+        third = site.publish(3, keep_runs=1)
+    assert "can't be removed" in caplog.text
+    assert answer(site.results / DATABASE) == [(3, 3)]
+    site.publish(3, keep_runs=1)
+    assert {path.name for path in (site.results / "runs").iterdir()} == {third, ".DS_Store", "notes.txt"}
+    assert {first, second}.isdisjoint(site.runs())
+
+
+def still_open(runs: Path, remove):
+    """As on a network file system, where a file that a reader has open can't go."""
+
+    def removing(folder, *, ignore_errors=False):
+        if Path(folder).parent != runs:
+            remove(folder, ignore_errors=ignore_errors)
+        elif not ignore_errors:
+            raise OSError("Directory not empty")
+
+    return removing
 
 
 def test_a_cohort_that_is_gone_leaves_the_current_tables_only(site, monkeypatch):

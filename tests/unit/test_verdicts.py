@@ -160,6 +160,15 @@ def test_a_rejected_vertebra_keeps_its_level():
     assert outcome["reason"].tolist() == [None, "level_taken"]
 
 
+def test_a_rejected_vertebra_can_give_its_level_away():
+    after, moved, outcome = applied(asked(("st0", "L1", "reject", "L6"), ("st0", "L2", "relabel", "L1")))
+    assert outcome["status"].tolist() == ["used", "used"]
+    rows = {row["level_found"]: row for row in after[after["study_id"] == "st0"].to_dict("records")}
+    assert rows["L1"]["level"] == "L6" and verdicts.REJECTED in rows["L1"]["flags"]
+    assert rows["L2"]["level"] == "L1" and verdicts.REJECTED not in rows["L2"]["flags"]
+    assert {"L1", "L6"} <= set(moved.loc[moved["study_id"] == "st0", "level"])
+
+
 names = st.sampled_from([*LEVELS, "T10", "L4"])
 some_lines = st.lists(
     st.tuples(st.sampled_from(["st0", "st1", "none"]), names, st.sampled_from(verdicts.VERDICTS), names),

@@ -57,9 +57,9 @@ def _row(line: Line) -> tuple[int, str | None, str | None, str | None, str | Non
         return line.number, None, None, None, None, "bad_line"
     study_id, level, verdict, new_level = line.entries
     known, named = verdict.lower() in VERDICTS, level.upper() in LEVELS
-    relabels = verdict.lower() == "relabel"
-    renames = relabels and new_level.upper() in LEVELS
-    reason = "unknown_verdict" if not known else "unknown_level" if not named or (relabels and not renames) else None
+    asked = verdict.lower() == "relabel" or (verdict.lower() == "reject" and bool(new_level))
+    renames = asked and new_level.upper() in LEVELS
+    reason = "unknown_verdict" if not known else "unknown_level" if not named or (asked and not renames) else None
     return (
         line.number,
         study_id or None,
@@ -75,10 +75,11 @@ def apply(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Apply verdicts to vertebrae and to what the networks said of them.
 
-    accept: the level is certain. reject: the flag rejected_by_reviewer, which keeps the vertebra out of every result.
-    relabel: the vertebra gets another level, which is certain. All of a study's vertebrae are renamed at once, so that
-    levels can be exchanged or shifted. Who would get the level of a vertebra that keeps it keeps its own; of two that
-    would get the same one, the later line counts.
+    accept: the level is certain. reject: the flag rejected_by_reviewer, which keeps the vertebra out of every result;
+    with a new level it gets that one, so that another vertebra can have its own. relabel: the vertebra gets another
+    level, which is certain. All of a study's vertebrae are renamed at once, so that levels can be exchanged or
+    shifted. Who would get the level of a vertebra that keeps it keeps its own; of two that would get the same one, the
+    later line counts.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def _with(vertebrae: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
     level, verdict = vertebrae["level"].astype(object).to_numpy().copy(), np.full(len(vertebrae), None, object)
     uncertain = vertebrae["level_uncertain"].to_numpy(bool).copy()
     flags = vertebrae["flags"].tolist()
-    moves, rejected = used[used["verdict"] == "relabel"], used[used["verdict"] == "reject"]
+    moves, rejected = used[used["new_level"].notna()], used[used["verdict"] == "reject"]
     verdict[used["place"]] = used["verdict"].to_numpy()
     level[moves["place"]] = moves["new_level"].to_numpy()
     uncertain[used.loc[used["verdict"] != "reject", "place"]] = False
@@ -158,7 +159,7 @@ def _with(vertebrae: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
 
 def _renamed(rows: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
     """Rows of vertebrae, by their new levels."""
-    moves = used[used["verdict"] == "relabel"]
+    moves = used[used["new_level"].notna()]
     to = dict(zip(_keys(moves), moves["new_level"], strict=True))
     concerned = rows.loc[rows["study_id"].isin(moves["study_id"])]
     if concerned.empty:

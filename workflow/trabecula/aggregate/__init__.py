@@ -183,6 +183,7 @@ _COUNTED = {
     "series": flow.SERIES_COLUMNS,
     "studies": flow.STUDY_COLUMNS,
     "patients": flow.PATIENT_COLUMNS,
+    "labels": flow.LABEL_COLUMNS,
 }
 
 

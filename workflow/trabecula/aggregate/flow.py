@@ -7,14 +7,21 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute
 
 from trabecula import tables
 from trabecula.aggregate.check import require
 
+# Made when it is imported, so that type checkers don't see what is in it.
+pc: Any = pyarrow.compute
+
 # Columns that are needed of each table.
 SERIES_COLUMNS = ("cohort", "accepted", "reason")
 STUDY_COLUMNS = ("cohort", "status", "stage", "reason")
-PATIENT_COLUMNS = ("cohort", "study_id", "decision_reason", "qct_vbmd_mg_cm3")
+PATIENT_COLUMNS = ("cohort", "patient_id", "study_id", "decision_reason", "qct_vbmd_mg_cm3")
+LABEL_COLUMNS = ("cohort", "patient_id", "reason")
+# Of several labels of which none is used, what would have to be allowed least to use one.
+_NEAREST_LAST = ("other_level", "label_too_far")
 # Step that a study did not reach when it dropped out in a stage.
 STEP_OF_STAGE = {
     "index": "chosen",
@@ -34,13 +41,13 @@ Losses = Counter[str]
 Step = tuple[str, int, Losses]
 
 
-def flow_rows(series: pa.Table, studies: pa.Table, patients: pa.Table) -> pd.DataFrame:
+def flow_rows(series: pa.Table, studies: pa.Table, patients: pa.Table, labels: pa.Table) -> pd.DataFrame:
     """Rows of the table flow: per cohort and step, those that reached it and, by reason, those lost on the way to it.
 
     Parameters
     ----------
-    series, studies, patients : tables
-        Of these tables, at least `SERIES_COLUMNS`, `STUDY_COLUMNS` and `PATIENT_COLUMNS`.
+    series, studies, patients, labels : tables
+        Of these tables, at least `SERIES_COLUMNS`, `STUDY_COLUMNS`, `PATIENT_COLUMNS` and `LABEL_COLUMNS`.
 
     Returns
     -------
@@ -49,7 +56,7 @@ def flow_rows(series: pa.Table, studies: pa.Table, patients: pa.Table) -> pd.Dat
     """
     of_series = _counted(series, "accepted", "reason")
     of_studies = _counted(studies, "status", "stage", "reason")
-    of_patients = _counted_patients(patients)
+    of_patients = _counted_patients(patients, labels)
     rows: list[dict[str, Any]] = []
     for cohort in sorted({key[0] for counts in (of_series, of_studies, of_patients) for key in counts}):
         steps = [
@@ -99,12 +106,28 @@ def _counted(table: pa.Table, *columns: str) -> Counter[tuple]:
     return Counter({(row["cohort"], *(row[name] for name in columns)): row["count_all"] for row in counts})
 
 
-def _counted_patients(patients: pa.Table) -> Counter[tuple]:
-    """Number of patients per cohort, measured or not, labelled or not, and reason."""
+def _counted_patients(patients: pa.Table, labels: pa.Table) -> Counter[tuple]:
+    """Number of patients per cohort, measured or not, and why not, labelled or not, and why not."""
     columns = patients.select(["cohort", "decision_reason"])
     columns = columns.append_column("measured", patients["study_id"].is_valid())
     columns = columns.append_column("labelled", patients["qct_vbmd_mg_cm3"].is_valid())
-    return _counted(columns, "measured", "labelled", "decision_reason")
+    columns = columns.append_column("unlabelled", _why_unlabelled(patients, labels))
+    return _counted(columns, "measured", "decision_reason", "labelled", "unlabelled")
+
+
+def _why_unlabelled(patients: pa.Table, labels: pa.Table) -> pa.ChunkedArray:
+    """Reason why each patient has no QCT value, if none: that of a label, or that there is none."""
+    own = _patient_keys(patients)
+    why = pa.chunked_array([pa.repeat(pa.scalar("no_label", tables.TEXT), len(patients))])
+    reasons = labels["reason"].drop_null().unique().to_pylist()
+    for reason in sorted(reasons, key=lambda one: (one in _NEAREST_LAST and 1 + _NEAREST_LAST.index(one), one)):
+        named = _patient_keys(labels.filter(pc.equal(labels["reason"], reason)))
+        why = pc.if_else(pc.is_in(own, value_set=named.combine_chunks()), reason, why)
+    return why
+
+
+def _patient_keys(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(rows["cohort"], rows["patient_id"], "/")
 
 
 def _of(cohort: str, counts: Counter[tuple]) -> Counter[tuple]:
@@ -133,11 +156,11 @@ def _study_steps(counts: Counter[tuple]) -> Iterator[Step]:
 
 def _patient_steps(counts: Counter[tuple]) -> Iterator[Step]:
     unmeasured, unlabelled = Losses(), Losses()
-    for (measured, labelled, reason), n in counts.items():
+    for (measured, reason, labelled, why), n in counts.items():
         if not measured:
             unmeasured[reason or "no_acceptable_series"] += n
         elif not labelled:
-            unlabelled["no_label"] += n
+            unlabelled[why] += n
     measured = counts.total() - unmeasured.total()
     yield "found", counts.total(), Losses()
     yield "measured", measured, unmeasured

@@ -44,7 +44,8 @@ def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> 
     current, runs = results / "tables", results / "runs"
     filecmp.clear_cache()  # it goes by times, which tick too slowly for states made in one process
     for left in runs.glob(".*"):  # of a call that broke off
-        shutil.rmtree(left)
+        if left.is_dir():
+            _remove(left)
     files = _files(staged / "tables")
     run_id = record.run_id(run, {str(file): bundle.sha256_of(staged / "tables" / file) for file in files})
     history = _history(current, runs, record.row(run, run_id=run_id, finished=record.now()), keep_runs)
@@ -60,21 +61,23 @@ def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> 
     for row in history:
         if not row["kept"] and (runs / row["run_id"]).is_dir():
             LOG.info("The tables of run %s are removed: aggregate.keep_runs keeps %d.", row["run_id"], keep_runs)
-            shutil.rmtree((runs / row["run_id"]).rename(tables.beside(runs / row["run_id"])))
+            _remove((runs / row["run_id"]).rename(tables.beside(runs / row["run_id"])))
     shutil.rmtree(staged)
 
 
 def _history(current: Path, runs: Path, row: dict[str, Any], keep_runs: int) -> list[dict[str, Any]]:
     """Rows of the table runs, from the oldest on, the current state's last.
 
-    A state that still lies there keeps its times. Runs that the current table doesn't know, since a call broke off
-    or somebody removed it, speak for themselves.
+    The current state, made again, keeps its times; one that comes back after others has new ones. Runs that the
+    current table doesn't know, since a call broke off or somebody removed it, speak for themselves.
     """
-    lying = {path.name: _rows(path / "tables")[-1:] for path in runs.glob("*")}
-    known = {one["run_id"]: one for rows in (*lying.values(), _rows(current)) for one in rows}
+    lying = {path.name: _rows(path / "tables")[-1:] for path in runs.glob("*") if path.is_dir()}
+    told = _rows(current)
+    known = {one["run_id"]: one for rows in (*lying.values(), told) for one in rows}
     earlier = known.pop(row["run_id"], row)
     rows = sorted(known.values(), key=lambda one: (one["finished"], one["run_id"]))
-    rows.append(earlier if row["run_id"] in lying else row)
+    comes_back = row["run_id"] in [one["run_id"] for one in told[:-1]]
+    rows.append(earlier if row["run_id"] in lying and not comes_back else row)
     there = [one["run_id"] for one in rows if one["run_id"] in {*lying, row["run_id"]}]
     return [one | {"kept": one["run_id"] in there[-keep_runs:]} for one in rows]
 
@@ -87,6 +90,13 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     except (FileNotFoundError, pa.ArrowInvalid):
         return []
     return rows.to_pylist() if rows.column_names == tables.RUNS.names else []
+
+
+def _remove(folder: Path) -> None:
+    """Remove what nobody needs; what can't be removed, since a reader on another machine has it open, waits."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        LOG.warning("%s can't be removed as a whole; the next run tries again.", folder)
 
 
 def _make(place: Path, staged: Path, files: Sequence[Path], *, history: Sequence[dict[str, Any]], config: str) -> None:

@@ -150,7 +150,7 @@ def read_batch(
     predicted.check(predictions, vertebrae, bundle, splits)
     vertebrae, predictions, outcome = _with_verdicts(vertebrae, predictions, reviewed)
     require((len(vertebrae), len(predictions)) == (n_vertebrae, n_predictions), "verdicts lost rows")
-    of_result = buckets.frame(vertebrae.select(results.VERTEBRA))
+    of_result = buckets.frame(comparable(vertebrae.select(results.VERTEBRA), predictions))
     chosen = chosen_vertebrae(of_result, levels=levels, substitutes=substitutes)
     combined = results.combine(chosen, _of_vertebrae(predictions, chosen))
     rows = {
@@ -222,6 +222,16 @@ def _split(rows: pa.Table, studies: pa.Array) -> tuple[pa.Table, pa.Table]:
     if not pc.any(has).as_py():
         return rows.slice(0, 0), rows
     return rows.filter(has), rows.filter(pc.invert(has))
+
+
+def comparable(vertebrae: pa.Table, predictions: pa.Table) -> pa.Table:
+    """Vertebrae that networks and HU can both stand on.
+
+    One that a reviewer renamed into the levels that count was not predicted: it counts where none of its study was.
+    """
+    has = pc.is_in(predicted.vertebra_keys(vertebrae), value_set=predicted.vertebra_keys(predictions).combine_chunks())
+    of_study = pc.is_in(vertebrae["study_id"], value_set=predictions["study_id"].unique())
+    return vertebrae.filter(pc.or_(has, pc.invert(of_study)))
 
 
 def _of_vertebrae(predictions: pa.Table, chosen: pd.DataFrame) -> pd.DataFrame:

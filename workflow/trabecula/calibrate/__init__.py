@@ -104,7 +104,7 @@ def _line(study: Mapping[Any, Any], options: Options, devices: Devices) -> Line:
         found = [] if rods is None else list(rods)
         return phantom.calibrate(found, options.rods_mg_cm3, kvp=_known(study["kvp"]))
     if options.method == "device":
-        return devices.line(study["device_key"], study["phase"], (study["cohort"], study["patient_id"]))
+        return devices.line(study["device_key"], study["phase"], study["patient_id"])
     raise StudyFailure("no_calibration")
 
 

@@ -12,7 +12,7 @@ from trabecula.errors import StudyFailure
 
 KEY = ("device_key", "phase")
 # Columns of a labelled patient.
-NEEDED = ("cohort", "patient_id", *KEY, "trabecular_hu", "qct_vbmd_mg_cm3")
+NEEDED = ("patient_id", *KEY, "trabecular_hu", "qct_vbmd_mg_cm3")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Devices:
     Attributes
     ----------
     labelled : mapping from (device key, phase) to DataFrame
-        Columns patient (any key of a person), hu, vbmd_mg_cm3.
+        Columns patient (pseudonym), hu, vbmd_mg_cm3; a row per patient.
     min_patients : int
         Fewer make no line.
     """
@@ -31,7 +31,7 @@ class Devices:
     min_patients: int
     _lines: dict[tuple[str, str], Line] = field(default_factory=dict, init=False, repr=False)
 
-    def line(self, device_key: str, phase: str, patient: object) -> Line:
+    def line(self, device_key: str, phase: str, patient: str) -> Line:
         """Line for a patient: fitted without them where they are labelled.
 
         Raises
@@ -79,17 +79,18 @@ def gather(patients: Sequence[pd.DataFrame], *, min_patients: int) -> Devices:
     Parameters
     ----------
     patients : sequence of DataFrame
-        Columns cohort, patient_id, device_key, phase, trabecular_hu (HU), qct_vbmd_mg_cm3 (mg/cm3 HA); a row per
-        patient. Those without one of these are left out.
+        Columns patient_id, device_key, phase, trabecular_hu (HU), qct_vbmd_mg_cm3 (mg/cm3 HA); a row per patient.
+        Those without one of these are left out. Who is in several cohorts counts once per device and phase, by the
+        first.
     min_patients : int
         Labelled patients that a line needs.
     """
     columns = list(NEEDED)
     rows = pd.concat([pd.DataFrame(columns=columns), *(one[columns] for one in patients)], ignore_index=True)
-    rows = rows.dropna()
+    rows = rows.dropna().drop_duplicates(["patient_id", *KEY])
     labelled = pd.DataFrame(
         {
-            "patient": list(zip(rows["cohort"], rows["patient_id"], strict=True)),
+            "patient": rows["patient_id"],
             "hu": rows["trabecular_hu"].astype(float),
             "vbmd_mg_cm3": rows["qct_vbmd_mg_cm3"].astype(float),
         },

@@ -96,12 +96,15 @@ def _measured(row: Mapping[str, Any], kinds: Mapping[str, tuple[Code, Code, dict
     ]
 
 
-def _limits(flags: Sequence[str]) -> list[sr.QualitativeEvaluation]:
-    return [sr.QualitativeEvaluation(terms.LIMITATION, terms.limitation(flag)) for flag in flags]
+def _limits(flags: Sequence[str], level_flags: Sequence[str] = ()) -> list[sr.QualitativeEvaluation]:
+    found = [*map(terms.limitation, sorted(set(flags))), *map(terms.level_limitation, sorted(set(level_flags)))]
+    return [sr.QualitativeEvaluation(terms.LIMITATION, one) for one in found]
 
 
 def _of_level(study: identity.Study, row: Mapping[str, Any], seg: highdicom.seg.Segmentation, number: int) -> Any:
-    flags = [*row["flags"], *row["level_flags"], *(["level_uncertain"] if row["level_uncertain"] else [])]
+    # A reviewer's word on a level outweighs what made it doubtful.
+    unsure = row["level_uncertain"]
+    flags, doubts = ([*row["flags"], "level_uncertain"], row["level_flags"]) if unsure else (row["flags"], [])
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=study.uid(f"segment {row['level']}"), identifier=row["level"]),
         referenced_segment=sr.ReferencedSegment(
@@ -114,7 +117,7 @@ def _of_level(study: identity.Study, row: Mapping[str, Any], seg: highdicom.seg.
         finding_sites=[sr.FindingSite(terms.VERTEBRA_OF_LEVEL[row["level"]])],
         algorithm_id=sr.AlgorithmIdentification("Trabecula", __version__, [f"segmenter {row['segmenter']}"]),
         measurements=_measured(row, OF_LEVEL),
-        qualitative_evaluations=_limits(sorted(set(flags))),
+        qualitative_evaluations=_limits(flags, doubts),
     )
 
 

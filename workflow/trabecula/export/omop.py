@@ -19,6 +19,7 @@ from trabecula.export import concepts
 from trabecula.export.cdm import TABLES
 from trabecula.export.concepts import Concept, Quantity
 from trabecula.export.identity import as_uid
+from trabecula.patients import BARRING
 
 BATCH_ROWS = 65536
 # Its functions are made on import; type checkers can't see them.
@@ -145,9 +146,9 @@ def _sorted(path: Path, column: str, status: str | None = None) -> pa.Array:
 
 
 def _accepted(vertebrae: pa.Table) -> pa.Table:
-    """Vertebrae that no reviewer rejected."""
+    """Vertebrae that a result may stand on."""
     lists = vertebrae["flags"].combine_chunks()
-    rejected = pc.equal(pc.list_flatten(lists), "rejected_by_reviewer")
+    rejected = pc.is_in(pc.list_flatten(lists), value_set=pa.array(sorted(BARRING), pa.string()))
     rows = pc.list_parent_indices(lists).filter(rejected)
     kept = np.ones(len(vertebrae), bool)
     kept[rows.to_numpy()] = False

@@ -30,6 +30,10 @@ VERTEBRA_OF_LEVEL: dict[str, Code] = {
 
 
 def limitation(flag: str) -> Code:
-    """A flag of the tables as a code; a meaning may have 64 letters."""
-    meanings = {**errors.REASONS, **errors.FLAGS, **errors.LEVEL_FLAGS}
-    return Code(flag, OWN, meanings.get(flag, flag)[:_MEANING_LETTERS])
+    """A flag of a scan or a vertebra as a code; a meaning may have 64 letters."""
+    return Code(flag, OWN, {**errors.REASONS, **errors.FLAGS}.get(flag, flag)[:_MEANING_LETTERS])
+
+
+def level_limitation(flag: str) -> Code:
+    """A flag of a vertebra's level as a code of its own: scans have flags of the same names."""
+    return Code(f"level_{flag}", OWN, errors.LEVEL_FLAGS.get(flag, flag)[:_MEANING_LETTERS])

@@ -70,7 +70,7 @@ function verdictFile() {
   for (const card of CARDS)
     for (const tile of card[TILES].map(unpacked))
       if (tile.verdict && !given.has(`${card[STUDY]} ${tile.found}`))
-        lines.push([card[STUDY], tile.found, tile.verdict, tile.verdict === "relabel" ? tile.level : ""].join());
+        lines.push([card[STUDY], tile.found, tile.verdict, tile.verdict === "relabel" || tile.level !== tile.found ? tile.level : ""].join());
   for (const [key, [verdict, newLevel]] of given) lines.push([...key.split(" "), verdict, newLevel].join());
   return lines.join("\n") + "\n";
 }
