@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from made_tables import made_cohorts, write_tables
 from rocrate.rocrate import ROCrate
 from small_cohort import write_bundle
@@ -126,6 +127,25 @@ def test_the_configuration_is_attached_without_places(run):
     said = json.loads((run / crate.CONFIG).read_text())
     assert said["aggregate"] == {"verdicts": record.PLACE, "keep_runs": 3}
     assert said["segment"] == {"masks": record.PLACE, "tables": [record.PLACE], "backend": "builtin"}
+
+
+@pytest.mark.parametrize("place", ["dask.klinik-mueller.example:8786", "verdicts_dr_mueller.csv"])
+@pytest.mark.parametrize("option", sorted(record.PLACES))
+def test_places_without_a_slash_are_left_out_too(option, place):
+    assert record.without_places({"section": {option: place, "n": 3}}) == {"section": {option: record.PLACE, "n": 3}}
+
+
+def test_every_option_with_a_free_text_is_a_place_or_known_to_be_none():
+    schema = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
+
+    def free_texts(of):
+        for name, option in of["properties"].items():
+            if "properties" in option:
+                yield from free_texts(option)
+            elif "string" in option.get("type", []) and "enum" not in option:
+                yield name
+
+    assert set(free_texts(schema)) == record.PLACES | {"coding", "name", "title"}
 
 
 def test_the_same_run_is_described_by_the_same_text(run, tmp_path, monkeypatch):

@@ -83,10 +83,19 @@ def row(of: Run, *, run_id: str, finished: datetime) -> dict[str, Any]:
     }
 
 
+# Options that hold a path or an address, even where it has no slash.
+PLACES = frozenset(
+    ["cohorts", "model", "private", "network", "folder", "masks", "real", "verdicts", "mapping", "scheduler"]
+)
+
+
 def without_places(config: Any) -> Any:
     """A configuration without paths and addresses: folders, files and hosts may name hospitals and people."""
     if isinstance(config, dict):
-        return {name: without_places(value) for name, value in config.items()}
+        return {
+            name: PLACE if name in PLACES and isinstance(value, str) else without_places(value)
+            for name, value in config.items()
+        }
     if isinstance(config, list):
         return [without_places(value) for value in config]
     return PLACE if isinstance(config, str) and _is_place(config) else config
