@@ -15,7 +15,7 @@ from measure import Contender, child
 
 SCRIPT = __file__
 MODEL = Path(__file__).parents[1] / "models" / "demo"
-COHORT, LEVELS, STUDIES_PER_SHARD = "bench", ("T12", "L1", "L2", "L3", "L4", "L5"), 64
+COHORT, LEVELS = "bench", ("T12", "L1", "L2", "L3", "L4", "L5")
 WANTED, SUBSTITUTES = ("L1", "L2"), ("L3", "T12", "L4", "T11")
 # Folds that predict, of those of the model: as for the patients of its training.
 N_FOLDS = 1
@@ -48,7 +48,7 @@ def filled(of: Any, n: int, **known: Any) -> Any:
     return pa.Table.from_arrays(columns, schema=of)
 
 
-def write_archive(folder: str, patients: str) -> int:
+def write_archive(folder: str, patients: str, per_shard: str) -> int:
     """Write the index's tables and the shards' of patients with a study and six vertebrae each; gives the files."""
     import hashlib
 
@@ -57,7 +57,7 @@ def write_archive(folder: str, patients: str) -> int:
 
     from trabecula import tables
 
-    n = int(patients)
+    n, k = int(patients), int(per_shard)
     names = [hashlib.sha256(str(i).encode()).hexdigest()[:24] for i in range(n)]
     cohort = Path(folder) / COHORT
     key = {"cohort": COHORT, "patient_id": [f"p{name}" for name in names], "study_id": [f"s{name}" for name in names]}
@@ -67,7 +67,7 @@ def write_archive(folder: str, patients: str) -> int:
     refused = series | {"series_id": [f"f{name}" for name in names], "accepted": False, "reason": "not_chosen"}
     found = pa.concat_tables([filled(tables.SERIES, n, **one) for one in (series, refused)])
     tables.write(found, tables.SERIES, cohort / "index" / "series.parquet")
-    shard = np.argsort(np.argsort(names)) // STUDIES_PER_SHARD
+    shard = np.argsort(np.argsort(names)) // k
     study = {"series_id": series["series_id"], "shard": [f"{i:05d}" for i in shard], "status": "accepted", "sex": "F"}
     study |= {"age_years": np.random.default_rng(0).uniform(30, 90, n), "days_from_first_study": 0, **shown, **key}
     facts = dict.fromkeys(column.name for column in tables.SCAN_FACTS)
@@ -77,9 +77,9 @@ def write_archive(folder: str, patients: str) -> int:
     for name in ("labels", "failures"):
         tables.write([], tables.PUBLIC[name], cohort / "index" / f"{name}.parquet")
     order = np.argsort(names)
-    for first in range(0, n, STUDIES_PER_SHARD):
-        _write_shard(cohort, f"{first // STUDIES_PER_SHARD:05d}", [names[i] for i in order[first:][:STUDIES_PER_SHARD]])
-    return (len(STAGES) + 1) * -(-n // STUDIES_PER_SHARD)
+    for first in range(0, n, k):
+        _write_shard(cohort, f"{first // k:05d}", [names[i] for i in order[first : first + k]])
+    return (len(STAGES) + 1) * -(-n // k)
 
 
 def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
@@ -234,7 +234,7 @@ LOADERS: dict[str, measure.Loader] = {
 def report(folder: Path, given: argparse.Namespace) -> list[str]:
     """Lines about one archive."""
     archive, out = folder / "results", folder / "out"
-    n_files = measure.ask(child(SCRIPT, "write_archive", archive, given.patients))
+    n_files = measure.ask(child(SCRIPT, "write_archive", archive, given.patients, given.studies_per_shard))
     measure.warm(archive)
     contenders = [Contender(f"ours, {m}", [child(SCRIPT, "ours", archive, out, m)], out) for m in given.methods]
     peers = [name for name in ("duckdb", "polars") if measure.is_installed(name)]
@@ -270,6 +270,7 @@ def main() -> None:
     """Measure and say so."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--patients", type=int, default=100_000, help="patients, of one study each")
+    parser.add_argument("--studies-per-shard", type=int, default=64, help="64 as the workflow's; 200 gives 3,000 files")
     parser.add_argument("--methods", nargs="+", default=["none", "phantomless"], help="calibrations of ours")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each")
     parser.add_argument("--out", type=Path, help="file for the report, too")

@@ -14,7 +14,17 @@ STAGES = ["phantom", *FLOW, "export"]
 SCHEMA = yaml.safe_load((HOME / "workflow/schemas/config.schema.yaml").read_text())
 TOP = {
     *("Snakefile", "workflow", "scripts", "profiles", "slurm", "envs", "config", "models", "tests", "results", "docs"),
-    *("Makefile", "README.md", "CHANGELOG.md", "LICENSE", "THIRD_PARTY.md", "pyproject.toml", ".ci", ".gitignore"),
+    *(
+        "Makefile",
+        "README.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "THIRD_PARTY.md",
+        "pyproject.toml",
+        ".ci",
+        ".gitignore",
+    ),
 }
 TEXT = {
     ".py",

@@ -1,19 +1,30 @@
 """Included first: configuration, paths, and what several rules share."""
 
+from functools import cache
 from pathlib import Path
 
 import yaml
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
-from trabecula import backends, refusals
+from trabecula import backends, clock, leftovers, privacy, refusals
 from trabecula import config as settings
 from trabecula.codings import CODINGS
 from trabecula.digest import digest
 from trabecula.errors import ConfigError
+from trabecula.pseudonym import refuse_other_key
 
 # This included file puts its folder on the path of the driver and of every script.
 HOME = Path(str(workflow.current_basedir)).parent
+
+# Here, since the driver, every job and every script are born with it.
+privacy.close_process()
+
+if workflow.is_main_process and (_mended := clock.mend(Path("results"))):
+    logger.warning(
+        f"{_mended} results carry times in the future: a clock was wrong. Their times are now those of today."
+    )
 
 try:
     _schema = yaml.safe_load(Path(workflow.source_path("schemas/config.schema.yaml")).read_text())
@@ -22,6 +33,9 @@ try:
     COHORTS = settings.read_cohorts(
         settings.find(config["cohorts"], _places, option="cohorts"), config["phantom"]["cohorts"]
     )
+    for _cohort in COHORTS.values():
+        if not _cohort.synthetic:
+            refuse_other_key(Path(config["private"], "key"), Path("results", _cohort.name, "index/key.txt"))
     TRAINS = config["model"] is None
     MODEL = (
         f"results/models/{config['train']['name']}"
@@ -43,13 +57,20 @@ except ConfigError as error:
     raise WorkflowError(str(error))
 
 
+onstart:
+    # This run holds the lock now.
+    for _folder in ("results", config["private"]):
+        leftovers.remove(Path(_folder))
+
+
 wildcard_constraints:
     cohort="[A-Za-z0-9_-]+",
     shard=r"\d{5}",
 
 
+@cache
 def shard_names(cohort):
-    """Names of a cohort's shards; waits for the index."""
+    """Names of a cohort's shards; waits for the index, which raises until it is done."""
     return Path(checkpoints.index.get(cohort=cohort).output.shards).read_text().split()
 
 
@@ -64,7 +85,7 @@ def of_shards(pattern, cohorts=tuple(COHORTS)):
 
 def shard_list(wildcards):
     """Input function: the list of a shard's studies, which the index writes."""
-    checkpoints.index.get(cohort=wildcards.cohort)
+    shard_names(wildcards.cohort)
     return f"results/{wildcards.cohort}/shards/{wildcards.shard}.tsv"
 
 

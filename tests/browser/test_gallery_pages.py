@@ -2,7 +2,7 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from small_gallery import METAL, UNCERTAIN, write_gallery
+from small_gallery import METAL, UNCERTAIN, write_gallery, z_mm
 
 from trabecula import verdicts
 from trabecula.report.gallery import page_name
@@ -92,6 +92,7 @@ def test_verdicts_are_kept_saved_and_read_by_the_next_run(opened, folder, tmp_pa
     read = verdicts.read(tmp_path / "verdicts.csv")
     assert read["reason"].isna().all()
     told = {(int(row["study_id"][3:]), row["level"]): (row["verdict"], row["new_level"]) for _, row in read.iterrows()}
+    assert read["centroid_z_mm"].tolist() == [z_mm(level) for level in read["level"]]
     assert told == {
         (METAL, "T12"): ("accept", None),
         (METAL, "L1"): ("relabel", "L2"),

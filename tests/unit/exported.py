@@ -85,6 +85,7 @@ def _patient(keys: dict[str, Any], vbmd: float) -> dict[str, Any]:
 def _study(keys: dict[str, Any], series: str, vbmd: float, rng: np.random.Generator) -> dict[str, Any]:
     figures = {"vbmd_mg_cm3": vbmd, "vbmd_low": vbmd - 20, "vbmd_high": vbmd + 20, "probability_reduced": rng.random()}
     figures |= {"trabecular_hu": rng.uniform(50, 200), "levels_used": ["L1", "L2"], "flags": ["thick_slices"]}
+    figures |= {"novelty": ["new_device"]}
     known = {"series_id": series, "sex": "F", "status": "measured", "days_from_first_study": 3, "age_years": 61.5}
     return keys | figures | known
 

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 
 from trabecula import tables
 
+# Patients whose second scan is of another device, or of an unknown one.
+MOVED, UNKNOWN = (10, 20, 30, 41), 21
+
 
 def plain(schema: pa.Schema) -> dict[str, Any]:
     """A row of a schema with nothing in it."""
@@ -39,7 +42,10 @@ def write_tables(folder: Path, **rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def made_cohorts(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
-    """Rows of two cohorts: 50 patients each with two scans, some failed, some labelled."""
+    """Rows of two cohorts: 50 patients each with two scans, some failed, some labelled.
+
+    The second scan of four patients is of another device, far off, and of one patient nobody knows of which.
+    """
     draw = np.random.default_rng(seed)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables.PUBLIC}
     for cohort in ("north", "south"):
@@ -50,9 +56,12 @@ def made_cohorts(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
             facts = {"sex": sex, "device_key": device, "age_years": age}
             for scan, days in enumerate((0, int(draw.choice([10, 20, 400])) if i < 8 else 15)):
                 study = key | facts | {"study_id": f"{cohort}{i:02d}.{scan}", "days_from_first_study": days}
+                moved = scan == 1 and i in MOVED
+                study |= {"device_key": "another"} if moved else {"device_key": None} if scan and i == UNKNOWN else {}
                 fate = {"status": "measured"} if measured else {"status": "failed", "stage": "segment"}
                 fate |= {} if measured else {"reason": "no_vertebra"}
-                change = {"vbmd_mg_cm3": vbmd + float(draw.normal(0, 5)), "vbmd_hu_mg_cm3": vbmd + 1.0 * scan}
+                change = {"vbmd_mg_cm3": vbmd + float(draw.normal(0, 5)) + 30 * moved}
+                change |= {"vbmd_hu_mg_cm3": vbmd + 1.0 * scan}
                 rows["studies"].append(study | fate | (change if measured else {}))
                 levels = ("L1", "L2", "L3") if measured else ()
                 for level in levels:

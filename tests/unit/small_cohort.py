@@ -141,7 +141,7 @@ def _study(cohort: str, study: Study, shown: dict[str, Any]) -> dict[str, Any]:
     chosen = study.status == "accepted"
     return (
         dict.fromkeys(tables.STUDIES.names)
-        | {"levels_used": []}
+        | {"levels_used": [], "novelty": []}
         | shown
         | {
             "cohort": cohort,

@@ -44,8 +44,14 @@ def results(n: int = N) -> report.Results:
     )
 
 
+def z_mm(level: str) -> int:
+    """Height of a level's centre."""
+    return -400 - 30 * LEVELS.index(level)
+
+
 def _vertebra(of: dict, i: int, level: str) -> dict:
     given = {"level_found": level, "level_uncertain": i == UNCERTAIN, "flags": ["metal"] if i == METAL else []}
+    given |= {"centroid_z_mm": z_mm(level) + 0.4}
     if i == REVIEWED and level == "T12":
         given |= {"level": "T11", "verdict": "relabel"}
     if i == REVIEWED and level == "L3":

@@ -14,6 +14,7 @@ from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bu
 from trabecula import aggregate, bundle, calibrate, tables
 from trabecula.aggregate import buckets, shards
 from trabecula.aggregate import write as written
+from trabecula.cubes import read_facts
 from trabecula.errors import REASONS
 
 SPLITS = {"trained": 1}
@@ -117,6 +118,10 @@ def test_patients_are_all_there_once_with_a_decision_or_a_reason(results):
     }
     assert sorted(patients.index[patients["decision"] == "indeterminate"]) == ["bright", "near"]
     assert {name: list(codes) for name, codes in patients["novelty"].items() if len(codes)} == {
+        "bright": ["hu_out_of_range"]
+    }
+    studies = table(results, "studies").set_index("study_id")
+    assert {name: list(codes) for name, codes in studies["novelty"].items() if len(codes)} == {
         "bright": ["hu_out_of_range"]
     }
 
@@ -281,7 +286,8 @@ def test_what_does_not_add_up_crashes_and_writes_nothing(copy, file, schema, cha
 
 
 def test_verdicts_count_before_levels_are_chosen(copy, tmp_path):
-    lines = ["study_id,level,verdict,new_level", "whole,L1,reject,", "trained,L3,relabel,L4", "nowhere,L1,accept,"]
+    lines = ["study_id,level,verdict,new_level,centroid_z_mm", "whole,L1,reject,,2", "trained,L3,relabel,L4"]
+    lines += ["nowhere,L1,accept,", "whole,L2,reject,,-28"]
     path = tmp_path / "verdicts.csv"
     path.write_text("\n".join(lines) + "\n")
     run(copy, reviewed=path)
@@ -299,13 +305,14 @@ def test_verdicts_count_before_levels_are_chosen(copy, tmp_path):
     assert set(predictions.loc[predictions["study_id"] == "trained", "level"]) == {"T12", "L1", "L2", "L4"}
     rows = tables.read(copy / "tables" / "verdicts" / "verdicts.parquet", tables.VERDICTS).to_pylist()
     assert [(row["study_id"], row["status"]) for row in rows] == [
-        ("whole", "used"), ("trained", "used"), (None, "unused")
+        ("whole", "used"), ("trained", "used"), (None, "unused"), ("whole", "unused")
     ]  # fmt: skip
+    assert [row["reason"] for row in rows] == [None, None, "no_such_vertebra", "segmentation_changed"]
 
 
 def test_cubes_stay_on_disk(copy):
     path = copy / "dev" / "crop" / "00000.arrow"
-    found = shards.read_without_cubes(path)
+    found = read_facts(path)
     assert set(found.column_names) == {field.name for field in tables.crop_schema(16, 1.0)} - {"ct", "label"}
     assert found.num_rows == 7
 

@@ -31,6 +31,7 @@ def scan(cohort: str, patient: str, day: int | None = 0, levels: str = "L1 L2", 
         "repairs": [],
         "flags": [],
         "levels_used": [],
+        "novelty": [],
         "status": "accepted",
         "device_key": "d",
     }

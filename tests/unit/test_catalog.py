@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from made_tables import made_cohorts, write_tables
+from made_tables import MOVED, made_cohorts, write_tables
 from statsmodels.stats.proportion import proportion_confint
 
 from trabecula import catalog, tables
@@ -100,17 +100,29 @@ def test_prevalence_has_wilsons_interval(database):
 
 def test_precision_is_that_of_the_near_pairs(database):
     studies = [row for row in made_cohorts()["studies"] if row["status"] == "measured" and row["cohort"] == "north"]
-    pairs = [(a, b) for a, b in zip(studies[::2], studies[1::2], strict=True) if b["days_from_first_study"] <= 30]
+    scans = list(zip(studies[::2], studies[1::2], strict=True))
+    same = [(a, b) for a, b in scans if a["device_key"] == b["device_key"]]
+    pairs = [(a, b) for a, b in same if b["days_from_first_study"] <= 30]
     sd = [np.std([a["vbmd_mg_cm3"], b["vbmd_mg_cm3"]], ddof=1) for a, b in pairs]
     rms = float(np.sqrt(np.mean(np.square(sd))))
     query = "SELECT n_pairs, rms_sd_mg_cm3, lsc_mg_cm3, reason FROM scan_precision"
-    query += " WHERE cohort = 'north' AND predictor = 'network'"
+    query += " WHERE cohort = 'north' AND predictor = 'network' AND same_device"
     ((n, found, lsc, reason),) = database.execute(query).fetchall()
     assert (n, found, lsc) == (len(pairs), pytest.approx(rms), pytest.approx(2.77 * rms))
     assert reason is None and n >= 30
-    changes = np.array([b["vbmd_mg_cm3"] - a["vbmd_mg_cm3"] for a, b in zip(studies[::2], studies[1::2], strict=True)])
+    changes = np.array([b["vbmd_mg_cm3"] - a["vbmd_mg_cm3"] for a, b in same])
     beyond = "SELECT count(*) FILTER (beyond_lsc) FROM repeat_scans WHERE cohort = 'north'"
     assert one(database, beyond) == int((np.abs(changes) > 2.77 * rms).sum())
+
+
+def test_a_change_between_devices_is_held_against_such_changes_alone(database):
+    of = "SELECT n_pairs, reason FROM scan_precision WHERE cohort = 'north' AND predictor = 'network' AND same_device"
+    assert database.execute(f"{of} = false").fetchall() == [(len(MOVED), "too_few_patients")]
+    assert database.execute(f"{of} IS NULL").fetchall() == [(1, "too_few_patients")]
+    told = "SELECT DISTINCT beyond_lsc, reason FROM repeat_scans WHERE cohort = 'north' AND same_device"
+    assert database.execute(f"{told} IS DISTINCT FROM true").fetchall() == [(None, "too_few_patients")]
+    pairs = one(database, "SELECT count(*) FROM scan_pairs")
+    assert one(database, "SELECT count(*) FROM repeat_scans") == pairs
 
 
 def test_too_few_pairs_leave_the_least_significant_change_open(tmp_path):

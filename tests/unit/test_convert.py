@@ -506,7 +506,7 @@ def test_a_bad_study_becomes_a_row_and_its_neighbours_go_on(tmp_path):
     good = _linked(save_all(axial_stack(), tmp_path / "good"))
     bad = _linked(save_all(_at(0, 3, 30), tmp_path / "bad"))
     studies = [Chosen(name, "patient", "series", "print") for name in ("bad", "good")]
-    options = {"folder": tmp_path, "max_gap_mm": 10, "file_format": "nii"}
+    options = {"archive": tmp_path, "folder": tmp_path, "max_gap_mm": 10, "file_format": "nii"}
     rows = list(convert_shard(studies, {"good": good, "bad": bad}, cohort="test", **options))
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert rows[0]["reason"] == "missing_slices" and str(tmp_path) not in str(rows)
@@ -517,7 +517,7 @@ def test_a_bad_study_becomes_a_row_and_its_neighbours_go_on(tmp_path):
 def test_a_shard_is_written_as_nifti_and_table(tmp_path, file_format):
     files = save_all(axial_stack(), tmp_path / "archive")
     row = dict.fromkeys(LINKAGE.names) | {"study_id": "st1", "series_id": "se1", "stack": 0, "chosen": True}
-    row |= {"n_damaged": 1, "n_odd": 0, "files": [], "slices": _slices(files)}
+    row |= {"archive": str(tmp_path / "archive"), "n_damaged": 1, "n_odd": 0, "files": [], "slices": _slices(files)}
     others = [row | {"chosen": False, "stack": 1, "slices": None}, row | {"study_id": "st2", "slices": []}]
     linked = Writer(tmp_path / "linkage.parquet")
     with linked:

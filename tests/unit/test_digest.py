@@ -16,13 +16,19 @@ def package(tmp_path, monkeypatch):
     (folder / "far" / "deep.py").write_text("x = 1\n")
     (folder / "other.py").write_text("import toy.stage\n")
     monkeypatch.setattr(digest, "PACKAGE", folder)
-    digest.digest.cache_clear()
+    forget()
     yield folder
-    digest.digest.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """As a new process begins: what was read of the sources is remembered by each."""
+    for remembered in (digest.digest, digest._imports_of, digest._own):
+        remembered.cache_clear()
 
 
 def of_stage() -> str:
-    digest.digest.cache_clear()
+    forget()
     return digest.digest("stage")
 
 

@@ -27,7 +27,8 @@ from trabecula.evaluate.probabilities import (
     resampled_curves,
     tenths,
 )
-from trabecula.evaluate.repeats import precision_errors, repeats
+from trabecula.evaluate.repeats import DEVICES, precision, precision_errors, repeats
+from trabecula.evaluate.sets import HU, NETWORK
 from trabecula.evaluate.strata import same_area, same_mean, same_share
 from trabecula.evaluate.thresholds import at_prevalence, net_benefit
 
@@ -356,12 +357,36 @@ def test_repeats_are_scans_within_the_window():
         ("d", 125),
     ]
     frame = pd.DataFrame(rows, columns=["patient_id", "days_from_first_study"])
-    frame = frame.assign(study_id=[f"s{i}" for i in range(len(frame))], vbmd_mg_cm3=100.0)
-    found = repeats(frame, "vbmd_mg_cm3", days=30)
-    assert found["study_id"].tolist() == ["s0", "s1", "s7", "s8", "s9"]
-    assert repeats(frame.iloc[:0], "vbmd_mg_cm3", days=30).empty
+    frame = frame.assign(study_id=[f"s{i}" for i in range(len(frame))], vbmd_mg_cm3=100.0, device_key="x")
+    for devices in DEVICES:
+        found = repeats(frame, "vbmd_mg_cm3", days=30, devices=devices)
+        assert found["study_id"].tolist() == ["s0", "s1", "s7", "s8", "s9"]
+        assert repeats(frame.iloc[:0], "vbmd_mg_cm3", days=30, devices=devices).empty
     none = precision_errors(np.empty(0), np.empty(0, int))
     assert all(row.value is None and row.reason and row.n == 0 for row in none.values())
+
+
+def test_repeats_on_one_device_leave_out_what_another_scanner_adds():
+    """One window per patient: the fullest that has one device; an unknown device repeats nothing."""
+    rows = [
+        *[("a", 0, "x"), ("a", 1, "y"), ("a", 2, "x")],
+        *[("b", 0, "x"), ("b", 1, "y"), ("b", 2, "y"), ("b", 3, "y"), ("b", 4, "x")],
+        *[("c", 0, "x"), ("c", 1, "y")],
+        *[("d", 0, None), ("d", 1, None)],
+    ]
+    frame = pd.DataFrame(rows, columns=["patient_id", "days_from_first_study", "device_key"])
+    frame = frame.assign(study_id=[f"s{i}" for i in range(len(frame))], cohort="k", hu_baseline_vbmd_mg_cm3=np.nan)
+    frame["vbmd_mg_cm3"] = 100.0 + 20.0 * (frame["device_key"] == "y") + frame["days_from_first_study"]
+    frame["vbmd_hu_mg_cm3"] = np.nan
+    found = repeats(frame, "vbmd_mg_cm3", days=30, devices="one")
+    assert found["study_id"].tolist() == ["s0", "s2", "s4", "s5", "s6"]
+    rows = list(precision(frame, pd.DataFrame({"cohort": ["k"], "role": ["screening"]}), days=30))
+    lsc = {(row["predictor"], row["devices"]): row for row in rows if row["metric"] == "lsc_mg_cm3"}
+    one, both = lsc[NETWORK, "one"], lsc[NETWORK, "any"]
+    # Squares about the means: 2 of a's two scans, 2 of b's three, with 3 degrees of freedom.
+    assert (one["value"], one["n"], one["degrees_of_freedom"]) == (pytest.approx(2.77 * (4 / 3) ** 0.5), 2, 3)
+    assert both["n"] == 4 and both["value"] > 5 * one["value"]
+    assert lsc[HU, "one"]["value"] is None and lsc[HU, "one"]["reason"]
 
 
 def test_distribution_equals_scipy_and_small_cells_are_none():

@@ -137,7 +137,7 @@ def test_the_report_holds_the_tables_figures(folder):
             },
             rel=1e-6,
         )
-        assert limits(found["Scan, levels L1, L2"]) == {"thick_slices"}
+        assert limits(found["Scan, levels L1, L2"]) == {"thick_slices", "new_device"}
         assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
 
 

@@ -23,6 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, Secondar
 from trabecula import headers, index, linkage, shards, tables
 from trabecula.config import with_defaults
 from trabecula.dicom import quiet
+from trabecula.errors import ConfigError
 from trabecula.files import as_path
 from trabecula.headers import Header
 from trabecula.headers.parse import Doubt, parse
@@ -558,10 +559,22 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
 
 def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     save(axial_stack(1)[0], tmp_path / "archive/x")
-    monkeypatch.setattr(headers, "_read_plain", lambda path, size: [headers._failed("unreadable")])
+    monkeypatch.setattr(headers, "_read_plain", lambda *file: [headers._failed("unreadable")])
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == ["unreadable"]
     monkeypatch.undo()
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == [None]
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda key: key.write_text("0123456789abcdef" * 4)])
+def test_a_lost_or_other_key_stops_the_index(tmp_path, change):
+    add_study(tmp_path / "archive", 1)
+    where = places(tmp_path, tmp_path / "archive")
+    run(where)
+    before = read(where, "studies")
+    change(where.private / "key")
+    with pytest.raises(ConfigError, match="Put that key back"):
+        run(where)
+    assert read(where, "studies") == before
 
 
 def test_a_damaged_zip_file_costs_its_damaged_members_on_every_scan(tmp_path):

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trabecula.pseudonym import SYNTHETIC_KEY, pseudonym, pseudonym_uid, read_or_make_key
+from trabecula.errors import ConfigError
+from trabecula.pseudonym import (
+    SYNTHETIC_KEY,
+    fingerprint,
+    pseudonym,
+    pseudonym_uid,
+    read_or_make_key,
+    refuse_other_key,
+)
 
 KEY = b"k" * 32
 identities = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=64)
@@ -59,5 +67,27 @@ def test_jobs_that_start_together_agree_on_one_key(tmp_path, monkeypatch):
 
 def test_a_short_key_is_refused(tmp_path):
     (tmp_path / "key").write_text("short\n")
-    with pytest.raises(ValueError, match="32 are needed"):
+    with pytest.raises(ConfigError, match="32 are needed"):
         read_or_make_key(tmp_path / "key")
+
+
+def test_a_fingerprint_tells_keys_apart_and_not_what_they_are():
+    assert fingerprint(KEY) == fingerprint(KEY) != fingerprint(SYNTHETIC_KEY)
+    assert len(fingerprint(KEY)) == 16
+    assert not {fingerprint(KEY), pseudonym("key", "fingerprint", KEY)} & {KEY.decode(errors="replace")}
+
+
+@pytest.mark.parametrize(("now", "said"), [(None, "is gone"), ("other" * 10, "is another one")])
+def test_a_lost_or_other_key_is_refused(tmp_path, now, said):
+    key, made_with = tmp_path / "private/key", tmp_path / "results/west/index/key.txt"
+    made_with.parent.mkdir(parents=True)
+    refuse_other_key(key, made_with)  # before the first index
+    made_with.write_text(fingerprint(read_or_make_key(key)) + "\n")
+    refuse_other_key(key, made_with)
+    key.unlink()
+    if now:
+        key.write_text(now)
+    with pytest.raises(ConfigError, match=said) as raised:
+        refuse_other_key(key, made_with)
+    assert "cohort west" in str(raised.value)
+    assert key.exists() == bool(now)

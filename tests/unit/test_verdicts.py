@@ -23,6 +23,7 @@ def spines(n: int = 3, levels=LEVELS) -> pd.DataFrame:
     rows = [
         {"cohort": "a", "patient_id": f"pa{i}", "study_id": f"st{i}", "level": level, "level_uncertain": True}
         | {"flags": ["osteophytes"], "complete": True, "trabecular_hu_mean": 100.0 + 10 * i + place}
+        | {"centroid_z_mm": -30.0 * place}
         for i in range(n)
         for place, level in enumerate(levels)
     ]
@@ -42,9 +43,9 @@ def write(tmp_path, *lines: str, header="study_id,level,verdict,new_level"):
 
 
 def asked(*lines: tuple) -> pd.DataFrame:
-    """Verdicts as read: study, level, verdict, new level."""
-    rows = [(i, study, level, verdict, new, None) for i, (study, level, verdict, new) in enumerate(lines, start=2)]
-    return pd.DataFrame(rows, columns=verdicts.COLUMNS)
+    """Verdicts as read: study, level, verdict, new level, and the height where it was judged if there is a fifth."""
+    rows = [(i, *line, *[None] * (6 - len(line))) for i, line in enumerate(lines, start=2)]
+    return pd.DataFrame(rows, columns=verdicts.COLUMNS, dtype=object).astype({"line": "int64"})
 
 
 def applied(lines: pd.DataFrame, vertebrae: pd.DataFrame | None = None):
@@ -58,7 +59,8 @@ def applied(lines: pd.DataFrame, vertebrae: pd.DataFrame | None = None):
 def test_other_columns_and_their_order_do_not_matter(tmp_path):
     read = write(tmp_path, "REJECT;hers;;l1;st0", header="verdict;comment;new_level;level;study_id")
     assert read.to_dict("records") == [
-        {"line": 2, "study_id": "st0", "level": "L1", "verdict": "reject", "new_level": None, "reason": None}
+        {"line": 2, "study_id": "st0", "level": "L1", "verdict": "reject", "new_level": None}
+        | {"centroid_z_mm": None, "reason": None}
     ]
 
 
@@ -78,6 +80,18 @@ def test_other_columns_and_their_order_do_not_matter(tmp_path):
 def test_a_bad_line_has_its_reason(tmp_path, line, reason):
     assert write(tmp_path, line)["reason"].tolist() == [reason]
     assert reason is None or reason in REASONS
+
+
+def test_the_height_of_the_judged_vertebra_may_stand_beside(tmp_path):
+    header = "study_id;level;verdict;new_level;centroid_z_mm"
+    heights = dict(zip(LEVELS, ("-480,5", "12", "", "x", "nan"), strict=True))
+    lines = [f"st0;{level};accept;;{height}" for level, height in heights.items()]
+    read = write(tmp_path, *lines, header=header)
+    assert read["centroid_z_mm"].tolist() == [-480.5, 12.0, None, None, None]
+    assert read["reason"].tolist() == [None, None, None, "bad_place", "bad_place"]
+    assert "bad_place" in REASONS
+    with pytest.raises(ConfigError, match="two columns centroid_z_mm"):
+        write(tmp_path, *lines, header=header + ";centroid_z_mm")
 
 
 def test_a_later_line_takes_the_place_of_an_earlier_one_unless_it_is_bad(tmp_path):
@@ -127,6 +141,22 @@ def test_accept_makes_the_level_certain_and_reject_keeps_the_vertebra_out():
     assert len(after) - len(usable(after)) == 1
     assert set(zip(usable(after)["study_id"], usable(after)["level"], strict=True)) == set(by.index) - {("st1", "L1")}
     assert outcome["status"].tolist() == ["used", "used"]
+
+
+def test_a_verdict_falls_on_no_other_bone():
+    """Named off by one by a new segmentation, L1 lies where T12 was; a few mm are the same bone."""
+    lines = asked(
+        ("st0", "L1", "reject", None, -60.0), ("st1", "L1", "reject", None, -60.0), ("st2", "L1", "accept", None)
+    )
+    vertebrae = spines()
+    vertebrae.loc[vertebrae["study_id"] == "st0", "centroid_z_mm"] += 30.0
+    vertebrae.loc[vertebrae["study_id"] == "st1", "centroid_z_mm"] += 7.0
+    found, _, outcome = applied(lines, vertebrae)
+    assert outcome.set_index("line")["reason"].tolist() == ["segmentation_changed", None, None]
+    assert found.groupby("study_id")["verdict"].count().to_dict() == {"st0": 0, "st1": 1, "st2": 1}
+    vertebrae["centroid_z_mm"] = np.nan
+    assert applied(lines, vertebrae)[2]["reason"].tolist() == ["segmentation_changed", "segmentation_changed", None]
+    assert "segmentation_changed" in REASONS
 
 
 def test_a_shift_of_every_level_carries_measurements_and_predictions():

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from trabecula.phantom import write_archive
 
 SEED = 20240
 LONGEST_S = 1800
+# Logs of what follows the shards, in a site with a cohort of a hospital and one that was made.
+LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
 # A training of twelve patients, as short as it can be.
 TRAIN = {
     "name": "toy",
@@ -82,6 +86,13 @@ def times(folder: Path, *patterns: str) -> dict[str, int]:
     """Times of change of a folder's files, in nanoseconds, by relative path."""
     files = (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
+
+
+def tables(folder: Path) -> dict[str, pa.Table]:
+    """Every public table of a site but the record of the run, by relative path."""
+    files = [file for file in folder.glob("results/tables/**/*.parquet") if file.name != "runs.parquet"]
+    assert files
+    return {str(file.relative_to(folder)): pq.ParquetFile(file).read() for file in files}
 
 
 def hospital(folder: Path, *, first_patient: int, patients: int) -> None:

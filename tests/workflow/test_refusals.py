@@ -6,6 +6,20 @@ from small_site import Site, write_settings
 LABELS = "patient_id,study_date,level,vbmd,unit\n"
 
 
+def test_a_lost_key_is_refused_before_any_job(repository, tmp_path):
+    (tmp_path / "archive").mkdir()
+    made_with = tmp_path / "results/a/index/key.txt"
+    made_with.parent.mkdir(parents=True)
+    made_with.write_text("0123456789abcdef\n")
+    write_settings(tmp_path, ["a archive  external"])
+    process = Site(tmp_path, repository).start()
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "The pseudonym key private/key is gone: the results of the cohort a stand on that with" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "private").exists()
+
+
 @pytest.mark.parametrize(
     ("cohort", "options", "sentence"),
     [

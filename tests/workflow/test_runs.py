@@ -1,24 +1,16 @@
-"""What runs, and what does not run again: after a run, growth, an edit, a kill."""
+"""What runs, and what does not run again: after a run, growth, an edit."""
 
-import os
 import shutil
-import signal
-import time
-from dataclasses import replace
-from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from small_site import LONGEST_S, Site, hospital, times
+from small_site import LAST, Site, hospital, times
 
-LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
 STAGES = ("convert", "segment", "crop", "measure", "infer")
 # What the stages up to infer left of the shards that are there from the start.
 OLD = [f"results/made/{stage}/**/*" for stage in STAGES] + [f"results/hospital/*/0000{shard}*" for shard in (0, 1)]
-TABLES = "results/tables/**/*.parquet"
 
 
 def test_a_finished_run_has_nothing_to_do(finished):
@@ -95,42 +87,6 @@ def test_edited_measure_code_reruns_measure_and_what_follows(copied):
     shards = {"hospital/measure/00000.log", "hospital/measure/00001.log", "made/measure/00000.log"}
     assert ran == shards | LAST
     assert times(copied.folder, "results/*/crop/*") == cubes
-
-
-def killed_when(site: Site, log: str) -> None:
-    """Start a run and kill it with all its jobs as soon as a log is there."""
-    process = site.start("--rerun-incomplete")
-    latest = time.monotonic() + LONGEST_S
-    while not (site.folder / "logs" / log).exists():
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        assert time.monotonic() < latest
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-def test_killed_runs_end_with_the_tables_of_an_undisturbed_one(finished, tmp_path):
-    site = replace(finished, folder=tmp_path / "site")
-    site.folder.mkdir()
-    for name in ("site.yaml", "cohorts.tsv", "hospital", "private/key"):
-        copy = shutil.copytree if (finished.folder / name).is_dir() else shutil.copy
-        (site.folder / name).parent.mkdir(exist_ok=True)
-        copy(finished.folder / name, site.folder / name)
-    for moment in ("hospital/index/index.log", "hospital/segment/00001.log", "aggregate.log"):
-        killed_when(site, moment)
-        site.run("--unlock")
-    site.run()
-    expected, found = tables(finished.folder), tables(site.folder)
-    assert expected.keys() == found.keys()
-    for name, table in expected.items():
-        assert found[name].equals(table), name
-
-
-def tables(folder: Path) -> dict[str, pa.Table]:
-    """Every public table but the record of the run."""
-    files = [file for file in folder.glob(TABLES) if file.name != "runs.parquet"]
-    assert files
-    return {str(file.relative_to(folder)): pq.ParquetFile(file).read() for file in files}
 
 
 @pytest.mark.parametrize("profile", [[], ["--profile", "slurm"]], ids=["default", "slurm"])

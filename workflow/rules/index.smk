@@ -23,6 +23,7 @@ checkpoint index:
         studies=update("results/{cohort}/index/studies.parquet"),
         labels=update("results/{cohort}/index/labels.parquet"),
         failures=update("results/{cohort}/index/failures.parquet"),
+        key=update("results/{cohort}/index/key.txt"),
         ledger=update("results/{cohort}/index/ledger.tsv"),
         shards=update("results/{cohort}/index/shards.txt"),
     log:

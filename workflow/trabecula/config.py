@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from trabecula.errors import ConfigError
-from trabecula.label_file import VERDICT_COLUMNS, check_columns
+from trabecula.label_file import VERDICT_COLUMNS, VERDICT_PLACE, check_columns
 
 Role = Literal["development", "external", "screening"]
 
@@ -154,7 +154,7 @@ def find_verdicts(path: str | None, folders: Sequence[Path]) -> str | None:
     if path is None:
         return None
     found = find(path, folders, option="aggregate.verdicts")
-    check_columns(found, called=f"The verdicts {path}", columns=VERDICT_COLUMNS)
+    check_columns(found, called=f"The verdicts {path}", columns=VERDICT_COLUMNS, optional=VERDICT_PLACE)
     return str(found)
 
 

@@ -105,7 +105,7 @@ def to_batch(rows: list[VertebraCrop], schema: pa.Schema) -> pa.RecordBatch:
 
 def read_cubes(path: Path | str) -> Iterator[VertebraCrop]:
     """Read vertebrae one by one, in the order in which they were written; one study is held at a time."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+    with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         for i in range(reader.num_record_batches):
             yield from _from_batch(reader.get_batch(i))
 
@@ -119,14 +119,14 @@ def _from_batch(batch: pa.RecordBatch) -> Iterator[VertebraCrop]:
 
 def read_spacing_mm(path: Path | str) -> float:
     """Distance between neighbouring voxels of a file's cubes, in millimetres."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+    with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         return float(reader.schema.metadata[b"spacing_mm"])
 
 
 def read_facts(path: Path | str) -> pa.Table:
     """Everything about a file's vertebrae but their voxels: one row per vertebra, in the file's order."""
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+    with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         wanted = [i for i, field in enumerate(reader.schema) if not isinstance(field.type, pa.FixedShapeTensorType)]
     options = pa.ipc.IpcReadOptions(included_fields=wanted)
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source, options=options) as reader:
+    with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source, options=options) as reader:
         return reader.read_all()

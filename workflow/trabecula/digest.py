@@ -21,6 +21,7 @@ def _files_of(module: str) -> list[Path]:
     return [file] if file.is_file() else []
 
 
+@cache
 def _imports_of(file: Path) -> set[str]:
     """Modules of this package that a source file names in its imports, such as ``tables`` or ``train.fit``."""
     found = set()
@@ -44,6 +45,7 @@ def _module_of(parts: list[str]) -> str:
     return ".".join(parts)
 
 
+@cache
 def _own(module: str) -> list[Path]:
     """Files that importing a module runs: its own, or a folder's __init__ and texts, and the __init__s above."""
     path = PACKAGE.joinpath(*module.split("."))

@@ -2,11 +2,14 @@
 
     Exception
     └── TrabeculaError
-        ├── ConfigError     stops the run before any job: the user can mend it
+        ├── ConfigError     stops the run, if it can before any job: the user can mend it
+        ├── ResultError     stops a job: a file of an earlier run is damaged
         └── StudyFailure    one series or study drops out with a reason; the rest of the cohort goes on
 
 Everything else is a bug and crashes its job with a traceback in the rule's log.
 """
+
+from pathlib import Path
 
 # Where something can drop out, in the order of the data's way.
 STAGES = ("index", "convert", "segment", "crop", "measure")
@@ -101,6 +104,8 @@ REASONS: dict[str, str] = {
     "contradictory_label": "different values for one patient, date and level",
     # reviewers' verdicts
     "no_such_vertebra": "no vertebra of this level was cut out of a study of this pseudonym",
+    "segmentation_changed": "the vertebra of this level lies elsewhere than the one that the reviewer judged",
+    "bad_place": "the place of the judged vertebra (centroid_z_mm) is no number of mm",
     "unknown_verdict": "the verdict is none of accept, reject and relabel",
     "unknown_level": "the level, or the new one, is no vertebra",
     "level_taken": "the new level belongs to another vertebra of the study, which keeps it",
@@ -149,12 +154,37 @@ NOVELTY: dict[str, str] = {
 }
 
 
+_DELETE = "Delete it and run again: what it held is then made anew."
+
+
 class TrabeculaError(Exception):
     """Base of all exceptions that the package raises on purpose."""
 
 
 class ConfigError(TrabeculaError):
     """The configuration can't be used; the message says in one sentence what to change."""
+
+
+class ResultError(TrabeculaError):
+    """A result of an earlier job is damaged.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    what : str
+        What is wrong with it.
+    cure : str
+        What to do, as a sentence.
+    """
+
+    def __init__(self, path: Path | str, what: str, cure: str = _DELETE) -> None:
+        super().__init__(f"{path} is damaged ({what}). {cure}")
+        self._told = path, what, cure
+
+    def __reduce__(self) -> tuple[type, tuple[Path | str, str, str]]:
+        """So that it comes whole out of another process."""
+        return type(self), self._told
 
 
 class StudyFailure(TrabeculaError):

@@ -14,6 +14,8 @@ from trabecula.errors import ConfigError
 
 LABEL_COLUMNS = ("patient_id", "study_date", "level", "vbmd", "unit")
 VERDICT_COLUMNS = ("study_id", "level", "verdict", "new_level")
+# Where the vertebra lay when it was judged; a file written by hand may lack it.
+VERDICT_PLACE = ("centroid_z_mm",)
 DELIMITERS = (",", ";", "\t")
 
 
@@ -34,12 +36,16 @@ class Line:
     entries: tuple[str, ...] | None
 
 
-def check_columns(path: Path | str, *, called: str, columns: Sequence[str] = LABEL_COLUMNS) -> None:
-    """Raise a ConfigError, a sentence about the file as it is called, unless the columns are all there."""
-    next(_lines(path, called, columns))
+def check_columns(
+    path: Path | str, *, called: str, columns: Sequence[str] = LABEL_COLUMNS, optional: Sequence[str] = ()
+) -> None:
+    """Raise a ConfigError, a sentence about the file as it is called, unless its columns can be read."""
+    next(_lines(path, called, columns, optional))
 
 
-def read_lines(path: Path | str, *, called: str, columns: Sequence[str] = LABEL_COLUMNS) -> list[Line]:
+def read_lines(
+    path: Path | str, *, called: str, columns: Sequence[str] = LABEL_COLUMNS, optional: Sequence[str] = ()
+) -> list[Line]:
     """Read a CSV file with commas, semicolons or tabs, in UTF-8 with or without a byte order mark.
 
     Parameters
@@ -49,27 +55,32 @@ def read_lines(path: Path | str, *, called: str, columns: Sequence[str] = LABEL_
     called : str
         What a refusal calls the lines, such as "The labels labels.csv".
     columns : sequence of str
-        Names of the columns to read; others are not.
+        Names of the columns to read.
+    optional : sequence of str
+        Names of more columns to read, after those; empty in all lines where the file has none of the name. Others are
+        not read.
 
     Raises
     ------
     ConfigError
         If the file can't be read, is empty or lacks a column; one sentence that says what to change.
     """
-    lines = _lines(path, called, columns)
+    lines = _lines(path, called, columns, optional)
     _, names = next(lines)
-    places = [names.index(name) for name in columns]
+    places = [names.index(name) if name in names else None for name in (*columns, *optional)]
     return [Line(number, _entries(values, len(names), places)) for number, values in lines]
 
 
-def _entries(values: list[str], n_columns: int, places: list[int]) -> tuple[str, ...] | None:
+def _entries(values: list[str], n_columns: int, places: list[int | None]) -> tuple[str, ...] | None:
     if any(values[n_columns:]):
         return None
     whole = values + [""] * (n_columns - len(values))
-    return tuple(whole[place] for place in places)
+    return tuple("" if place is None else whole[place] for place in places)
 
 
-def _lines(path: Path | str, called: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def _lines(
+    path: Path | str, called: str, columns: Sequence[str], optional: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and entries of all lines that have any; the first holds the names, all of the columns."""
     text = _text(Path(path), called, columns)
     first = next((line for line in text.splitlines() if any(map(str.isalnum, line))), "")
@@ -79,7 +90,7 @@ def _lines(path: Path | str, called: str, columns: Sequence[str]) -> Iterator[tu
     filled = ((lines.line_num, entries) for entries in trimmed if any(entries))
     try:
         number, names = next(filled, (0, []))
-        _check_names(names, called, columns)
+        _check_names(names, called, columns, optional)
         yield number, names
         yield from filled
     except csv.Error as error:
@@ -102,13 +113,13 @@ def _names(line: str, delimiter: str) -> set[str]:
     return {name.strip(' "') for name in line.split(delimiter)}
 
 
-def _check_names(names: list[str], called: str, columns: Sequence[str]) -> None:
+def _check_names(names: list[str], called: str, columns: Sequence[str], optional: Sequence[str]) -> None:
     missing = [name for name in columns if name not in names]
     if missing:
         raise ConfigError(
             f"{called} lack the columns {', '.join(missing)}; name them in the first line, "
             "with commas, semicolons or tabs between the names."
         )
-    twice = [name for name in columns if names.count(name) > 1]
+    twice = [name for name in (*columns, *optional) if names.count(name) > 1]
     if twice:
         raise ConfigError(f"{called} have two columns {twice[0]}; rename one.")

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trabecula import tables
 from trabecula.headers import FILES, Header
 
 _TEXT = pa.string()
@@ -31,6 +32,7 @@ LINKAGE = pa.schema(
         ("chosen", pa.bool_()),
         ("shard", _TEXT),  # of the chosen stack of a study, else NULL
         ("study_date", _TEXT),
+        ("archive", _TEXT),  # its top folder
         ("files", pa.list_(_TEXT)),
         ("n_damaged", pa.int32()),
         ("n_odd", pa.int32()),
@@ -66,8 +68,15 @@ def slice_of(header: Header, archive: str) -> dict[str, Any]:
 
 def read_linked(path: Path, shard: str) -> dict[str, Linked]:
     """Chosen stacks of a shard's studies, by study."""
-    table = pq.read_table(path, filters=[("shard", "=", shard)])
+    with tables.reading(path, "Run again with --forcerun index, which makes it anew."):
+        table = pq.read_table(path, filters=[("shard", "=", shard)])
     found = {}
     for row in table.select(["study_id", "slices", "n_damaged", "n_odd"]).to_pylist():
         found[row["study_id"]] = Linked([Header(**part) for part in row["slices"]], row["n_damaged"], row["n_odd"])
     return found
+
+
+def read_archive(path: Path) -> str:
+    """Top folder of the archive that the table is of."""
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(0, ["archive"])["archive"][0].as_py()

@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from trabecula.errors import ConfigError
+
 # Synthetic patients have no identity to protect. Their key is public, so that the shipped demo model
 # recognises the patients that it was trained on wherever the demo runs.
 SYNTHETIC_KEY = b"trabecula synthetic patients: a public key"
@@ -17,7 +19,7 @@ def read_or_make_key(path: Path) -> bytes:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the file holds fewer than 32 bytes.
     """
     if not path.exists():
@@ -33,8 +35,41 @@ def read_or_make_key(path: Path) -> bytes:
             beside.unlink()
     key = path.read_bytes().strip()
     if len(key) < 32:
-        raise ValueError(f"{path} holds a key of {len(key)} bytes; 32 are needed")
+        raise ConfigError(f"The pseudonym key {path} has {len(key)} bytes, and 32 are needed; put the right one back.")
     return key
+
+
+def fingerprint(key: bytes) -> str:
+    """What tells one key from another without telling the key: 16 hexadecimal digits."""
+    return _digest("key", "fingerprint", key).hex()[:16]
+
+
+def refuse_other_key(path: Path, made_with: Path) -> None:
+    """Refuse to go on with a cohort whose pseudonyms another key made: patients would get a second name.
+
+    Parameters
+    ----------
+    path : Path
+        The site's secret key.
+    made_with : Path
+        Fingerprint of the key that the cohort was indexed with (``results/{cohort}/index/key.txt``); absent before the
+        first index.
+
+    Raises
+    ------
+    ConfigError
+        If the key is lost or another one.
+    """
+    if not made_with.exists():
+        return
+    known, cohort = made_with.read_text().strip(), made_with.parents[1].name
+    found = fingerprint(read_or_make_key(path)) if path.exists() else None
+    if found != known:
+        what = "is gone" if found is None else f"is another one (fingerprint {found})"
+        raise ConfigError(
+            f"The pseudonym key {path} {what}: the results of the cohort {cohort} stand on that with the fingerprint "
+            f"{known}. Put that key back, or run in a new folder; see docs/threats.md on changing the key."
+        )
 
 
 def pseudonym(kind: str, identity: str, key: bytes) -> str:

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from trabecula.errors import ResultError
 from trabecula.tables import beside
 
+# Without its ledger, studies would come into other shards, beside what they left in theirs.
+_RESTORE = "Bring it back from a backup, or delete the cohort's results and logs and run it anew."
 LEDGER_COLUMNS = ("study_id", "patient_id", "shard", "fingerprint")
 MANIFEST_COLUMNS = ("study_id", "patient_id", "series_id", "fingerprint")
 
@@ -69,11 +72,21 @@ def manifests(ledger: Mapping[str, Entry], chosen: Iterable[Chosen]) -> dict[str
 
 
 def read_ledger(path: Path) -> dict[str, Entry]:
-    """Ledger of earlier runs; empty where there was none."""
+    """Ledger of earlier runs; empty where there was none.
+
+    Raises
+    ------
+    ResultError
+        If a line is cut off, or the first one does not name the columns.
+    """
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
-        return {row["study_id"]: Entry(**row) for row in csv.DictReader(file, delimiter="\t")}
+    first, *lines = path.read_text(errors="replace").split("\n")
+    rows = [line.split("\t") for line in lines[:-1]]
+    named = first == "\t".join(LEDGER_COLUMNS)
+    if not named or lines[-1:] != [""] or any(len(row) != len(LEDGER_COLUMNS) for row in rows):
+        raise ResultError(path, "cut off or overwritten", _RESTORE)
+    return {row[0]: Entry(*row) for row in rows}
 
 
 def write_ledger(ledger: Mapping[str, Entry], path: Path) -> None:

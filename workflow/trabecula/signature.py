@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 DEPTH = 3  # archive / patient / study / series: a folder's time tells of what comes and goes right inside it
@@ -24,16 +23,20 @@ def signature(archive: Path) -> str:
     str
         16 hexadecimal digits.
     """
-    sha = hashlib.sha256()
-    for path, mtime_ns in sorted(_folders(str(archive), DEPTH)):
-        sha.update(f"{os.path.relpath(path, archive)}\0{mtime_ns}\n".encode(errors="surrogateescape"))
-    return sha.hexdigest()[:16]
+    lines = sorted(_folders(str(archive), "", DEPTH))
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _folders(path: str, depth: int) -> Iterator[tuple[str, int]]:
-    yield path, os.stat(path).st_mtime_ns
-    if depth:
+def _folders(path: str, name: str, depth: int) -> list[str]:
+    """A line for a folder and each below it; a hospital's archive has some hundred thousand."""
+    try:
+        lines = [f"{name}\0{os.stat(path).st_mtime_ns}\n"]
+        if not depth:
+            return lines
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_dir():
-                    yield from _folders(entry.path, depth - 1)
+                    lines += _folders(entry.path, f"{name}/{entry.name}", depth - 1)
+    except OSError:  # gone since its parent was listed, or closed to us: the index says so, and why
+        return [f"{name}\0\n"]
+    return lines

@@ -1,6 +1,7 @@
 """Reviewers' verdicts on vertebrae: read, applied to a study's vertebrae, and told back line by line.
 
-A verdict names a vertebra by the pseudonym of its study and its level as segmented. Measurements are not made again:
+A verdict names a vertebra by the pseudonym of its study and its level as segmented, and tells the height at which it
+lay, so that it falls on no other bone when a new segmentation gives other names. Measurements are not made again:
 a vertebra's own figures don't change with its name, but height_ratio_neighbours still stands on the neighbours that
 were segmented beside it, rejected ones among them.
 """
@@ -11,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from trabecula.label_file import VERDICT_COLUMNS, Line, read_lines
+from trabecula.label_file import VERDICT_COLUMNS, VERDICT_PLACE, Line, read_lines
 from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
 
 VERDICTS = ("accept", "reject", "relabel")
 REJECTED = "rejected_by_reviewer"
 LEVELS = frozenset(LEVEL_OF_CODE[code] for code in BODY_CODES)
-COLUMNS = ["line", *VERDICT_COLUMNS, "reason"]
+# A vertebra further than this from where it was judged is another one: less than half of what lies between the
+# centres of neighbours, 24 mm at T6 and more below (phantom.spine).
+SAME_WITHIN_MM = 8.0
+COLUMNS = ["line", *VERDICT_COLUMNS, *VERDICT_PLACE, "reason"]
 OUTCOME = ["line", "cohort", "status", "reason"]
 _STUDY = ["cohort", "study_id"]
 _VERTEBRA = [*_STUDY, "level"]
@@ -29,22 +33,24 @@ def read(path: Path | str | None) -> pd.DataFrame:
     Parameters
     ----------
     path : Path or None
-        CSV with the columns study_id, level, verdict and new_level, divided by commas, semicolons or tabs; or None.
+        CSV with the columns study_id, level, verdict and new_level, and centroid_z_mm where it was saved from the
+        gallery, divided by commas, semicolons or tabs; or None.
 
     Returns
     -------
     DataFrame
-        By line of the file: line, study_id, level, verdict, new_level and reason. What is not understood is None;
-        reason says why a line can't be used, whatever the vertebrae are: bad_line, unknown_verdict, unknown_level, or
-        superseded by a later line on the same vertebra.
+        By line of the file: line, study_id, level, verdict, new_level, centroid_z_mm (float) and reason. What is not
+        understood or given is None; reason says why a line can't be used, whatever the vertebrae are: bad_line,
+        unknown_verdict, unknown_level, bad_place, or superseded by a later line on the same vertebra.
 
     Raises
     ------
     ConfigError
         If the file can't be read, is empty or lacks a column; one sentence that says what to change.
     """
-    lines = [] if path is None else read_lines(path, called=f"The verdicts {path}", columns=VERDICT_COLUMNS)
-    rows = pd.DataFrame([_row(line) for line in lines], columns=COLUMNS).astype({"line": "int64"})
+    named = {"called": f"The verdicts {path}", "columns": VERDICT_COLUMNS, "optional": VERDICT_PLACE}
+    lines = [] if path is None else read_lines(path, **named)
+    rows = pd.DataFrame([_row(line) for line in lines], columns=COLUMNS, dtype=object).astype({"line": "int64"})
     rows = rows.astype(dict.fromkeys(COLUMNS[1:], object))
     rows = rows.where(rows.notna(), None)
     fit = rows[rows["reason"].isna()]
@@ -52,22 +58,34 @@ def read(path: Path | str | None) -> pd.DataFrame:
     return rows
 
 
-def _row(line: Line) -> tuple[int, str | None, str | None, str | None, str | None, str | None]:
+def _row(line: Line) -> tuple[int, str | None, str | None, str | None, str | None, float | None, str | None]:
     if line.entries is None:
-        return line.number, None, None, None, None, "bad_line"
-    study_id, level, verdict, new_level = line.entries
+        return line.number, None, None, None, None, None, "bad_line"
+    study_id, level, verdict, new_level, place = line.entries
     known, named = verdict.lower() in VERDICTS, level.upper() in LEVELS
     asked = verdict.lower() == "relabel" or (verdict.lower() == "reject" and bool(new_level))
     renames = asked and new_level.upper() in LEVELS
+    height = _number(place)
     reason = "unknown_verdict" if not known else "unknown_level" if not named or (asked and not renames) else None
+    reason = reason or ("bad_place" if place and height is None else None)
     return (
         line.number,
         study_id or None,
         level.upper() if named else None,
         verdict.lower() if known else None,
         new_level.upper() if renames else None,
+        height,
         reason,
     )
+
+
+def _number(text: str) -> float | None:
+    """Number of a text, with a decimal point or comma; None if it is none."""
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
 
 
 def apply(
@@ -79,12 +97,13 @@ def apply(
     with a new level it gets that one, so that another vertebra can have its own. relabel: the vertebra gets another
     level, which is certain. All of a study's vertebrae are renamed at once, so that levels can be exchanged or
     shifted. Who would get the level of a vertebra that keeps it keeps its own; of two that would get the same one, the
-    later line counts.
+    later line counts. A line that tells a height (centroid_z_mm) is not used on a vertebra that lies elsewhere.
 
     Parameters
     ----------
     vertebrae : DataFrame
-        Columns cohort, study_id, level, level_uncertain and flags at least, as in the table `vertebrae`; a row each.
+        Columns cohort, study_id, level, centroid_z_mm, level_uncertain and flags at least, as in the table `vertebrae`;
+        a row each.
     predictions : DataFrame
         Columns cohort, study_id and level at least.
     verdicts : DataFrame
@@ -103,12 +122,15 @@ def apply(
     own = verdicts[verdicts["study_id"].isin(vertebrae["study_id"].unique())]
     if own.empty:
         return vertebrae, predictions, pd.DataFrame(columns=OUTCOME)
-    reviewed = vertebrae.loc[vertebrae["study_id"].isin(own["study_id"]), _VERTEBRA]
-    places = reviewed.assign(place=vertebrae.index.get_indexer(reviewed.index))
+    reviewed = vertebrae.loc[vertebrae["study_id"].isin(own["study_id"]), [*_VERTEBRA, *VERDICT_PLACE]]
+    places = reviewed.rename(columns={"centroid_z_mm": "lies_at_mm"})
+    places = places.assign(place=vertebrae.index.get_indexer(reviewed.index))
     found = own.merge(places[_STUDY].drop_duplicates(), on="study_id")
     found = found.merge(places, on=_VERTEBRA, how="left").sort_values("line", kind="stable", ignore_index=True)
     missing = found["reason"].isna() & found["place"].isna()
     found["reason"] = found["reason"].mask(missing, "no_such_vertebra")
+    elsewhere = found["reason"].isna() & _lies_elsewhere(found)
+    found["reason"] = found["reason"].mask(elsewhere, "segmentation_changed")
     taken = _taken(places, found[found["reason"].isna() & found["new_level"].notna()])
     found.loc[taken, "reason"] = "level_taken"
     used = found[found["reason"].isna()].astype({"place": "int64"})
@@ -118,6 +140,12 @@ def apply(
 
 def _nothing(index: pd.Index) -> pd.Series:
     return pd.Series([None] * len(index), index, object)
+
+
+def _lies_elsewhere(found: pd.DataFrame) -> pd.Series:
+    """Whether a line was given on a vertebra at another height; one that tells none was not."""
+    judged = found["centroid_z_mm"].astype(float)
+    return judged.notna() & ~((judged - found["lies_at_mm"].astype(float)).abs() <= SAME_WITHIN_MM)
 
 
 def _taken(places: pd.DataFrame, moves: pd.DataFrame) -> pd.Index:

@@ -153,7 +153,7 @@ class _Making:
     ) -> None:
         """Write a cohort's tables, and how its counts come about."""
         into, name = self.tables, cohort.name
-        rows = {table: pq.read_metadata(path).num_rows for table, path in index.items()}
+        rows = {table: _rows(path) for table, path in index.items()}
         plain = {"series": rows["series"], "labels": rows["labels"], "failures": None}
         tasks = [
             partial(write_densities, into, name, pieces, parts, calibration, devices),
@@ -161,7 +161,7 @@ class _Making:
             *(partial(write_plain, into, name, table, pieces, rows=n) for table, n in plain.items()),
         ]
         self.compute(tasks)
-        n_studies = pq.read_metadata(place(into, "studies", name)).num_rows
+        n_studies = _rows(place(into, "studies", name))
         require(n_studies == rows["studies"], f"cohort {name}: {n_studies} of {rows['studies']} studies")
         counted = flow.flow_rows(*(_columns(into, table, name, columns) for table, columns in _COUNTED.items()))
         flow.check(counted)
@@ -204,6 +204,11 @@ def _of_cohort(paths: Sequence[str], cohort: str) -> dict[str, Path]:
 
 def _starts(index: Mapping[str, Path]) -> list[str]:
     return buckets.borders(index["studies"], patients=buckets.PATIENTS_PER_BUCKET)
+
+
+def _rows(path: Path) -> int:
+    with tables.reading(path):
+        return pq.read_metadata(path).num_rows
 
 
 def _columns(folder: Path, name: str, cohort: str, columns: Sequence[str]) -> pa.Table:

@@ -37,7 +37,7 @@ def borders(studies: Path, *, patients: int) -> list[str]:
     patients : int
         Patients of a bucket.
     """
-    with pq.ParquetFile(studies) as file:
+    with tables.reading(studies), pq.ParquetFile(studies) as file:
         batches = [batch["patient_id"].unique() for batch in file.iter_batches(ROWS_AT_ONCE, columns=["patient_id"])]
     known = np.unique(pa.chunked_array(batches, tables.TEXT).unique().to_numpy(zero_copy_only=False))
     return known[patients::patients].tolist()
@@ -122,6 +122,6 @@ def split(path: Path, of: pa.Schema, folder: Path, *, starts: Sequence[str]) -> 
 
 
 def _pieces(path: Path, of: pa.Schema) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
+    with tables.reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
             yield tables.cast(pa.Table.from_batches([batch]), of)

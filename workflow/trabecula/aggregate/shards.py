@@ -19,6 +19,7 @@ from trabecula import tables, verdicts
 from trabecula.aggregate import buckets, fates, predicted, results
 from trabecula.aggregate.check import require
 from trabecula.bundle import Bundle
+from trabecula.cubes import read_facts
 from trabecula.levels import ORDER
 from trabecula.patients import chosen_vertebrae
 
@@ -172,20 +173,10 @@ def in_order(rows: pa.Table) -> pa.Table:
     return buckets.sorted_rows(placed, order).drop_columns("place")
 
 
-def read_without_cubes(path: Path) -> pa.Table:
-    """Read the facts on a shard's vertebrae; the cubes, nearly all of the file, stay on disk."""
-    with pa.memory_map(str(path)) as source:
-        with pa.ipc.open_file(source) as reader:
-            cubes = [isinstance(field.type, pa.BaseExtensionType) for field in reader.schema]
-        options = pa.ipc.IpcReadOptions(included_fields=[i for i, cube in enumerate(cubes) if not cube])
-        with pa.ipc.open_file(source, options=options) as reader:
-            return reader.read_all()
-
-
 def _read_vertebrae(shards: Sequence[Shard]) -> pa.Table:
     """Rows of the table `vertebrae` as they were segmented: what crop knows, joined with what measure found."""
     keys = ["study_id", "level"]
-    cropped = buckets.sorted_rows(pa.concat_tables([read_without_cubes(shard.cubes) for shard in shards]), keys)
+    cropped = buckets.sorted_rows(pa.concat_tables([read_facts(shard.cubes) for shard in shards]), keys)
     measured = buckets.sorted_rows(_read(shards, "measure"), keys)
     same = all(cropped[name].combine_chunks().equals(measured[name].combine_chunks()) for name in _VERTEBRA)
     require(same, "crop and measure hold different vertebrae")
@@ -275,7 +266,7 @@ def _read(shards: Sequence[Shard], stage: str) -> pa.Table:
     pieces = []
     for shard in shards:
         path: Path = getattr(shard, stage)
-        with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+        with tables.reading(path), pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
             if not file.schema_arrow.equals(_stored(of)):
                 raise ValueError(f"{stage}/{path.name} is of another schema: {file.schema_arrow.names}")
             piece = file.read(columns, use_threads=False)

@@ -202,4 +202,5 @@ _RESULT = ("trabecular_hu", "vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability
 def _with_results(studies: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
     """Studies with the result of this scan by itself."""
     own = found.reindex(studies["study_id"]).set_axis(studies.index)
-    return studies.assign(levels_used=patients.lists(own["levels_used"]), **{name: own[name] for name in _RESULT})
+    listed = {name: patients.lists(own[name]) for name in ("levels_used", "novelty")}
+    return studies.assign(**listed, **{name: own[name] for name in _RESULT})

@@ -78,7 +78,10 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     devices : Devices
         Labelled patients, for the method device.
     """
-    rows = studies[studies["status"] == "measured"].to_dict("records")
+    measured = studies[studies["status"] == "measured"]
+    if options.method == "none":
+        return dict.fromkeys(measured["study_id"], "no_calibration")
+    rows = measured.to_dict("records")
     if options.method == "phantomless":
         found = phantomless.calibrate_all([_tissues(row) for row in rows])
         pairs = zip(rows, found, strict=True)
@@ -103,9 +106,7 @@ def _line(study: Mapping[Any, Any], options: Options, devices: Devices) -> Line:
         rods = study["rods_hu"]
         found = [] if rods is None else list(rods)
         return phantom.calibrate(found, options.rods_mg_cm3, kvp=_known(study["kvp"]))
-    if options.method == "device":
-        return devices.line(study["device_key"], study["phase"], study["patient_id"])
-    raise StudyFailure("no_calibration")
+    return devices.line(study["device_key"], study["phase"], study["patient_id"])
 
 
 _NUMBERS = ("air_hu", "fat_hu", "muscle_hu", "blood_hu", "kvp", "age_years")

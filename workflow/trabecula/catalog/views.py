@@ -76,17 +76,18 @@ WHERE second_study_id IS NOT NULL"""
 
 _PRECISION = f"""\
 WITH changes AS (
-    SELECT cohort, patient_id, 'network' AS predictor, vbmd_change_mg_cm3 AS change
+    SELECT cohort, patient_id, 'network' AS predictor, same_device, vbmd_change_mg_cm3 AS change
     FROM scan_pairs WHERE days_apart <= {REPEAT_DAYS}
     UNION ALL
-    SELECT cohort, patient_id, 'hu', hu_change_mg_cm3 FROM scan_pairs WHERE days_apart <= {REPEAT_DAYS}
+    SELECT cohort, patient_id, 'hu', same_device, hu_change_mg_cm3
+    FROM scan_pairs WHERE days_apart <= {REPEAT_DAYS}
 ), counted AS (
-    SELECT cohort, predictor, CAST(count(change) AS INTEGER) AS n_pairs,
+    SELECT cohort, predictor, same_device, CAST(count(change) AS INTEGER) AS n_pairs,
            CAST(count(DISTINCT patient_id) FILTER (change IS NOT NULL) AS INTEGER) AS n_patients,
            sqrt(avg(change * change / 2)) AS rms_sd_mg_cm3
     FROM changes GROUP BY ALL
 )
-SELECT cohort, predictor, n_pairs, n_patients, rms_sd_mg_cm3,
+SELECT cohort, predictor, same_device, n_pairs, n_patients, rms_sd_mg_cm3,
        CASE WHEN n_pairs >= {LEAST_PAIRS} THEN {LSC_FACTOR} * rms_sd_mg_cm3 END AS lsc_mg_cm3,
        CASE WHEN n_pairs < {LEAST_PAIRS} THEN 'too_few_patients' END AS reason
 FROM counted
@@ -102,7 +103,9 @@ SELECT pairs.*, network.lsc_mg_cm3, hu.lsc_mg_cm3 AS hu_lsc_mg_cm3,
             WHEN hu.lsc_mg_cm3 IS NULL THEN 'too_few_patients' END AS hu_reason
 FROM scan_pairs AS pairs
 LEFT JOIN scan_precision AS network ON network.cohort = pairs.cohort AND network.predictor = 'network'
+    AND network.same_device IS NOT DISTINCT FROM pairs.same_device
 LEFT JOIN scan_precision AS hu ON hu.cohort = pairs.cohort AND hu.predictor = 'hu'
+    AND hu.same_device IS NOT DISTINCT FROM pairs.same_device
 ORDER BY pairs.cohort, patient_id, first_study_id"""
 
 _RECLASSIFICATION = f"""\
@@ -186,11 +189,13 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
     ),
     "scan_pairs": View("Consecutive measured scans of a patient, dated ones", _PAIRS, _PAIR_COLUMNS),
     "scan_precision": View(
-        f"Precision of a scan's vBMD, from pairs of scans at most {REPEAT_DAYS} days apart, by cohort and predictor",
+        f"Precision of a scan's vBMD, from pairs of scans at most {REPEAT_DAYS} days apart, by cohort, predictor, and "
+        "whether both scans are of one device",
         _PRECISION,
         _COHORT
         | {
             "predictor": "network, or hu (by the calibration)",
+            "same_device": "Pairs of one device, or of two, whose difference counts too; NULL: pairs of unknown ones",
             "n_pairs": "Pairs with both values [1]",
             "n_patients": "Patients of these pairs [1]",
             "rms_sd_mg_cm3": "Root mean square of the pairs' standard deviations [mg/cm3 HA]; NULL without a pair",
@@ -200,7 +205,8 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
         },
     ),
     "repeat_scans": View(
-        "Consecutive scans of a patient, and whether the change is beyond the least significant change of the cohort",
+        "Consecutive scans of a patient, and whether the change is beyond the least significant change: the cohort's "
+        "on one device, or between devices",
         _REPEATS,
         _PAIR_COLUMNS
         | {

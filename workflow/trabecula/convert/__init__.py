@@ -20,10 +20,11 @@ from trabecula.convert.planes import Plane, planes_of
 from trabecula.convert.voxels import Sample, SliceFailure, read_slices
 from trabecula.dicom import quiet
 from trabecula.errors import StudyFailure
-from trabecula.linkage import Linked, read_linked
+from trabecula.linkage import Linked, read_archive, read_linked
 from trabecula.log import progress
 from trabecula.nifti import writing_nifti
 from trabecula.shards import Chosen, read_manifest
+from trabecula.storage import must_be_there
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +166,7 @@ def convert_shard(
     studies: Iterable[Chosen],
     stacks: Mapping[str, Linked],
     *,
+    archive: Path | str,
     cohort: str,
     folder: Path,
     max_gap_mm: float,
@@ -178,6 +180,8 @@ def convert_shard(
         Studies and the series chosen for each.
     stacks : mapping
         Each study's chosen stack.
+    archive : Path or str
+        Top folder of the archive.
     cohort : str
         Name of the cohort.
     folder : Path
@@ -191,6 +195,11 @@ def convert_shard(
     ------
     dict
         Row of the table `convert`.
+
+    Raises
+    ------
+    ConfigError
+        If the archive is away as a whole.
     """
     for study in studies:
         row = {"cohort": cohort, "patient_id": study.patient_id, "study_id": study.study_id}
@@ -199,6 +208,8 @@ def convert_shard(
             path = folder / f"{study.study_id}.{file_format}"
             done = convert_stack(stacks[study.study_id], path, max_gap_mm=max_gap_mm)
         except StudyFailure as failure:
+            if failure.reason in ("vanished", "unreadable"):
+                must_be_there(archive)
             log.info("%s: %s", study.study_id, failure)
             yield row | failed(failure)
         else:
@@ -241,5 +252,5 @@ def write_shard(
     studies = read_manifest(manifest)
     shown = progress(studies, what=f"convert {manifest.stem}", unit="studies", total=len(studies))
     stacks = read_linked(linkage, manifest.stem)
-    options = {"folder": folder, "max_gap_mm": max_gap_mm, "file_format": file_format}
+    options = {"archive": read_archive(linkage), "folder": folder, "max_gap_mm": max_gap_mm, "file_format": file_format}
     tables.write(convert_shard(shown, stacks, cohort=cohort, **options), tables.CONVERT, table)

@@ -5,6 +5,7 @@ JPEG lossless and JPEG 2000). In a child that costs one slice and not the job.
 """
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import HTJ2K, JPEG2000, DeflatedExplicitVRLittleEndian
 
+from trabecula.children import end_with
 from trabecula.convert.planes import read_dataset
 from trabecula.dicom import UNCOMPRESSED, quiet
 from trabecula.errors import StudyFailure
@@ -41,7 +43,8 @@ class Decoder:
         """
         if self._pool is None:
             # Forked, since a spawned child would run the main script anew, and under Snakemake that is the job.
-            self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("fork"))
+            fork = multiprocessing.get_context("fork")
+            self._pool = ProcessPoolExecutor(1, fork, initializer=end_with, initargs=(os.getpid(),))
         try:
             return self._pool.submit(_decode_in_child, header).result(_LONGEST_S)
         except (BrokenProcessPool, TimeoutError):

@@ -11,6 +11,7 @@ from trabecula.convert.planes import Plane, Stored, as_if_stored, check_unchange
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path, read_whole
 from trabecula.headers import Header
+from trabecula.storage import patiently
 
 AIR_HU = -1024
 MAX_HU = 32767
@@ -58,18 +59,19 @@ def read_slices(planes: Iterable[Plane]) -> Iterator[NDArray[np.int16]]:
     SliceFailure
         If a slice can't be had: truncated, undecodable or unreadable.
     StudyFailure
-        vanished, changed or lossy.
-    OSError
-        If disk or network fail: worth a retry, and no property of the study.
+        vanished, changed, lossy, or unreadable where the archive's disk or network fail.
     """
     reader = _Reader()
     for number, plane in enumerate(planes):
         try:
-            yield reader.read(plane)
+            slice_hu = patiently(reader.read, plane)
         except StudyFailure as failure:
             if failure.reason not in _OF_ONE_SLICE:
                 raise
             raise SliceFailure(number, failure) from None
+        except OSError as error:
+            raise StudyFailure("unreadable", f"{error.strerror}, also after some seconds") from None
+        yield slice_hu
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """How well a scan of the same patient soon after repeats the result."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,16 @@ from trabecula.evaluate.estimate import TAIL, Estimate
 from trabecula.evaluate.sets import CALIBRATED, HU, NETWORK, UNIT
 
 COLUMNS = {NETWORK: "vbmd_mg_cm3", HU: "hu_baseline_vbmd_mg_cm3", CALIBRATED: "vbmd_hu_mg_cm3"}
-FACTS = ("cohort", "patient_id", "study_id", "days_from_first_study", *COLUMNS.values())
+FACTS = ("cohort", "patient_id", "study_id", "days_from_first_study", "device_key", *COLUMNS.values())
+# Scans of a window: on one scanner with one voltage and kernel, or whatever the device.
+DEVICES = ("one", "any")
 CHI_SQUARE = "chi-square of the variance"
 NO_REPEATS = "no patient was scanned twice within these days"
 # Of two single measurements, a change this many standard deviations large has a chance of 5 %: 1.96 x sqrt(2).
 LSC = 2.77
 
 
-def repeats(studies: pd.DataFrame, column: str, *, days: int) -> pd.DataFrame:
+def repeats(studies: pd.DataFrame, column: str, *, days: int, devices: str) -> pd.DataFrame:
     """Scans of patients who have several with a result within some days: of each the fullest such window, or the first.
 
     Parameters
@@ -30,15 +33,19 @@ def repeats(studies: pd.DataFrame, column: str, *, days: int) -> pd.DataFrame:
         Whose value must be known.
     days : int
         Length of the window.
+    devices : str
+        Of `DEVICES`: one wants scans of one known device_key in a window.
     """
-    known = studies.dropna(subset=[column, "days_from_first_study"])
-    known = known[known.duplicated("patient_id", keep=False)].sort_values(
-        ["patient_id", "days_from_first_study", "study_id"]
+    of_window = ["patient_id", "device_key"] if devices == "one" else ["patient_id"]
+    known = studies.dropna(subset=[column, "days_from_first_study", *of_window])
+    known = known[known.duplicated(of_window, keep=False)].sort_values(
+        [*of_window, "days_from_first_study", "study_id"]
     )
     patient, _ = pd.factorize(known["patient_id"])
+    group = known.groupby(of_window, sort=True).ngroup().to_numpy()
     day = known["days_from_first_study"].to_numpy(float)
-    # Patients lie further apart than any window reaches, so that one search serves all.
-    place = patient * (np.ptp(day) + days + 1 if len(day) else 1) + day
+    # Groups lie further apart than any window reaches, so that one search serves all.
+    place = group * (np.ptp(day) + days + 1 if len(day) else 1) + day
     size = pd.Series(np.searchsorted(place, place + days, side="right") - np.arange(len(place)))
     first = size.groupby(patient).idxmax()
     first = first[size[first].to_numpy() > 1].to_numpy()
@@ -60,15 +67,16 @@ def precision(studies: pd.DataFrame, roles: pd.DataFrame, *, days: int) -> Itera
     """
     for cohort, role in roles[["cohort", "role"]].itertuples(index=False):
         own = studies[studies["cohort"] == cohort]
-        for predictor, column in COLUMNS.items():
-            scans = repeats(own, column, days=days)
+        for (predictor, column), devices in product(COLUMNS.items(), DEVICES):
+            scans = repeats(own, column, days=days, devices=devices)
             patient, _ = pd.factorize(scans["patient_id"])
             found = precision_errors(scans[column].to_numpy(float), patient)
             freedom = len(scans) - scans["patient_id"].nunique()
             for metric, estimate in found.items():
                 unit = "%" if metric == "rmscv_percent" else UNIT
                 row = {"metric": metric, "unit": unit, **vars(estimate), "degrees_of_freedom": freedom}
-                yield {"cohort": cohort, "role": role, "predictor": predictor, "days_apart": days, **row}
+                row |= {"predictor": predictor, "devices": devices, "days_apart": days}
+                yield {"cohort": cohort, "role": role, **row}
 
 
 def precision_errors(values: NDArray[np.float64], patient: NDArray[np.intp]) -> dict[str, Estimate]:

@@ -289,6 +289,12 @@ PRECISION = schema(
     ROLE,
     COHORT,
     PREDICTOR,
+    column(
+        "devices",
+        TEXT,
+        "one: the scans of a patient are of one device_key; any: of whatever devices, whose differences count too",
+        required=True,
+    ),
     column("metric", TEXT, "rms_sd_mg_cm3, rmscv_percent or lsc_mg_cm3", required=True),
     *_ESTIMATE,
     column("degrees_of_freedom", INT, "Scans less patients", unit="1", required=True),

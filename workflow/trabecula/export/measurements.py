@@ -129,5 +129,5 @@ def _of_scan(study: identity.Study, scan: Mapping[str, Any]) -> Any:
         finding_sites=[sr.FindingSite(terms.VERTEBRA_OF_LEVEL[level]) for level in scan["levels_used"]],
         algorithm_id=sr.AlgorithmIdentification("Trabecula", __version__, [f"model {study.model_id}"]),
         measurements=_measured(scan, OF_SCAN),
-        qualitative_evaluations=_limits(scan["flags"]),
+        qualitative_evaluations=_limits([*scan["flags"], *scan["novelty"]]),
     )

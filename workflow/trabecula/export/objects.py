@@ -20,7 +20,7 @@ from trabecula.export.measurements import structured_report
 from trabecula.export.segmentation import segmentation
 from trabecula.levels import ORDER
 
-_OF_STUDY = ["patient_id", "study_id", "series_id", "sex", "levels_used", "flags"]
+_OF_STUDY = ["patient_id", "study_id", "series_id", "sex", "levels_used", "flags", "novelty"]
 _OF_STUDY += measurements.OF_SCAN
 _OF_VERTEBRA = ["study_id", "level", "level_found", "level_uncertain", "level_flags", "flags", "segmenter"]
 _OF_VERTEBRA += measurements.OF_LEVEL

@@ -131,7 +131,7 @@ _VERTEBRA = ["patient_id", "study_id", "level", "flags", *(one.column for one in
 
 
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
-    with pq.ParquetFile(path) as file:
+    with tables.reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(rows, columns=columns):
             yield pa.Table.from_batches([batch])
 

@@ -30,8 +30,8 @@ VERTEBRA_OF_LEVEL: dict[str, Code] = {
 
 
 def limitation(flag: str) -> Code:
-    """A flag of a scan or a vertebra as a code; a meaning may have 64 letters."""
-    return Code(flag, OWN, {**errors.REASONS, **errors.FLAGS}.get(flag, flag)[:_MEANING_LETTERS])
+    """A flag or novelty of a scan, or a flag of a vertebra, as a code; a meaning may have 64 letters."""
+    return Code(flag, OWN, {**errors.REASONS, **errors.FLAGS, **errors.NOVELTY}.get(flag, flag)[:_MEANING_LETTERS])
 
 
 def level_limitation(flag: str) -> Code:

@@ -26,6 +26,7 @@ from trabecula.errors import StudyFailure
 from trabecula.files import as_path, container, is_container, open_file
 from trabecula.headers.fields import COLUMNS, FIELDS, NAMES, PLACE, Field
 from trabecula.headers.parse import Doubt, Raw, Read, parse
+from trabecula.storage import must_be_there, patiently
 
 # What is remembered of every file; private, since it holds identities.
 FILES = pa.schema(
@@ -164,42 +165,56 @@ def as_table(rows: list[Record]) -> pa.Table:
 def _rows_of(archive: str, file: Listed, archives: bool) -> Iterator[Record]:
     path, size, mtime_ns, known = file
     full = f"{archive}/{path}"
-    records = [_failed(known)] if known else _read_plain(full, size)
+    records = [_failed(known)] if known else _read_plain(archive, full, size)
     if records[0][_REASON] != "archive" or not archives:
         yield from ([path, None, size, mtime_ns, *record] for record in records)
         return
     try:
-        held = container(full)
-        members = held.members()
-    except (StudyFailure, OSError):
+        members = patiently(_members, full)
+    except StudyFailure:
+        members = []
+    except OSError:
+        must_be_there(archive)
         members = []
     for member, length in members:
         try:
-            with open_file(full, member) as opened:
-                records = _read(_reader(opened), opened, length)
+            records = patiently(_read_member, full, member, length)
         except StudyFailure as failure:
             records = [_failed(failure.reason)]
         except OSError:
+            must_be_there(archive)
             records = [_failed("unreadable")]
         yield from ([path, member, size, mtime_ns, *record] for record in records)
     if not members:
         yield [path, None, size, mtime_ns, *_failed("unreadable")]
 
 
-def _read_plain(path: str, size: int) -> list[Record]:
-    """Records of a file by itself; the one place that has to be quick."""
+def _members(path: str) -> list[tuple[str, int]]:
+    return container(path).members()
+
+
+def _read_member(path: str, member: str, size: int) -> list[Record]:
+    with open_file(path, member) as opened:
+        return _read(_reader(opened), opened, size)
+
+
+def _read_plain(archive: str, path: str, size: int) -> list[Record]:
+    """Records of a file by itself."""
     try:
-        handle = os.open(as_path(path), os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return [_failed("unreadable")]
+        return patiently(_read_quickly, path, size)
+    except OSError as error:
+        must_be_there(archive)
+        return [_failed("vanished" if isinstance(error, FileNotFoundError) else "unreadable")]
+
+
+def _read_quickly(path: str, size: int) -> list[Record]:
+    """The one place that has to be quick."""
+    handle = os.open(as_path(path), os.O_RDONLY | os.O_NONBLOCK)
     try:
-        try:
-            return [_decoded(*parse(lambda offset, length: os.pread(handle, length, offset)), size)]
-        except Doubt:
-            with closing(os.fdopen(os.dup(handle), "rb")) as file:
-                return _by_pydicom(file, size, path)
-    except OSError:
-        return [_failed("unreadable")]
+        return [_decoded(*parse(lambda offset, length: os.pread(handle, length, offset)), size)]
+    except Doubt:
+        with closing(os.fdopen(os.dup(handle), "rb")) as file:
+            return _by_pydicom(file, size, path)
     finally:
         os.close(handle)
 

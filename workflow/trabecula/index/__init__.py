@@ -17,6 +17,7 @@ from trabecula import pseudonym, shards, tables
 from trabecula.index import choose, link, rows, scan
 from trabecula.labels.read import read_labels
 from trabecula.log import progress
+from trabecula.storage import must_be_there
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +81,19 @@ def index_cohort(
         Largest distance between uneven slices that convert interpolates.
     gates, score : mapping
         Arguments of `trabecula.index.choose.Gates` and `Weights`.
+
+    Raises
+    ------
+    ConfigError
+        If the archive, in which studies were found before, is empty or can't be listed; or if the key is not the one
+        that the cohort's pseudonyms were made with.
     """
     hidden = places.private / cohort
-    key = pseudonym.SYNTHETIC_KEY if synthetic else pseudonym.read_or_make_key(places.private / "key")
+    ledger_path = places.public / "index" / "ledger.tsv"
+    ledger = shards.read_ledger(ledger_path)
+    if ledger:
+        must_be_there(places.archive)
+    key = _key(places, synthetic=synthetic)
     scan.scan(places.archive, hidden / "files", workers=workers, scheduler=scheduler, archives=archives)
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
     rules = rows.Rules(cohort, key, limits, choose.Weights(**score), places.archive)
@@ -92,8 +103,7 @@ def index_cohort(
         studies = scan.by_study(hidden / "files")
         for files in progress(studies, what="series", unit="files", total=scan.count(hidden / "files"), count=len):
             found.add(rows.judge(files, rules), linked)
-    ledger_path = places.public / "index" / "ledger.tsv"
-    ledger = shards.assign(shards.read_ledger(ledger_path), found.chosen, shard_size=shard_size)
+    ledger = shards.assign(ledger, found.chosen, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
     linked.finish({study.study_id: ledger[study.study_id].shard for study in found.chosen})
     labelled = None if places.labels is None else read_labels(places.labels)
@@ -102,6 +112,18 @@ def index_cohort(
     days = {study: (day - first[patient]).days for study, (patient, day) in found.dates.items()}
     _write(found, ledger, days, label_rows, cohort, places.public)
     log.info("%d studies, %d of them to be measured", len(found.present), len(found.chosen))
+
+
+def _key(places: Places, *, synthetic: bool) -> bytes:
+    """The key, after its fingerprint was noted beside what it is going to make."""
+    made_with = places.public / "index" / "key.txt"
+    if synthetic:
+        key = pseudonym.SYNTHETIC_KEY
+    else:
+        pseudonym.refuse_other_key(places.private / "key", made_with)
+        key = pseudonym.read_or_make_key(places.private / "key")
+    shards.write_if_changed(f"{pseudonym.fingerprint(key)}\n", made_with)
+    return key
 
 
 class _Tables:

@@ -25,7 +25,7 @@ _YEARS_OF_CT = range(1971, 2100)
 # What later stages find out.
 _UNKNOWN_YET: Row = dict.fromkeys(
     column.name for column in (*tables.SCAN_FACTS, *tables.CONTRAST, *tables.SCAN_RESULT)
-) | {"levels_used": []}
+) | {"levels_used": [], "novelty": []}
 Dates = dict[str, tuple[str, date]]
 
 
@@ -305,6 +305,7 @@ def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
         "stack": stack.number,
         "chosen": chosen,
         "study_date": stack.first.study_date,
+        "archive": str(rules.archive),
         "files": [location(f"{rules.archive}/{path}", member) for path, member in stack.files],
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,

@@ -20,6 +20,7 @@ from trabecula.headers import FILES
 from trabecula.index.database import database, in_sql
 from trabecula.log import progress
 from trabecula.private import write_private
+from trabecula.storage import must_be_there, patiently
 from trabecula.workers import HERE, connect
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def walk(archive: Path) -> Iterator[tuple[str, int, int, str | None]]:
     todo = [""]
     while todo:
         folder = todo.pop()
-        for entry in _entries(f"{root}/{folder}" if folder else root):
+        for entry in _entries(root, folder):
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
                 todo.append(path)
@@ -64,17 +65,24 @@ def walk(archive: Path) -> Iterator[tuple[str, int, int, str | None]]:
                 yield path, 0, 0, "not_regular"
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(root: str, folder: str) -> list[os.DirEntry[str]]:
     try:
-        with os.scandir(folder) as entries:
-            return list(entries)
+        return patiently(_listed, f"{root}/{folder}" if folder else root)
+    except FileNotFoundError:
+        must_be_there(root)
+        return []  # moved away since its parent was listed
     except OSError as error:  # its own text would put the folder's name, maybe a patient's, into the log
         raise ConfigError(f"A folder of the archive can't be opened: {error.strerror}; make it readable.") from None
 
 
+def _listed(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
 def _size_and_mtime(entry: os.DirEntry[str]) -> tuple[int, int]:
     try:
-        state = entry.stat()
+        state = patiently(entry.stat)
     except OSError:
         return 0, 0
     return state.st_size, state.st_mtime_ns
@@ -175,7 +183,7 @@ def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
     """Files that the memory does not know, in order; what it knows and is not found any more is taken out of it."""
     # All rows of a path or none, since what is left of it would count as known.
     closed = "member IS NULL AND reason = 'archive'" if archives else "member IS NOT NULL"
-    again = f"(member IS NULL AND reason = 'unreadable') OR ({closed})"
+    again = f"(member IS NULL AND reason IN ('unreadable', 'vanished')) OR ({closed})"
     known = parts(memory)
     with database(memory) as opened:
         opened.register("found", found)

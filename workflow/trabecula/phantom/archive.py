@@ -2,6 +2,7 @@
 
 import csv
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.ndimage import find_objects
 
+from trabecula.children import end_with
 from trabecula.levels import CODE_OF_LEVEL
 from trabecula.log import progress
 from trabecula.phantom.devices import DEVICES, Device
@@ -236,7 +238,8 @@ def _map(job: Callable, indices: Sequence[int], workers: int) -> Iterator:
         yield from map(job, indices)
         return
     # Fork: a spawned process would run the calling script again.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(workers, fork, initializer=end_with, initargs=(os.getpid(),)) as pool:
         yield from pool.map(job, indices)
 
 

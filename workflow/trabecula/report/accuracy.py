@@ -117,13 +117,13 @@ def _interaction(row: Row | None) -> Cell:
 
 def precision(rows: Sequence[Row]) -> Table:
     """Short-term precision from repeated scans."""
-    metrics = ("rms_sd_mg_cm3", "rmscv_percent", "lsc_mg_cm3")
+    metrics, found = ("rms_sd_mg_cm3", "rmscv_percent", "lsc_mg_cm3"), [row for row in rows if row["n"]]
     lines = tuple(
         Line(
-            plain(cohort, words.PREDICTOR[predictor], f"{own[0]['days_apart']} days or less"),
+            plain(cohort, words.PREDICTOR[predictor], devices, f"{own[0]['days_apart']} days or less"),
             (*(figure(pick(own, metric=metric)) for metric in metrics), Cell(f"{own[0]['degrees_of_freedom']:,}")),
         )
-        for (cohort, predictor), own in _groups([row for row in rows if row["n"]], "cohort", "predictor")
+        for (cohort, predictor, devices), own in _groups(found, "cohort", "predictor", "devices")
     )
-    columns = (*plain("Cohort", "Predictor", "Scans apart"), *headings(metrics), Cell("Degrees of freedom"))
+    columns = (*plain("Cohort", "Predictor", "Devices", "Scans apart"), *headings(metrics), Cell("Degrees of freedom"))
     return Table("Precision from repeated scans of a patient", columns, lines)

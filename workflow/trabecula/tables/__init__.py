@@ -88,7 +88,7 @@ from trabecula.tables.public import (
     VERTEBRAE,
     WHOLE,
 )
-from trabecula.tables.store import beside, cast, from_frame, in_partition, read, read_columns, read_many, write
+from trabecula.tables.store import beside, cast, from_frame, in_partition, read, read_columns, read_many, reading, write
 
 __all__ = [
     "ACQUISITION",
@@ -170,6 +170,7 @@ __all__ = [
     "read",
     "read_columns",
     "read_many",
+    "reading",
     "said",
     "schema",
     "values_of",

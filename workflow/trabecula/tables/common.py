@@ -253,6 +253,13 @@ SCAN_RESULT = (
         unit="mg/cm3 HA",
         null="Undefined; calibration_reason says why",
     ),
+    column(
+        "novelty",
+        TEXTS,
+        "How scan and result differ from those of the training, novelty codes; empty without a result",
+        required=True,
+        values="novelty",
+    ),
 )
 
 _NOT_MEASURABLE = "Not measurable: the body is cut, or its region is empty; flags say which"

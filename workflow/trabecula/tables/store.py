@@ -1,7 +1,8 @@
 """How tables are cast, checked, written and read."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from trabecula.errors import ResultError
 from trabecula.tables.fields import TEXT, values_of
 
 
@@ -78,9 +80,28 @@ def write(rows: pa.Table | Iterable[Mapping[str, Any]], to: pa.Schema, path: Pat
     part.replace(path)
 
 
+@contextmanager
+def reading(path: Path | str, *cure: str) -> Iterator[None]:
+    """Name the file, and a cure other than to delete it, where Arrow finds that a result is cut off or overwritten.
+
+    Raises
+    ------
+    ResultError
+        In place of what Arrow raises.
+    """
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        raise ResultError(path, type(error).__name__, *cure) from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's or the network's, and not the file's
+            raise
+        raise ResultError(path, type(error).__name__, *cure) from error
+
+
 def read_columns(path: Path | str, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file's own columns, all or some, whatever its folder's name says."""
-    with pq.ParquetFile(path) as file:
+    with reading(path), pq.ParquetFile(path) as file:
         return file.read(columns)
 
 

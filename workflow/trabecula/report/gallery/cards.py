@@ -22,8 +22,10 @@ LEVELS = [level for level in ORDER if level in NAMED]
 _KEY = ["cohort", "study_id"]
 _OWN = ["vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability_reduced", "trabecular_hu", "hu_baseline_vbmd_mg_cm3"]
 _STUDY = [*_KEY, "patient_id", "sex", "age_years", "device_key", "thickness_mm", "status", "stage", "reason", "flags"]
-_PATIENT = [*_KEY, "grade", "decision", "decision_reason", "qct_vbmd_mg_cm3", "novelty"]
+_STUDY += ["novelty"]
+_PATIENT = [*_KEY, "grade", "decision", "decision_reason", "qct_vbmd_mg_cm3"]
 _VERTEBRA = [*_KEY, "level", "level_found", "level_confidence", "level_uncertain", "level_flags", "flags", "verdict"]
+_VERTEBRA += ["centroid_z_mm"]
 
 Row = Mapping[str, Any]
 Columns = Mapping[Any, np.ndarray]
@@ -42,10 +44,23 @@ class Line:
 
 @dataclass(frozen=True)
 class Tile:
-    """A vertebra: its level, the level as segmented, whether it has a picture, and the run's verdict or nothing."""
+    """A vertebra.
+
+    Attributes
+    ----------
+    level, found : str
+        Its level, and the level as segmented.
+    z_mm : int or None
+        Height of its centre, to the head; a verdict tells it, so that it falls on no other bone.
+    picture : bool
+        It has one.
+    verdict : str
+        The run's, or nothing.
+    """
 
     level: str
     found: str
+    z_mm: int | None
     picture: bool
     verdict: str
 
@@ -116,10 +131,7 @@ class Cards(Sequence[Card]):
         start = 0 if place == 0 else self.ends[place - 1]
         bones = [_row(self.vertebrae, i) for i in range(start, self.ends[place])]
         key = study["cohort"], study["study_id"]
-        tiles = [
-            Tile(bone["level"], bone["level_found"], (*key, bone["level_found"]) in self.tiled, bone["verdict"] or "")
-            for bone in bones
-        ]
+        tiles = [_tile(bone, picture=(*key, bone["level_found"]) in self.tiled) for bone in bones]
         flags = [*_doubts(study), *_findings(bones), *_of_scan(study), *self.unused.get(key, ())]
         return Card(
             cohort=study["cohort"],
@@ -132,6 +144,11 @@ class Cards(Sequence[Card]):
             picture=key in self.pictured,
             tiles=tuple(sorted(tiles, key=lambda tile: ORDER.index(tile.level))),
         )
+
+
+def _tile(bone: Row, *, picture: bool) -> Tile:
+    z_mm = None if bone["centroid_z_mm"] is None else round(bone["centroid_z_mm"])
+    return Tile(bone["level"], bone["level_found"], z_mm, picture, bone["verdict"] or "")
 
 
 def _row(columns: Columns, place: int) -> Row:
@@ -273,4 +290,4 @@ def _findings(bones: Sequence[Row]) -> Iterator[Line]:
 
 def _of_scan(study: Row) -> Iterator[Line]:
     for known, codes in ((FLAGS, study["flags"]), (NOVELTY, study["novelty"])):
-        yield from (Line(known.get(code, str(code))) for code in (() if codes is None else codes))
+        yield from (Line(known.get(code, str(code))) for code in codes)

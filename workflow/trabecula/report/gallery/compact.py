@@ -47,9 +47,9 @@ class Vocabulary:
     def _line(self, line: Line) -> list[int]:
         return [self.place(line.pattern), *map(self.place, line.entries)]
 
-    def _tile(self, tile: Tile) -> int | list[int]:
-        """The level alone for what most vertebrae are: with a picture, and without a verdict."""
+    def _tile(self, tile: Tile) -> list[int | None]:
+        """Level and height alone for what most vertebrae are: with a picture, and without a verdict."""
         level = self.place(tile.level)
         if tile.picture and not tile.verdict:
-            return level
-        return [level, self.place(tile.found), int(tile.picture), self.place(tile.verdict)]
+            return [level, tile.z_mm]
+        return [level, tile.z_mm, self.place(tile.found), int(tile.picture), self.place(tile.verdict)]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from trabecula import tables
+
 # Rows whose pictures are held at a time.
 BATCH = 256
 
@@ -30,7 +32,7 @@ def write_tiles(path: Path | str, folder: Path) -> Iterator[tuple[str, str, str]
 
 
 def _write(path: Path | str, folder: Path, keys: tuple[str, ...], name) -> Iterator[tuple]:
-    with pq.ParquetFile(path) as file:
+    with tables.reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH, columns=[*keys, "picture"]):
             for row in batch.to_pylist():
                 if row["picture"]:

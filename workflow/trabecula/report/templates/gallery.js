@@ -1,8 +1,8 @@
 // Filters over all cards, and reviewers' verdicts, for the pages of pictures; the pages are whole without it.
 //
 // CARDS (cards.js): [cohort, patient, study, picture, device, decision, facts, flags, tiles] each, where all but patient,
-// study and picture are places in GALLERY.words; a fact or flag is [pattern, entry, ...]; a tile is a level, or
-// [level, level as segmented, picture, verdict].
+// study and picture are places in GALLERY.words; a fact or flag is [pattern, entry, ...]; a tile is [level, height in mm],
+// or [level, height, level as segmented, picture, verdict].
 "use strict";
 
 const WORDS = GALLERY.words;
@@ -16,10 +16,8 @@ function element(name, given = {}, ...children) {
 }
 
 const words = ([pattern, ...entries]) => WORDS[pattern].replace(/\{(\d)\}/g, (_, i) => WORDS[entries[i]]);
-const unpacked = (tile) =>
-  typeof tile === "number"
-    ? { level: WORDS[tile], found: WORDS[tile], picture: 1, verdict: "" }
-    : { level: WORDS[tile[0]], found: WORDS[tile[1]], picture: tile[2], verdict: WORDS[tile[3]] };
+const unpacked = ([level, z, found = level, picture = 1, verdict]) =>
+  ({ level: WORDS[level], z: z ?? "", found: WORDS[found], picture, verdict: WORDS[verdict] ?? "" });
 // What a pattern says before figures and levels are put in: its name among the filters.
 const heading = (pattern) => WORDS[pattern].replace(/\s*\(\{\d\}\)|:? \{\d\}( mg\/cm³)?/g, "");
 
@@ -41,9 +39,9 @@ function recalled() {
 
 const given = recalled();
 
-function give(study, level, verdict, newLevel) {
+function give(study, { level, z }, verdict, newLevel) {
   const key = `${study} ${level}`;
-  if (verdict) given.set(key, [verdict, newLevel]);
+  if (verdict) given.set(key, [verdict, newLevel, z]);
   else given.delete(key);
   remember();
 }
@@ -66,12 +64,14 @@ function tell() {
 
 // The run's verdicts come first, so that the file takes the place of the one that the run read.
 function verdictFile() {
-  const lines = ["study_id,level,verdict,new_level"];
+  const lines = ["study_id,level,verdict,new_level,centroid_z_mm"];
   for (const card of CARDS)
     for (const tile of card[TILES].map(unpacked))
-      if (tile.verdict && !given.has(`${card[STUDY]} ${tile.found}`))
-        lines.push([card[STUDY], tile.found, tile.verdict, tile.verdict === "relabel" || tile.level !== tile.found ? tile.level : ""].join());
-  for (const [key, [verdict, newLevel]] of given) lines.push([...key.split(" "), verdict, newLevel].join());
+      if (tile.verdict && !given.has(`${card[STUDY]} ${tile.found}`)) {
+        const newLevel = tile.verdict === "relabel" || tile.level !== tile.found ? tile.level : "";
+        lines.push([card[STUDY], tile.found, tile.verdict, newLevel, tile.z].join());
+      }
+  for (const [key, told] of given) lines.push([...key.split(" "), ...told].join());
   return lines.join("\n") + "\n";
 }
 
@@ -133,9 +133,9 @@ function pressed(event) {
   const [level, study] = [tile.dataset.level, card.dataset.study];
   if (control.matches("select")) {
     if (event.type !== "change") return fill(control, level);
-    give(study, level, control.value && "relabel", control.value);
+    give(study, tile.dataset, control.value && "relabel", control.value);
   } else if (event.type === "click") {
-    give(study, level, control.ariaPressed === "true" ? "" : control.value, "");
+    give(study, tile.dataset, control.ariaPressed === "true" ? "" : control.value, "");
   }
   show(tile, study);
 }
@@ -155,7 +155,7 @@ function tileOf(card, tile) {
     name.append(" ", element("span", { className: `verdict ${tile.verdict}`, textContent: `reviewer: ${tile.verdict}` }));
   const image = tile.picture ? picture(`pictures/${cohort}/${study}_${tile.found}.webp`, alt) : blank();
   const made = element("li", { className: "tile" }, image, name);
-  made.dataset.level = tile.found;
+  Object.assign(made.dataset, { level: tile.found, z: tile.z });
   return made;
 }
 
@@ -196,7 +196,7 @@ function setUp() {
   const [flags, levels, devices, decisions] = [new Map(), new Set(), new Set(), new Set()];
   for (const card of CARDS) {
     for (const line of card[FLAGS]) flags.set(flagOf(line), (flags.get(flagOf(line)) ?? 0) + 1);
-    for (const tile of card[TILES]) levels.add(typeof tile === "number" ? tile : tile[0]);
+    for (const [level] of card[TILES]) levels.add(level);
     devices.add(card[DEVICE]);
     decisions.add(card[DECISION]);
   }
@@ -223,7 +223,7 @@ function matching() {
   const news = new Set([...given.keys()].map((key) => key.split(" ")[0]));
   const decided = (card) => {
     if (verdict === "new") return news.has(card[STUDY]);
-    const told = card[TILES].filter((tile) => typeof tile !== "number").map((tile) => WORDS[tile[3]]);
+    const told = card[TILES].filter((tile) => tile.length > 2).map((tile) => WORDS[tile[4]]);
     return verdict === "none" ? told.every((one) => !one) : told.includes(verdict);
   };
   return CARDS.filter(
@@ -231,7 +231,7 @@ function matching() {
       (!text || card[PATIENT].toLowerCase().includes(text) || card[STUDY].toLowerCase().includes(text)) &&
       (!device || card[DEVICE] === Number(device)) &&
       (!decision || card[DECISION] === Number(decision)) &&
-      (!level || card[TILES].some((tile) => (typeof tile === "number" ? tile : tile[0]) === Number(level))) &&
+      (!level || card[TILES].some((tile) => tile[0] === Number(level))) &&
       (!flag || card[FLAGS].some(flagged)) &&
       (!verdict || decided(card)),
   );

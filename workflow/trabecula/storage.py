@@ -1,0 +1,64 @@
+"""Archives on flaky storage: errors that pass are tried again; an archive that is away is told from a lost file."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from trabecula.errors import ConfigError
+
+# What file systems say while a server or a line is away (errno(3); NFS: ESTALE, EIO, ETIMEDOUT; FUSE: ENOTCONN).
+PASSING = frozenset(
+    {
+        *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.ENOLCK, errno.EREMOTEIO),
+        *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.ECONNABORTED, errno.ESHUTDOWN),
+        *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET),
+    }
+)
+ATTEMPTS = 6  # the last one about 15 s after the first
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error is one of those that may be gone in a moment."""
+    return isinstance(error, OSError) and error.errno in PASSING
+
+
+def patiently(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function that reads; where storage fails, call it again after 0.5, 1, 2, 4 and 8 s.
+
+    Raises
+    ------
+    OSError
+        The last one, if none of `ATTEMPTS` succeeds, or at once one that does not pass, such as FileNotFoundError.
+    """
+    try:  # waiting has a price of its own, which a million files should not pay
+        return read(*args, **kwargs)
+    except OSError as error:
+        if not passes(error):
+            raise
+    wait = wait_exponential(multiplier=0.5)
+    again = Retrying(retry=retry_if_exception(passes), stop=stop_after_attempt(ATTEMPTS - 1), wait=wait, reraise=True)
+    return again(read, *args, **kwargs)
+
+
+def must_be_there(archive: Path | str) -> None:
+    """Stop the job where an archive is away as a whole, so that its studies do not count as lost.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is empty or can't be listed.
+    """
+    try:
+        with os.scandir(archive) as entries:
+            why = None if any(True for _ in entries) else "it is empty"
+    except OSError as error:
+        why = error.strerror
+    if why:
+        raise ConfigError(f"The archive can't be read now ({why}); see that its storage is mounted, and run again.")
