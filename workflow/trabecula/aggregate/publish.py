@@ -14,10 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from trabecula import bundle, catalog, tables
 from trabecula.aggregate import crate, record
+from trabecula.errors import ResultError
 
 LOG = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
     path = folder / RUNS
     try:
         rows = tables.read_columns(path)
-    except (FileNotFoundError, pa.ArrowInvalid):
+    except (FileNotFoundError, ResultError):
         return []
     return rows.to_pylist() if rows.column_names == tables.RUNS.names else []
 
