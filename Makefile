@@ -6,7 +6,7 @@ CORES ?= 2
 # Real scans that the segmentation network learns from (see models/segmenter/docs/README.md).
 DATA ?= ../shared/data
 
-.PHONY: demo test environment test-environment generated reproduce demo-model segmenter clean
+.PHONY: demo test environment test-environment check-environment generated reproduce demo-model segmenter clean
 
 demo: environment  ## synthetic archive, whole workflow, report
 	@echo "Running the workflow on the synthetic archive: 4 to 8 minutes."
@@ -26,6 +26,12 @@ environment:
 
 test-environment: environment
 	@envs/install.sh envs/requirements-dev.txt
+
+check-environment:  ## what the lock lists, alone in a fresh environment, imports every module; minutes and 6 GB
+	python3 -m venv --clear scratch/environment
+	scratch/environment/bin/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
+	scratch/environment/bin/python -m pip check
+	PYTHONPATH=workflow scratch/environment/bin/python envs/imports.py
 
 generated: test-environment  ## files that follow from others, held by tests
 	PYTHONPATH=workflow python config/generate.py

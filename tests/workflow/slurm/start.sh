@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Bring up a real Slurm cluster of one node on this machine's loopback, without systemd and without accounting.
+# Bring up a real Slurm cluster of four nodes on this machine's loopback, without systemd and without accounting.
 # usage: start.sh FOLDER     needs root and Debian's slurm-wlm and munge; end it with stop.sh FOLDER.
 #
-# Every task appends a line to FOLDER/tasks.tsv before it starts: job, partition, CUDA_VISIBLE_DEVICES, comment (the rule).
+# Nodes cpu1, cpu2, gpu1, gpu2, each with a slurmd of its own; partitions cpu, gpu, and urgent, which pre-empts both.
+# Every task appends a line to FOLDER/tasks.tsv before it starts: job, partition, node, number of restarts, cores,
+# memory (MB), time limit (minutes), CUDA_VISIBLE_DEVICES, comment (the rule).
 set -euo pipefail
 folder=$(realpath -m "$1")
-node=$(hostname -s)
-cpus=8 gpus=2 memory_mb=200000 # pretended: the node has what the jobs ask for, whatever this machine has
+host=$(hostname -s)
+cpus=4 memory_mb=100000 # pretended: a node has what the jobs ask for, whatever this machine has
 
 if [ -e /etc/slurm/slurm.conf ] && [ ! -L /etc/slurm/slurm.conf ]; then
     echo "This machine has a Slurm configuration of its own; nothing was started." >&2
@@ -15,7 +17,7 @@ fi
 if [ -L /etc/slurm/slurm.conf ]; then # a cluster that was not stopped
     "$(dirname "$0")/stop.sh" "$(dirname "$(readlink /etc/slurm/slurm.conf)")"
 fi
-mkdir -p "$folder"/{state,spool} /etc/slurm
+mkdir -p "$folder"/{state,spool/{cpu1,cpu2,gpu1,gpu2}} /etc/slurm
 
 # munged refuses a key that others can read; its socket has to be reachable by all.
 chmod 755 "$folder"
@@ -23,22 +25,25 @@ chmod 755 "$folder"
 munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" --pid-file="$folder/munged.pid" \
     --log-file="$folder/munged.log" --seed-file="$folder/munge.seed"
 
+# Short times, so that tests need not wait: a node is down 10 s after its last word, and what is put back into the
+# queue waits until the old job's credential has expired.
 cat > "$folder/slurm.conf" <<CONF
 ClusterName=trial
-SlurmctldHost=$node(127.0.0.1)
+SlurmctldHost=$host(127.0.0.1)
 SlurmUser=root
 SlurmctldPort=26817
-SlurmdPort=26818
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$folder/munge.socket
+AuthInfo=socket=$folder/munge.socket,cred_expire=5
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/spool/%n
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.pid
+SlurmdPidFile=$folder/slurmd.%n.pid
 SlurmctldLogFile=$folder/slurmctld.log
-SlurmdLogFile=$folder/slurmd.log
+SlurmdLogFile=$folder/slurmd.%n.log
+SlurmdTimeout=10
+KillWait=2
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 TaskProlog=$folder/record.sh
@@ -48,29 +53,47 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 ReturnToService=2
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 GresTypes=gpu
-NodeName=$node NodeAddr=127.0.0.1 CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory_mb Gres=gpu:$gpus
-PartitionName=cpu Nodes=$node Default=YES
-PartitionName=gpu Nodes=$node
+NodeName=cpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26821 CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory_mb
+NodeName=cpu2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26822 CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory_mb
+NodeName=gpu1 NodeHostname=$host NodeAddr=127.0.0.1 Port=26823 CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory_mb Gres=gpu:1
+NodeName=gpu2 NodeHostname=$host NodeAddr=127.0.0.1 Port=26824 CPUs=$cpus CoresPerSocket=$cpus RealMemory=$memory_mb Gres=gpu:1
+PartitionName=cpu Nodes=cpu1,cpu2 Default=YES
+PartitionName=gpu Nodes=gpu1,gpu2
+PartitionName=urgent Nodes=ALL PriorityTier=10
 CONF
 
 cat > "$folder/record.sh" <<'RECORD'
 #!/bin/sh
-comment=$(squeue --noheader --jobs "$SLURM_JOB_ID" --format %k)
-printf '%s\t%s\t%s\t%s\n' "$SLURM_JOB_ID" "$SLURM_JOB_PARTITION" "${CUDA_VISIBLE_DEVICES-}" "$comment" >> FOLDER/tasks.tsv
+[ "$SLURM_STEP_ID" = 0 ] || exit 0 # the script that starts the task
+asked=$(squeue --noheader --jobs "$SLURM_JOB_ID" --Format MinMemory:10,TimeLimit:15,Comment:500)
+printf '%s\t' "$SLURM_JOB_ID" "$SLURM_JOB_PARTITION" "$SLURMD_NODENAME" "${SLURM_RESTART_COUNT:-0}" \
+    "$SLURM_CPUS_PER_TASK" >> "FOLDER/task.$$"
+echo "$asked" | awk -v OFS='\t' -v devices="${CUDA_VISIBLE_DEVICES-}" '{
+    days = split($2, day, "-") == 2 ? day[1] : 0
+    parts = split(day[days ? 2 : 1], part, ":")
+    minutes = parts == 3 ? 60 * part[1] + part[2] : part[1]
+    print substr($1, 1, length($1) - 1), 1440 * days + minutes, devices, $3
+}' >> "FOLDER/task.$$"
+cat "FOLDER/task.$$" >> FOLDER/tasks.tsv
+rm "FOLDER/task.$$"
 RECORD
-sed -i "s|FOLDER|$folder|" "$folder/record.sh"
+sed -i "s|FOLDER|$folder|g" "$folder/record.sh"
 chmod +x "$folder/record.sh"
 
 # A GPU needs a device file of its own before Slurm hands it out and sets CUDA_VISIBLE_DEVICES; null devices do.
 : > "$folder/gres.conf"
-for number in $(seq 0 $((gpus - 1))); do
-    mknod "$folder/gpu$number" c 1 3
-    echo "NodeName=$node Name=gpu File=$folder/gpu$number Flags=nvidia_gpu_env" >> "$folder/gres.conf"
+for node in gpu1 gpu2; do
+    mknod "$folder/$node" c 1 3
+    echo "NodeName=$node Name=gpu File=$folder/$node Flags=nvidia_gpu_env" >> "$folder/gres.conf"
 done
 echo "CgroupAutomount=no" > "$folder/cgroup.conf"
 
@@ -80,13 +103,15 @@ for name in slurm.conf gres.conf cgroup.conf; do
     ln -sfn "$folder/$name" "/etc/slurm/$name"
 done
 slurmctld -i
-slurmd -N "$node"
+for node in cpu1 cpu2 gpu1 gpu2; do
+    slurmd -N "$node"
+done
 
 for _ in $(seq 60); do
-    if [ "$(sinfo --noheader --partition cpu --format %t 2>/dev/null)" = idle ]; then
+    if [ "$(sinfo --noheader --Node --partition urgent --states idle --format %N 2>/dev/null | wc -l)" = 4 ]; then
         exit 0
     fi
     sleep 0.5
 done
-echo "The node did not become idle in 30 s; see the logs in $folder." >&2
+echo "The nodes did not become idle in 30 s; see the logs in $folder." >&2
 exit 1

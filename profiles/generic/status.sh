@@ -1,0 +1,20 @@
+#!/bin/sh
+# What became of a job of PBS: running, success or failed.
+# usage: status.sh JOB
+said=$(qstat -x -f "$1" 2>/dev/null)
+case $? in
+    0) ;;
+    153) # no such job: it is too old to be remembered, and runs again
+        echo failed
+        exit
+        ;;
+    *) # the server does not answer: Snakemake asks again
+        echo running
+        exit
+        ;;
+esac
+field() { echo "$said" | sed -n "s/^ *$1 = //p"; }
+case $(field job_state) in
+    F | X) if [ "$(field Exit_status)" = 0 ]; then echo success; else echo failed; fi ;;
+    *) echo running ;;
+esac
