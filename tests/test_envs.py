@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,57 @@ def test_the_conda_environment_equals_the_lock():
     text = GENERATOR["CONDA"].read_text()
     assert text == GENERATOR["conda_yaml"](RUNTIME), "run `make generated`"
     assert yaml.safe_load(text)["dependencies"][-1]["pip"] == lines_of("requirements.txt")
+
+
+ALONE = """
+import importlib.abc, runpy, sys
+
+class Refuse(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in REFUSED:
+            raise ModuleNotFoundError(f"{name} is not in the lock", name=name)
+
+sys.meta_path.insert(0, Refuse())
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def imports_without(refused: set[str]) -> subprocess.CompletedProcess[str]:
+    """Import every module of the package in a Python that does not find some top-level modules."""
+    return subprocess.run(
+        [sys.executable, "-c", ALONE.replace("REFUSED", repr(refused)), HOME / "envs/imports.py"],
+        env=os.environ | {"PYTHONPATH": str(HOME / "workflow")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_stage_imports_with_only_what_the_lock_lists():
+    locked = pinned(RUNTIME).keys()
+    others = {
+        module
+        for module, owners in packages_distributions().items()
+        if not {canonicalize_name(owner) for owner in owners} & locked
+    }
+    assert "pytest" in others
+    assert "pyarrow" not in others
+    done = imports_without(others)
+    assert done.returncode == 0, done.stderr
+    assert "pyarrow is not in the lock" in imports_without({"pyarrow"}).stderr
+
+
+@pytest.mark.parametrize("recipe", ["Dockerfile", "apptainer.def"])
+def test_a_container_holds_the_lock_and_what_a_run_needs_and_nothing_else(recipe):
+    text = (HOME / "envs" / recipe).read_text()
+    assert re.search(r"^(FROM|From:) python:3\.11-slim$", text, flags=re.MULTILINE)
+    assert re.findall(r"pip install .*", text) == [
+        "pip install --no-cache-dir --requirement /opt/trabecula/envs/requirements.txt"
+    ]
+    assert not re.search(r"apt|curl|wget|conda|download", text.replace("apptainer", ""))
+    for name in ("Snakefile", "config", "envs", "models", "profiles", "scripts", "workflow"):
+        assert re.search(rf"^\s*(COPY )?{name} .*/opt/trabecula/", text, flags=re.MULTILINE), name
+    assert "snakemake" in text.splitlines()[-1]
 
 
 def test_the_page_of_licences_is_up_to_date():

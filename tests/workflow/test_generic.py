@@ -14,10 +14,15 @@ number=$(($(ls SPOOL/*.asked 2>/dev/null | wc -l) + 1))
 echo "$*" > SPOOL/$number.asked
 for script; do :; done
 case "$* $(ls SPOOL)" in
-    *killed*) setsid sh -c "sh $script > SPOOL/$number.log 2>&1; echo \\$? > SPOOL/$number.exit" > SPOOL/$number.out 2>&1 & ;;
-    *"-N index"*) : > SPOOL/killed; echo 271 > SPOOL/$number.exit ;;
-    *) setsid sh -c "sh $script > SPOOL/$number.log 2>&1; echo \\$? > SPOOL/$number.exit" > SPOOL/$number.out 2>&1 & ;;
+    *"-N index"*killed*) kill=no ;;
+    *"-N index"*) kill=yes ;;
 esac
+if [ "$kill" = yes ]; then
+    : > SPOOL/killed
+    echo 271 > SPOOL/$number.exit
+else
+    setsid sh -c "sh $script; echo \\$? > SPOOL/$number.exit" > SPOOL/$number.log 2>&1 &
+fi
 echo $number.server
 """
 QSTAT = """#!/bin/sh
@@ -55,8 +60,9 @@ def test_the_template_submits_asks_and_tries_again(scheduler, repository, tmp_pa
     (tmp_path / "profiles").symlink_to(repository / "profiles")
     variables = environment()
     done = subprocess.run(
-        ["snakemake", "-s", repository / "Snakefile", "--configfile", "site.yaml", "--cores", "32"]
-        + ["--profile", "profiles/generic", "--until", "index"],
+        f"snakemake -s {repository}/Snakefile --configfile site.yaml --cores 32 --profile profiles/generic"
+        " --until index",
+        shell=True,
         cwd=tmp_path,
         env=variables | {"PATH": os.pathsep.join([str(scheduler), variables["PATH"]])},
         capture_output=True,

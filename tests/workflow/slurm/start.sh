@@ -74,14 +74,13 @@ CONF
 cat > "$folder/record.sh" <<'RECORD'
 #!/bin/sh
 [ "$SLURM_STEP_ID" = 0 ] || exit 0 # the script that starts the task
-asked=$(squeue --noheader --jobs "$SLURM_JOB_ID" --Format MinMemory:10,TimeLimit:15,Comment:500)
-printf '%s\t' "$SLURM_JOB_ID" "$SLURM_JOB_PARTITION" "$SLURMD_NODENAME" "${SLURM_RESTART_COUNT:-0}" \
-    "$SLURM_CPUS_PER_TASK" >> "FOLDER/task.$$"
-echo "$asked" | awk -v OFS='\t' -v devices="${CUDA_VISIBLE_DEVICES-}" '{
-    days = split($2, day, "-") == 2 ? day[1] : 0
+asked=$(squeue --noheader --jobs "$SLURM_JOB_ID" --Format RestartCnt:10,MinMemory:10,TimeLimit:15,Comment:500)
+printf '%s\t' "$SLURM_JOB_ID" "$SLURM_JOB_PARTITION" "$SLURMD_NODENAME" > "FOLDER/task.$$"
+echo "$asked" | awk -v OFS='\t' -v cores="$SLURM_CPUS_PER_TASK" -v devices="${CUDA_VISIBLE_DEVICES-}" '{
+    days = split($3, day, "-") == 2 ? day[1] : 0
     parts = split(day[days ? 2 : 1], part, ":")
     minutes = parts == 3 ? 60 * part[1] + part[2] : part[1]
-    print substr($1, 1, length($1) - 1), 1440 * days + minutes, devices, $3
+    print $1, cores, substr($2, 1, length($2) - 1), 1440 * days + minutes, devices, $4
 }' >> "FOLDER/task.$$"
 cat "FOLDER/task.$$" >> FOLDER/tasks.tsv
 rm "FOLDER/task.$$"
