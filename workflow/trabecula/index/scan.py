@@ -2,6 +2,7 @@
 
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -292,11 +293,14 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
     os.environ["PYTHONPATH"] = HERE
     # Not LocalCluster: its processes import the main script anew, which under Snakemake would run the job again.
     with (
+        # Workers that are ended leave their folders.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
         SubprocessCluster(
             host="127.0.0.1",
             dashboard_address=None,  # pyright: ignore[reportArgumentType] (it may be None by its docstring)
             n_workers=workers,
             threads_per_worker=1,
+            worker_kwargs={"local_directory": scratch},
             silence_logs=logging.CRITICAL,  # a failed task's arguments, which are paths, stay out of the log
         ) as cluster,
         Client(cluster) as client,
