@@ -166,6 +166,53 @@ def test_a_results_folder_that_became_read_only_is_left_as_it_is(finished, copie
     same_tables(copied, finished)
 
 
+# A file of each stage, in the stages' order; the tables need all shards.
+FILES = {
+    "index": "results/hospital/index/studies.parquet",
+    "convert": "results/hospital/convert/00000.parquet",
+    "segment": "results/hospital/segment/00000.parquet",
+    "crop": "results/hospital/crop/00000.arrow",
+    "measure": "results/hospital/measure/00000.parquet",
+    "infer": "results/hospital/infer/00000.parquet",
+    "aggregate": "results/tables/patients/cohort=hospital/patients.parquet",
+    "evaluate": "results/evaluate/metrics.parquet",
+    "report": "results/hospital/report/index.html",
+}
+SHARDS = [
+    f"results/{shard}.parquet"
+    for stage in ("measure", "infer")
+    for shard in (f"hospital/{stage}/00001", f"made/{stage}/00000")
+]
+
+
+def fill(disk: Path) -> Path:
+    """Write a file until a disk has no room for another byte; returns the file."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+@root
+def test_a_disk_that_is_full_in_any_stage_leaves_nothing_half_written(finished, begun):
+    results = begun.folder / "results"
+    kinds = ("**/*.parquet", "**/*.arrow", "**/*.html")
+    with mounted("-t", "tmpfs", "-o", "size=64m", "tmpfs", at=results):
+        for stage, file in FILES.items():
+            before = times(results, *kinds)
+            filler = fill(results)
+            said = fails(begun, "--notemp", file)
+            assert f"Error in rule {stage}:" in said, said
+            logs = [*begun.folder.glob(f"logs/**/{stage}.log"), *begun.folder.glob(f"logs/**/{stage}/*.log")]
+            assert any("No space left on device" in log.read_text() for log in logs), said
+            assert times(results, *kinds) == before, stage
+            filler.unlink()
+            begun.run("--notemp", file, *(SHARDS if stage == "infer" else []))
+        begun.run()
+        same_tables(begun, finished)
+
+
 # --- what changed between two runs ----------------------------------------------------------------------
 
 

@@ -1,6 +1,9 @@
-"""Dask tasks in threads of this process, or on a cluster that was started elsewhere."""
+"""Dask tasks in threads or processes of this job, or on a cluster that was started elsewhere."""
 
+import logging
+import os
 import site
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,6 +13,7 @@ from typing import Any
 from dask.base import compute
 from dask.delayed import delayed
 from distributed import Client, WorkerPlugin
+from distributed.deploy.subprocess import SubprocessCluster
 
 # The folder that holds this package.
 HERE = str(Path(__file__).parent.parent)
@@ -46,6 +50,45 @@ def _package_path() -> WorkerPlugin:
             site.addsitedir(HERE)
 
     return PackagePath()
+
+
+@contextmanager
+def cluster(processes: int) -> Iterator[Client]:
+    """Client of a cluster of processes that end with this one, also where it is killed, and leave no file.
+
+    Parameters
+    ----------
+    processes : int
+        Number of workers, each with one thread.
+    """
+    os.environ |= {"PYTHONPATH": HERE, "DASK_LOGGING__DISTRIBUTED": "warning"}
+    # Not LocalCluster: its processes import the main script anew, which under Snakemake would run the job again.
+    with (
+        # Processes that are ended leave their files.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
+        SubprocessCluster(
+            host="127.0.0.1",
+            dashboard_address=None,  # pyright: ignore[reportArgumentType] (it may be None by its docstring)
+            n_workers=processes,
+            threads_per_worker=1,
+            scheduler_kwargs={
+                "scheduler_file": f"{scratch}/scheduler.json",
+                "local_directory": scratch,
+                "preload": [_ending(scratch)],
+            },
+            worker_kwargs={"local_directory": scratch, "preload_nanny": [_ending(scratch)]},
+            silence_logs=logging.CRITICAL,  # a failed task's arguments, which are paths, stay out of the log
+        ) as started,
+        Client(started) as client,
+    ):
+        yield client
+
+
+def _ending(folder: str) -> str:
+    """Write the module that a cluster's processes load first, so that they end with this one; returns its file."""
+    path = Path(folder) / "ending.py"
+    path.write_text(f"from trabecula.children import end_with\n\nend_with({os.getpid()})\n")
+    return str(path)
 
 
 @contextmanager

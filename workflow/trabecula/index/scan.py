@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
-from distributed.deploy.subprocess import SubprocessCluster
 
 from trabecula import headers
 from trabecula.errors import ConfigError
@@ -21,7 +20,7 @@ from trabecula.index.database import database, in_sql
 from trabecula.log import progress
 from trabecula.private import write_private
 from trabecula.storage import must_be_there, patiently
-from trabecula.workers import HERE, connect
+from trabecula.workers import cluster, connect
 
 log = logging.getLogger(__name__)
 
@@ -279,29 +278,8 @@ def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]
     if scheduler is None and (workers == 1 or tasks <= IN_PROCESS):
         yield map
         return
-    with _client(workers, scheduler) as client:
+    with cluster(workers) if scheduler is None else connect(scheduler) as client:
         yield lambda function, items: _as_they_come(client, function, items)
-
-
-@contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Client]:
-    if scheduler is not None:
-        with connect(scheduler) as client:
-            yield client
-        return
-    os.environ["PYTHONPATH"] = HERE
-    # Not LocalCluster: its processes import the main script anew, which under Snakemake would run the job again.
-    with (
-        SubprocessCluster(
-            host="127.0.0.1",
-            dashboard_address=None,  # pyright: ignore[reportArgumentType] (it may be None by its docstring)
-            n_workers=workers,
-            threads_per_worker=1,
-            silence_logs=logging.CRITICAL,  # a failed task's arguments, which are paths, stay out of the log
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def _as_they_come(client: Client, function: Callable, items: Iterator) -> Iterator[Any]:
