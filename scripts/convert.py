@@ -4,7 +4,7 @@ from pathlib import Path
 
 from trabecula.log import to_log
 
-to_log(snakemake.log[0])
+to_log(snakemake.log[0], private=snakemake.params.private)
 
 from trabecula import convert
 

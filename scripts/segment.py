@@ -2,7 +2,7 @@
 
 from trabecula.log import to_log
 
-to_log(snakemake.log[0])
+to_log(snakemake.log[0], private=snakemake.params.private)
 
 import tempfile
 from pathlib import Path

@@ -3,19 +3,32 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+from trabecula.errors import TrabeculaError
+
 _terminal: TextIO = sys.stderr
 
 
-def to_log(path: str) -> None:
+def to_log(path: str, *, private: str | None = None) -> None:
     """Send stdout, stderr (also of C libraries) and logging to a file.
 
     A crash leaves its traceback there. Progress bars go on to the terminal.
+
+    Parameters
+    ----------
+    path : str
+        The rule's log.
+    private : str, optional
+        The private folder, for jobs that read identities: an error's message may quote a header or a path of the
+        archive, so the whole traceback of a crash goes to the log's path in this folder (mode 0600), and the log gets
+        it without messages, but for those that the package itself writes.
     """
     global _terminal
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -29,6 +42,37 @@ def to_log(path: str) -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    if private is not None:
+        whole = Path(private) / path
+        whole.unlink(missing_ok=True)
+
+        def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            whole.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.writelines(traceback.format_exception(kind, error, trace))
+            sys.stderr.write("".join(without_messages(error)))
+            sys.stderr.write(f"The whole traceback may hold identities, and lies in {whole}.\n")
+
+        sys.excepthook = tell
+
+
+def without_messages(error: BaseException) -> Iterator[str]:
+    """Lines of a traceback that quotes nothing of what was read: messages only of the package's own errors.
+
+    Of the operating system's errors the number is told, whose text names no file.
+    """
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        yield from without_messages(cause)
+        yield "\nThen:\n\n"
+    yield "Traceback (most recent call last):\n"
+    yield from traceback.format_tb(error.__traceback__)
+    said = "(message withheld)"
+    if isinstance(error, TrabeculaError):
+        said = str(error)
+    elif isinstance(error, OSError) and error.errno:
+        said = f"[Errno {error.errno}] {os.strerror(error.errno)}"
+    yield f"{type(error).__qualname__}: {said}\n"
 
 
 T = TypeVar("T")
