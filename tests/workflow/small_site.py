@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pydicom
 import yaml
+from pydicom.errors import InvalidDicomError
 
 from trabecula.phantom import write_archive
 
@@ -17,6 +19,19 @@ SEED = 20240
 LONGEST_S = 1800
 # Logs of what follows the shards, in a site with a cohort of a hospital and one that was made.
 LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
+# What headers of hospitals say of persons and places, and synthetic ones don't.
+SAID_BY_A_HOSPITAL = {
+    "ReferringPhysicianName": "Refferal^Ruth",
+    "OperatorsName": "Opperator^Otto",
+    "InstitutionName": "Holy Example Hospital",
+    "InstitutionAddress": "17 Example Avenue",
+    "DeviceSerialNumber": "SERIAL-90817",
+    "PatientAddress": "4 Sample Lane",
+    "OtherPatientIDs": "INSURANCE-5566",
+    "PatientComments": "brother of Jonny",
+}
+# How the name of a folder in a hospital's archive begins.
+IDENTIFYING = "Exxample Jane"
 # A training of twelve patients, as short as it can be.
 TRAIN = {
     "name": "toy",
@@ -100,6 +115,16 @@ def hospital(folder: Path, *, first_patient: int, patients: int) -> None:
     write_archive(
         folder, seed=SEED, first_patient=first_patient, patients=patients, devices=["alpha"], matrix=128, workers=2
     )
+    archive = folder / "archive"
+    for file in sorted(archive.rglob("*")):
+        if file.is_file() and file.suffix == ".dcm":
+            with suppress(InvalidDicomError):
+                dataset = pydicom.dcmread(file)
+                for keyword, text in SAID_BY_A_HOSPITAL.items():
+                    setattr(dataset, keyword, text)
+                dataset.save_as(file)
+    for number, place in enumerate(sorted(archive.iterdir())):
+        place.rename(archive / f"{IDENTIFYING} {number}")
 
 
 def write_settings(folder: Path, cohorts: Sequence[str], **options: object) -> None:

@@ -1,64 +1,175 @@
-"""No identity of a patient leaves the private folder."""
+"""No identity of a patient, and no key, leaves the private folder."""
 
-from collections.abc import Iterator
+import base64
+import gzip
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pydicom
 import pytest
 from pydicom.errors import InvalidDicomError
+from small_site import IDENTIFYING, SAID_BY_A_HOSPITAL
 
-KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "SeriesInstanceUID")
+TEXTS = {"PatientID", "PatientName", "AccessionNumber", *SAID_BY_A_HOSPITAL}
+DATES = {"PatientBirthDate", "StudyDate"}
+UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"}
+BEGIN = "    for number, plane in enumerate(planes):\n"
+CRASH = "        raise KeyError(plane.header.path)\n"
+# Numbers in a file's bytes, with what joins them in dates and UIDs.
+_NUMBERS = re.compile(rb"(?<![0-9A-Za-z.])[0-9]+(?:[.-][0-9]+)*(?![0-9A-Za-z])")
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What must not be found: texts anywhere, numbers where they stand alone."""
+
+    texts: frozenset[bytes]
+    numbers: frozenset[bytes]
+
+    def within(self, content: bytes) -> list[bytes]:
+        """Those that a content holds."""
+        return [text for text in self.texts if text in content] + [
+            *self.numbers.intersection(_NUMBERS.findall(content))
+        ]
+
+
+def forms(date: str) -> Iterator[str]:
+    """A date as headers and people write it."""
+    year, month, day = date[:4], date[4:6], date[6:]
+    yield from (date, f"{year}-{month}-{day}", f"{day}.{month}.{year}", f"{month}-{day}-{year}")
 
 
 @pytest.fixture(scope="module")
-def identities(finished) -> set[bytes]:
-    """Ids, names, birth dates (as people write them) and UIDs of both archives, read from their files."""
-    found: set[str] = set()
-    for file in finished.folder.glob("*/**/archive/**/*"):
-        if not file.is_file():
-            continue
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(KEYWORDS))
-        except InvalidDicomError:
-            continue
-        texts = [str(header.get(keyword) or "") for keyword in KEYWORDS]
-        birth = texts[2]
-        found |= {*texts, *texts[1].split("^"), f"{birth[:4]}-{birth[4:6]}-{birth[6:]}"}
-        found.add(f"{birth[6:]}.{birth[4:6]}.{birth[:4]}")
-    return {text.encode() for text in found if len(text) > 3}
+def identities(finished) -> Identities:
+    """What identifies patients in both archives, read from their files and the files' names, and the key."""
+    texts, numbers = set[str](), set[str]()
+    for archive in finished.folder.glob("*/**/archive"):
+        for file in archive.rglob("*"):
+            if file.name.startswith(IDENTIFYING):
+                texts.add(file.name)
+            if not file.is_file():
+                continue
+            try:
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*TEXTS, *DATES, *UIDS])
+            except InvalidDicomError:
+                continue
+            found = {keyword: str(header.get(keyword) or "") for keyword in (*TEXTS, *DATES, *UIDS)}
+            texts |= {found[keyword] for keyword in TEXTS} | {*found["PatientName"].split("^")}
+            numbers |= {found[keyword] for keyword in UIDS}
+            numbers |= {form for keyword in DATES for form in forms(found[keyword])}
+    key = (finished.folder / "private/key").read_bytes().strip()
+    keys = {key, key.hex().encode(), base64.b64encode(key), base64.urlsafe_b64encode(key)}
+    return Identities(
+        frozenset({text.encode() for text in texts if len(text) > 3} | keys),
+        frozenset(number.encode() for number in numbers if len(number) > 7),
+    )
 
 
 def decoded(file: Path) -> Iterator[bytes]:
-    """Bytes of a file, and its values as text where they are stored compressed."""
+    """Name and bytes of a file, and what it holds compressed or encoded."""
     yield str(file).encode()
-    yield file.read_bytes()
+    content = file.read_bytes()
+    yield content
     if file.suffix == ".parquet":
         table = pq.ParquetFile(file).read()
         texts = [column for column in table.itercolumns() if not pa.types.is_binary(column.type)]
         yield "\n".join(str(value) for column in texts for value in column.to_pylist()).encode()
         yield str(table.schema).encode()
+    elif file.suffix == ".gz":
+        yield gzip.decompress(content)
+    elif file.suffix == ".zip":
+        with zipfile.ZipFile(io.BytesIO(content)) as opened:
+            for name in opened.namelist():
+                yield name.encode()
+                yield opened.read(name)
+    elif "metadata" in file.parts:  # Snakemake's records are named by what they are of
+        yield base64.b64decode(file.name + "==", validate=False)
 
 
-def test_the_archives_hold_identities(identities):
-    assert len(identities) > 6 * len(KEYWORDS)
-    assert any(text.startswith(b"SYN-") for text in identities)
+def files_of(folder: Path) -> list[Path]:
+    """All that a run leaves, but the archives and the private folder."""
+    parts = ("results", "logs", ".snakemake")
+    return [file for part in parts for file in (folder / part).rglob("*") if file.is_file()]
 
 
-def test_results_logs_and_report_hold_none(finished, identities):
-    files = [
-        file
-        for part in ("results", "logs", ".snakemake/log")
-        for file in (finished.folder / part).rglob("*")
-        if file.is_file()
-    ]
-    assert {file.suffix for file in files} >= {".parquet", ".arrow", ".html", ".log", ".duckdb", ".tsv"}
+def assert_none(files: Iterable[Path], identities: Identities) -> None:
     for file in files:
         for content in decoded(file):
-            leaked = [text for text in identities if text in content]
+            leaked = identities.within(content)
             assert not leaked, f"{file} holds {leaked[:3]}"
 
 
-def test_the_private_folder_is_closed_to_others(finished):
-    assert (finished.folder / "private/key").stat().st_mode & 0o077 == 0
+def test_the_archives_hold_identities(identities):
+    for text in (b"SYN-", b"ACC0", *(text.encode() for text in SAID_BY_A_HOSPITAL.values()), IDENTIFYING.encode()):
+        assert any(text in one for one in identities.texts), text
+    assert len(identities.numbers) > 300
+    # It finds what it looks for.
+    number = next(iter(identities.numbers))
+    assert identities.within(b"a='" + number + b"'") == [number]
+    assert not identities.within(b"1" + number)
+
+
+def test_results_logs_report_and_records_hold_none(finished, identities):
+    files = files_of(finished.folder)
+    assert {file.suffix for file in files} >= {
+        ".parquet",
+        ".arrow",
+        ".html",
+        ".log",
+        ".duckdb",
+        ".tsv",
+        ".webp",
+        ".svg",
+    }
+    assert any("metadata" in file.parts for file in files)
+    assert_none(files, identities)
+
+
+def test_what_a_run_leaves_is_closed_to_others(finished):
+    assert not [str(file) for file in files_of(finished.folder) if file.stat().st_mode & 0o027]
+    private = [file for file in (finished.folder / "private").rglob("*") if file.is_file()]
+    assert private
+    assert not [str(file) for file in private if file.stat().st_mode & 0o077]
+
+
+def test_no_command_line_and_no_environment_holds_the_key(copied, identities):
+    seen = set[bytes]()
+    process = copied.start("--forcerun", "index", "--until", "index")
+    driver = psutil.Process(process.pid)
+    while process.poll() is None:
+        for one in [driver, *driver.children(recursive=True)]:
+            for place in ("cmdline", "environ"):
+                try:
+                    seen.add((Path("/proc") / str(one.pid) / place).read_bytes())
+                except OSError:
+                    continue
+    assert process.stdout
+    said = process.stdout.read().encode()
+    assert process.returncode == 0, said
+    assert any(b".snakemake/scripts" in content for content in seen), "no job was seen"
+    for content in [*seen, said]:
+        assert not identities.within(content)
+
+
+def test_a_crash_amid_the_archive_tells_no_identity(copied, identities):
+    """A bug, as it may be in any release: the error's message quotes the path that is being read."""
+    voxels = copied.repository / "workflow/trabecula/convert/voxels.py"
+    before = voxels.read_text()
+    try:
+        voxels.write_text(before.replace(BEGIN, BEGIN + CRASH))
+        assert voxels.read_text() != before
+        said = copied.fails("--forcerun", "convert", "--until", "convert")
+    finally:
+        voxels.write_text(before)
+    assert "KeyError: (message withheld)" in said
+    assert not identities.within(said.encode())
+    assert_none(files_of(copied.folder), identities)
+    whole = (copied.folder / "private/logs/hospital/convert/00000.log").read_bytes()
+    assert identities.within(whole)
