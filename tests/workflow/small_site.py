@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pydicom
+import pytest
 import yaml
 from pydicom.errors import InvalidDicomError
 
@@ -83,6 +85,13 @@ class Site:
         assert process.returncode == 0, said
         return said
 
+    def fails(self, *arguments: str) -> str:
+        """Run Snakemake, which has to fail; returns what it said."""
+        process = self.start(*arguments)
+        said, _ = process.communicate(timeout=LONGEST_S)
+        assert process.returncode != 0, said
+        return said
+
     def ran(self, *arguments: str) -> set[str]:
         """Run Snakemake; returns the logs, and so the jobs, that it wrote."""
         before = times(self.folder, "logs/**/*.log")
@@ -108,6 +117,41 @@ def tables(folder: Path) -> dict[str, pa.Table]:
     files = [file for file in folder.glob("results/tables/**/*.parquet") if file.name != "runs.parquet"]
     assert files
     return {str(file.relative_to(folder)): pq.ParquetFile(file).read() for file in files}
+
+
+def same_tables(site: Site, undisturbed: Site) -> None:
+    """Every public table but the record of the run is that of the undisturbed run."""
+    expected, found = tables(undisturbed.folder), tables(site.folder)
+    assert expected.keys() == found.keys()
+    for name, table in expected.items():
+        assert found[name].equals(table), name
+
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems needs root")
+
+
+@contextmanager
+def mounted(*arguments: str, at: Path) -> Iterator[None]:
+    """A file system for as long as the block lasts."""
+    at.mkdir(exist_ok=True)
+    subprocess.run(["mount", *arguments, str(at)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(at)], check=True)
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """A disk without room for another byte, for as long as the block lasts."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    try:
+        yield
+    finally:
+        filler.unlink()
 
 
 def hospital(folder: Path, *, first_patient: int, patients: int) -> None:

@@ -6,8 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,12 @@ import pyarrow.parquet as pq
 import pydicom
 import pytest
 import yaml
-from small_site import LAST, LONGEST_S, Site, tables, times
+from small_site import LAST, LONGEST_S, Site, filled, mounted, root, same_tables, tables, times
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute
 
 KILLS = 20
-root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems needs root")
-
-
-def same_tables(site: Site, undisturbed: Site) -> None:
-    """Every public table but the record of the run is that of the undisturbed run."""
-    expected, found = tables(undisturbed.folder), tables(site.folder)
-    assert expected.keys() == found.keys()
-    for name, table in expected.items():
-        assert found[name].equals(table), name
 
 
 def set_option(site: Site, section: str, **options: object) -> None:
@@ -42,14 +32,6 @@ def set_option(site: Site, section: str, **options: object) -> None:
     chosen = yaml.safe_load(path.read_text())
     chosen[section] = chosen.get(section, {}) | options
     path.write_text(yaml.safe_dump(chosen))
-
-
-def fails(site: Site, *arguments: str) -> str:
-    """Run Snakemake, which has to fail; returns what it said."""
-    process = site.start(*arguments)
-    said, _ = process.communicate(timeout=LONGEST_S)
-    assert process.returncode != 0, said
-    return said
 
 
 @pytest.fixture
@@ -130,24 +112,13 @@ def test_a_second_driver_is_turned_away_and_harms_nothing(finished, copied):
     while not list(copied.folder.glob(".snakemake/locks/*")):
         assert first.poll() is None
         time.sleep(0.1)
-    assert "cannot be locked" in fails(copied)
+    assert "cannot be locked" in copied.fails()
     said, _ = first.communicate(timeout=LONGEST_S)
     assert first.returncode == 0, said
     same_tables(copied, finished)
 
 
 # --- disks ----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def mounted(*arguments: str, at: Path) -> Iterator[None]:
-    """A file system for as long as the block lasts."""
-    at.mkdir(exist_ok=True)
-    subprocess.run(["mount", *arguments, str(at)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(at)], check=True)
 
 
 @root
@@ -158,7 +129,7 @@ def test_a_results_folder_that_became_read_only_is_left_as_it_is(finished, copie
     before = times(results, "**/*")
     with mounted("--bind", str(results), at=results):
         subprocess.run(["mount", "-o", "remount,ro,bind", str(results)], check=True)
-        said = fails(copied)
+        said = copied.fails()
     assert "Write-protected output files for rule measure" in said
     assert times(results, "**/*") == before
     settings.write_text(before_it)
@@ -185,15 +156,6 @@ SHARDS = [
 ]
 
 
-def fill(disk: Path) -> Path:
-    """Write a file until a disk has no room for another byte; returns the file."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    return filler
-
-
 @root
 def test_a_disk_that_is_full_in_any_stage_leaves_nothing_half_written(finished, begun):
     results = begun.folder / "results"
@@ -201,13 +163,12 @@ def test_a_disk_that_is_full_in_any_stage_leaves_nothing_half_written(finished, 
     with mounted("-t", "tmpfs", "-o", "size=64m", "tmpfs", at=results):
         for stage, file in FILES.items():
             before = times(results, *kinds)
-            filler = fill(results)
-            said = fails(begun, "--notemp", file)
+            with filled(results):
+                said = begun.fails("--notemp", file)
             assert f"Error in rule {stage}:" in said, said
             logs = [*begun.folder.glob(f"logs/**/{stage}.log"), *begun.folder.glob(f"logs/**/{stage}/*.log")]
             assert any("No space left on device" in log.read_text() for log in logs), said
             assert times(results, *kinds) == before, stage
-            filler.unlink()
             begun.run("--notemp", file, *(SHARDS if stage == "infer" else []))
         begun.run()
         same_tables(begun, finished)
@@ -287,7 +248,7 @@ def test_a_damaged_result_is_named_and_made_anew_once_it_is_deleted(finished, co
     state = path.stat()
     path.write_bytes(path.read_bytes()[: state.st_size // 2])
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # as if nothing had happened
-    assert f"results/hospital/{name} is damaged" in fails(copied, "--forcerun", "aggregate")
+    assert f"results/hospital/{name} is damaged" in copied.fails("--forcerun", "aggregate")
     path.unlink()
     copied.run()
     same_tables(copied, finished)

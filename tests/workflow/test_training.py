@@ -1,12 +1,19 @@
 """A model trained and evaluated by the workflow, from the archive to the report, on a few synthetic patients."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_site import SEED, TRAIN, Site, write_settings
+from small_site import SEED, TRAIN, Site, filled, mounted, root, same_tables, times, write_settings
 
 NETWORKS = {f"train/fold{fold}/{task}.log" for fold in (0, 1) for task in ("classification", "regression", "joint")}
+WEIGHTS = [
+    f"results/train/networks/fold{fold}/{task}.safetensors"
+    for fold in (0, 1)
+    for task in ("classification", "regression", "joint")
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,37 @@ def test_an_edited_model_card_trains_nothing_again(trained):
         card.write_text(before)
     assert "train/train.log" in ran
     assert not ran & {*NETWORKS, "train/cases.log"}
+
+
+# A file of each step, in their order.
+STEPS = {
+    "train_cases": ("results/train/cases.parquet", "logs/train/cases.log"),
+    "train_network": ("results/train/networks/fold0/joint.safetensors", "logs/train/fold0/joint.log"),
+    "train": ("results/models/toy/configs/metadata.json", "logs/train/train.log"),
+}
+
+
+@root
+def test_a_disk_that_is_full_in_any_step_leaves_nothing_half_written(trained, tmp_path):
+    site = replace(trained, folder=tmp_path / "site")
+    shutil.copytree(trained.folder, site.folder, ignore=shutil.ignore_patterns("results"))
+    results = site.folder / "results"
+    with mounted("-t", "tmpfs", "-o", "size=256m", "tmpfs", at=results):
+        shutil.copytree(trained.folder / "results", results, dirs_exist_ok=True)
+        shutil.rmtree(results / "train")
+        shutil.rmtree(results / "models")
+        for rule, (file, log) in STEPS.items():
+            before = times(results, "train/**/[!.]*", "models/**/[!.]*")
+            with filled(results):
+                said = site.fails(file)
+            assert f"Error in rule {rule}:" in said, said
+            assert "No space left on device" in (site.folder / log).read_text()
+            assert times(results, "train/**/[!.]*", "models/**/[!.]*") == before, rule
+            site.run(file, *(WEIGHTS if rule == "train_network" else []))
+        site.run()
+        same_tables(site, trained)
+        for weights in trained.folder.glob("results/models/toy/models/*.safetensors"):
+            assert (results / weights.relative_to(trained.folder / "results")).read_bytes() == weights.read_bytes()
 
 
 def test_the_bundle_works_where_nothing_of_the_training_is(trained, tmp_path):

@@ -6,6 +6,7 @@ MONAI's 3D DenseNet is not bit-deterministic on CUDA).
 """
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -249,7 +250,9 @@ class _Run:
             "curve": [vars(epoch) for epoch in curve],
         }
         part = state.with_name(f".{state.name}.{os.getpid()}")
-        torch.save(parts, part)
+        content = io.BytesIO()
+        torch.save(parts, content)  # not to the file: torch's writer does not say that a disk is full
+        part.write_bytes(content.getbuffer())
         part.replace(state)
 
     def resume(self, state: Path, mark: str) -> list[Epoch]:
