@@ -20,6 +20,7 @@ HOME = Path(str(workflow.current_basedir)).parent
 
 # Here, since the driver, every job and every script are born with it.
 privacy.close_process()
+privacy.close_folder(Path(".snakemake"))  # Snakemake makes it, and this run's log in it, before it reads this file
 
 if workflow.is_main_process and (_mended := clock.mend(Path("results"))):
     logger.warning(

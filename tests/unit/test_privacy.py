@@ -40,3 +40,13 @@ def test_a_crash_leaves_no_image_of_the_memory(tmp_path):
 def test_a_process_that_may_not_dump_anyway_is_left_so(tmp_path):
     forbid = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
     assert run(forbid + CLOSE + "assert resource.getrlimit(resource.RLIMIT_CORE) == (0, 0)", tmp_path) == 0
+
+
+def test_a_folder_that_was_open_is_closed_to_others(tmp_path):
+    for before, after in ((0o775, 0o750), (0o700, 0o700)):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a").chmod(before)
+        privacy.close_folder(tmp_path / "a")
+        assert (tmp_path / "a").stat().st_mode & 0o777 == after
+    privacy.close_folder(tmp_path / "b")
+    assert not (tmp_path / "b").exists()

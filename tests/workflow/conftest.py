@@ -45,3 +45,15 @@ def finished(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Site
 def copied(finished: Site, tmp_path: Path) -> Site:
     """A copy of the finished site, with its times, that a test may change."""
     return replace(finished, folder=shutil.copytree(finished.folder, tmp_path / "site"))
+
+
+@pytest.fixture
+def begun(finished: Site, tmp_path: Path) -> Site:
+    """A site with the archive of the finished one, on which nothing has run yet."""
+    site = replace(finished, folder=tmp_path / "site")
+    site.folder.mkdir()
+    for name in ("site.yaml", "cohorts.tsv", "hospital", "private/key"):
+        copy = shutil.copytree if (finished.folder / name).is_dir() else shutil.copy
+        (site.folder / name).parent.mkdir(exist_ok=True)
+        copy(finished.folder / name, site.folder / name)
+    return site

@@ -59,17 +59,20 @@ class Site:
         Holds the archive, the configuration and all that the workflow writes.
     repository : Path
         Copy of the repository; a test may edit it.
+    within : tuple of str
+        What is put before the command of a run.
     """
 
     folder: Path
     repository: Path
+    within: tuple[str, ...] = ()
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start Snakemake in a session of its own, so that it can be killed with all its jobs."""
         command = [sys.executable, "-m", "snakemake", "-s", str(self.repository / "Snakefile")]
         command += ["--directory", str(self.folder), "--configfile", str(self.folder / "site.yaml"), "--cores", "2"]
         return subprocess.Popen(
-            [*command, *arguments],
+            [*self.within, *command, *arguments],
             cwd=self.folder,
             env=environment(),
             stdout=subprocess.PIPE,

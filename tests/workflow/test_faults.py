@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +31,6 @@ def set_option(site: Site, section: str, **options: object) -> None:
     chosen = yaml.safe_load(path.read_text())
     chosen[section] = chosen.get(section, {}) | options
     path.write_text(yaml.safe_dump(chosen))
-
-
-@pytest.fixture
-def begun(finished: Site, tmp_path: Path) -> Site:
-    """A site with the archive of the finished one, on which nothing has run yet."""
-    site = replace(finished, folder=tmp_path / "site")
-    site.folder.mkdir()
-    for name in ("site.yaml", "cohorts.tsv", "hospital", "private/key"):
-        copy = shutil.copytree if (finished.folder / name).is_dir() else shutil.copy
-        (site.folder / name).parent.mkdir(exist_ok=True)
-        copy(finished.folder / name, site.folder / name)
-    return site
 
 
 # --- killed ---------------------------------------------------------------------------------------------

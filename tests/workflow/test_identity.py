@@ -20,6 +20,7 @@ from small_site import IDENTIFYING, SAID_BY_A_HOSPITAL
 TEXTS = {"PatientID", "PatientName", "AccessionNumber", *SAID_BY_A_HOSPITAL}
 DATES = {"PatientBirthDate", "StudyDate"}
 UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"}
+OPEN = ("results", "logs", ".snakemake")
 BEGIN = "    for number, plane in enumerate(planes):\n"
 CRASH = "        raise KeyError(plane.header.path)\n"
 # Numbers in a file's bytes, with what joins them in dates and UIDs.
@@ -93,9 +94,8 @@ def decoded(file: Path) -> Iterator[bytes]:
         yield base64.b64decode(file.name + "==", validate=False)
 
 
-def files_of(folder: Path) -> list[Path]:
-    """All that a run leaves, but the archives and the private folder."""
-    parts = ("results", "logs", ".snakemake")
+def files_of(folder: Path, *parts: str) -> list[Path]:
+    """All that a run leaves in some of its folders."""
     return [file for part in parts for file in (folder / part).rglob("*") if file.is_file()]
 
 
@@ -117,7 +117,7 @@ def test_the_archives_hold_identities(identities):
 
 
 def test_results_logs_report_and_records_hold_none(finished, identities):
-    files = files_of(finished.folder)
+    files = files_of(finished.folder, *OPEN)
     assert {file.suffix for file in files} >= {
         ".parquet",
         ".arrow",
@@ -133,7 +133,10 @@ def test_results_logs_report_and_records_hold_none(finished, identities):
 
 
 def test_what_a_run_leaves_is_closed_to_others(finished):
-    assert not [str(file) for file in files_of(finished.folder) if file.stat().st_mode & 0o027]
+    files = files_of(finished.folder, "results", "logs")
+    assert files
+    assert not [str(file) for file in files if file.stat().st_mode & 0o027]
+    assert (finished.folder / ".snakemake").stat().st_mode & 0o027 == 0
     private = [file for file in (finished.folder / "private").rglob("*") if file.is_file()]
     assert private
     assert not [str(file) for file in private if file.stat().st_mode & 0o077]
@@ -150,11 +153,10 @@ def test_no_command_line_and_no_environment_holds_the_key(copied, identities):
                     seen.add((Path("/proc") / str(one.pid) / place).read_bytes())
                 except OSError:
                     continue
-    assert process.stdout
-    said = process.stdout.read().encode()
+    said, _ = process.communicate()
     assert process.returncode == 0, said
     assert any(b".snakemake/scripts" in content for content in seen), "no job was seen"
-    for content in [*seen, said]:
+    for content in [*seen, said.encode()]:
         assert not identities.within(content)
 
 
@@ -170,6 +172,6 @@ def test_a_crash_amid_the_archive_tells_no_identity(copied, identities):
         voxels.write_text(before)
     assert "KeyError: (message withheld)" in said
     assert not identities.within(said.encode())
-    assert_none(files_of(copied.folder), identities)
+    assert_none(files_of(copied.folder, *OPEN), identities)
     whole = (copied.folder / "private/logs/hospital/convert/00000.log").read_bytes()
     assert identities.within(whole)

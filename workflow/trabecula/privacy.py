@@ -2,6 +2,7 @@
 
 import os
 import resource
+from pathlib import Path
 
 OTHERS = 0o027  # nothing for others, and no writing for the group
 # Linux gives up a core dump of a process with this limit also where dumps go to a program, which a limit of 0 does not
@@ -18,3 +19,9 @@ def close_process() -> None:
     _, allowed = resource.getrlimit(resource.RLIMIT_CORE)
     limit = _NO_DUMP if allowed == resource.RLIM_INFINITY else min(_NO_DUMP, allowed)
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
+def close_folder(folder: Path) -> None:
+    """Close a folder that was there before, and so all below it, to others; only its owner can and does."""
+    if folder.exists() and folder.stat().st_uid == os.geteuid():
+        folder.chmod(folder.stat().st_mode & ~OTHERS)
