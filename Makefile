@@ -6,7 +6,7 @@ CORES ?= 2
 # Real scans that the segmentation network learns from (see models/segmenter/docs/README.md).
 DATA ?= ../shared/data
 
-.PHONY: demo test environment test-environment check-environment generated reproduce demo-model segmenter clean
+.PHONY: demo test environment test-environment check-environment audit generated reproduce demo-model segmenter clean
 
 demo: environment  ## synthetic archive, whole workflow, report
 	@echo "Running the workflow on the synthetic archive: 4 to 8 minutes."
@@ -32,6 +32,11 @@ check-environment:  ## what the lock lists, alone in a fresh environment, import
 	scratch/environment/bin/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
 	scratch/environment/bin/python -m pip check
 	PYTHONPATH=workflow scratch/environment/bin/python envs/imports.py
+
+audit:  ## known weaknesses of what the lock pins; asks pypi.org for each
+	python3 -m venv --clear scratch/audit
+	scratch/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	scratch/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement envs/requirements.txt
 
 generated: test-environment  ## files that follow from others, held by tests
 	PYTHONPATH=workflow python config/generate.py

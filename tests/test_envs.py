@@ -116,6 +116,9 @@ def test_the_page_of_licences_is_up_to_date():
     page = GENERATOR["THIRD_PARTY"].read_text()
     assert page == GENERATOR["third_party"](RUNTIME, DEV), "run `make generated`"
     assert not re.search("not stated|UNKNOWN|private", page)
+    # Code under the GPL or AGPL would bind what is built on it; the LGPL does not bind who only imports it.
+    bound = [line for line in page.splitlines() if re.search(r"(?<!L)GPL", line)]
+    assert [line.split()[1] for line in bound] == ["docutils"], bound
 
 
 def test_the_version_is_said_once():
