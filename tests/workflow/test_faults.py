@@ -159,6 +159,7 @@ def test_a_disk_that_is_full_in_any_stage_leaves_nothing_half_written(finished, 
             begun.run("--notemp", file, *(SHARDS if stage == "infer" else []))
         begun.run()
         same_tables(begun, finished)
+        assert not list(results.rglob(".*.[0-9]*"))
 
 
 # --- what changed between two runs ----------------------------------------------------------------------
