@@ -12,8 +12,15 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID as UniqueId
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 Position = Sequence[float] | np.ndarray
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -183,3 +190,37 @@ def compressed(dataset: Dataset, syntax: str) -> bytes:
             raise RuntimeError(f"GDCM can't write {syntax}")
         (frame,) = generate_frames(pydicom.dcmread(f"{folder}/compressed").PixelData, number_of_frames=1)
         return frame
+
+
+def frame_item(**attributes: Any) -> Dataset:
+    """An item of a sequence."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def enhanced(slices: list[Dataset], **own: list[Any]) -> Dataset:
+    """An Enhanced CT of these slices, geometry in functional groups; `own` has a value per frame."""
+    shared, frames = Dataset(), []
+    shared.PlaneOrientationSequence = Items([frame_item(ImageOrientationPatient=list(AXIAL))])
+    shared.PixelMeasuresSequence = Items([frame_item(PixelSpacing=[2.0, 1.5])])
+    for k, plane in enumerate(slices):
+        frame = Dataset()
+        frame.PlanePositionSequence = Items([frame_item(ImagePositionPatient=plane.ImagePositionPatient)])
+        intercept = own.get("RescaleIntercept", [-1024] * len(slices))[k]
+        frame.PixelValueTransformationSequence = Items([frame_item(RescaleSlope=1, RescaleIntercept=intercept)])
+        content = {name: values[k] for name, values in own.items() if name != "RescaleIntercept"}
+        frame.FrameContentSequence = Items([frame_item(**content)])
+        frames.append(frame)
+    return ct_dataset(
+        SOPClassUID=EnhancedCTImageStorage,
+        NumberOfFrames=len(slices),
+        Rows=20,
+        Columns=24,
+        RescaleSlope=None,
+        RescaleIntercept=None,
+        SharedFunctionalGroupsSequence=Items([shared]),
+        PerFrameFunctionalGroupsSequence=Items(frames),
+        PixelData=b"".join(plane.PixelData for plane in slices),
+    )

@@ -125,3 +125,15 @@ def test_bodies_of_a_real_spine_are_those_of_its_reader(real_data: Path) -> None
     for level in ("L2", "L3", "L4"):
         code = CODE_OF_LEVEL[level]
         assert dice(parted == code, (verse.array == code) & np.isin(parts, (49, 50))) > 0.95, level
+
+
+def test_vertebrae_that_lie_in_no_column_are_parted_as_if_they_stood_upright():
+    """A label map from elsewhere may hold anything: pieces in front of each other, or in one place."""
+    labels = np.zeros((40, 60, 40), np.uint8)
+    labels[10:30, 5:25, 10:30] = CODE_OF_LEVEL["L1"]
+    labels[10:30, 35:55, 10:30] = CODE_OF_LEVEL["L2"]
+    labels[::2, :, 0] = 30
+    labels[1::2, :, 0] = 31
+    given = Volume(labels, np.eye(4))
+    found = split_bodies(given, range(1, 32))
+    assert np.array_equal(found.array % POSTERIOR, labels)

@@ -180,8 +180,9 @@ def test_unreadable_labels_are_refused_in_one_sentence(tmp_path, content, cure):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_table_of_cohorts_that_is_no_text_is_refused(tmp_path):
-    (tmp_path / "cohorts.tsv").write_bytes(b"\xff\xfe\x00")
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"cohort\tarchive\tlabels\trole\na\tb\0\t\tscreening\n"])
+def test_a_table_of_cohorts_that_is_no_text_is_refused(tmp_path, content):
+    (tmp_path / "cohorts.tsv").write_bytes(content)
     with pytest.raises(ConfigError, match="make it a text file in UTF-8"):
         config.read_cohorts(tmp_path / "cohorts.tsv", {})
 

@@ -7,20 +7,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from ct_files import AXIAL, axial_stack, compressed, ct_dataset, linear_hu, save, save_all, save_as, slice_of
+from ct_files import axial_stack, compressed, enhanced, linear_hu, save, save_all, save_as, slice_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -183,38 +180,12 @@ def test_every_slice_has_its_own_rescale(tmp_path):
     assert np.abs(done[..., 3] - ((plain[..., 3] + 1024) * 0.5 - 1024)).max() <= 0.5
 
 
-def _enhanced(slices: list[Dataset], **own: list[Any]) -> Dataset:
-    """An Enhanced CT of these slices, geometry in functional groups; `own` has a value per frame."""
-    shared, frames = Dataset(), []
-    shared.PlaneOrientationSequence = Sequence([_item(ImageOrientationPatient=list(AXIAL))])
-    shared.PixelMeasuresSequence = Sequence([_item(PixelSpacing=[2.0, 1.5])])
-    for k, plane in enumerate(slices):
-        frame = Dataset()
-        frame.PlanePositionSequence = Sequence([_item(ImagePositionPatient=plane.ImagePositionPatient)])
-        intercept = own.get("RescaleIntercept", [-1024] * len(slices))[k]
-        frame.PixelValueTransformationSequence = Sequence([_item(RescaleSlope=1, RescaleIntercept=intercept)])
-        content = {name: values[k] for name, values in own.items() if name != "RescaleIntercept"}
-        frame.FrameContentSequence = Sequence([_item(**content)])
-        frames.append(frame)
-    return ct_dataset(
-        SOPClassUID=EnhancedCTImageStorage,
-        NumberOfFrames=len(slices),
-        Rows=20,
-        Columns=24,
-        RescaleSlope=None,
-        RescaleIntercept=None,
-        SharedFunctionalGroupsSequence=Sequence([shared]),
-        PerFrameFunctionalGroupsSequence=Sequence(frames),
-        PixelData=b"".join(plane.PixelData for plane in slices),
-    )
-
-
 def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
     """Shuffled frames, a rescale per frame, geometry in functional groups."""
     slices = axial_stack(6)
     plain, _ = convert(save_all(axial_stack(6), tmp_path / "plain"))
     order = [3, 0, 5, 1, 4, 2]
-    file = _enhanced([slices[k] for k in order], RescaleIntercept=[-1024 + k for k in order])
+    file = enhanced([slices[k] for k in order], RescaleIntercept=[-1024 + k for k in order])
     done, _ = convert([str(save(file, tmp_path / "enhanced"))])
     np.testing.assert_allclose(done.affine, plain.affine, atol=1e-9)
     np.testing.assert_array_equal(done.array - np.arange(6), plain.array)
@@ -226,7 +197,7 @@ def test_a_frame_may_have_an_intercept_of_zero(tmp_path):
     for dataset, intercept in zip(slices, stored, strict=True):
         values = np.frombuffer(dataset.PixelData, "<i2") - 1024 - intercept
         dataset.PixelData = values.astype("<i2").tobytes()
-    ct, done = convert([str(save(_enhanced(slices, RescaleIntercept=stored), tmp_path / "enhanced"))])
+    ct, done = convert([str(save(enhanced(slices, RescaleIntercept=stored), tmp_path / "enhanced"))])
     assert error_hu(ct) <= 0.51 and done.flags == ["rescale_varies"]
 
 
@@ -234,7 +205,7 @@ def test_a_frame_may_have_an_intercept_of_zero(tmp_path):
 def test_phases_in_one_enhanced_file_are_two_volumes(tmp_path, told_by):
     early, late = axial_stack(6), axial_stack(6, hu=lambda p: linear_hu(p) + 50)
     mixed = [plane for pair in zip(early, late, strict=True) for plane in pair]
-    save(_enhanced(mixed, **{told_by: [1, 2] * 6}), tmp_path / "in/enhanced")
+    save(enhanced(mixed, **{told_by: [1, 2] * 6}), tmp_path / "in/enhanced")
     entries = convert_folder(tmp_path / "in", tmp_path / "out")
     assert [(entry["status"], entry["flags"], entry["n_files"]) for entry in entries] == [("ok", ["split"], 1)] * 2
     one, other = (read_nifti(tmp_path / "out" / entry["file"]) for entry in entries)
@@ -243,7 +214,7 @@ def test_phases_in_one_enhanced_file_are_two_volumes(tmp_path, told_by):
 
 
 def test_frames_that_are_cut_off_are_missing_slices(tmp_path):
-    path = save(_enhanced(axial_stack(6)), tmp_path / "in/enhanced")
+    path = save(enhanced(axial_stack(6)), tmp_path / "in/enhanced")
     path.write_bytes(path.read_bytes()[: -20 * 24 * 2 - 5])
     (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
     assert entry["repairs"] == ["damaged_slices"] and entry["n_slices"] == 4
@@ -255,13 +226,6 @@ def test_a_series_of_damaged_files_alone_is_not_passed_over(tmp_path):
         Path(path).write_bytes(Path(path).read_bytes()[:-50])
     (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
     assert (entry["reason"], entry["n_files"]) == ("truncated", 6)
-
-
-def _item(**attributes) -> Dataset:
-    item = Dataset()
-    for keyword, value in attributes.items():
-        setattr(item, keyword, value)
-    return item
 
 
 # --- refused, each with its reason ------------------------------------------------------------------

@@ -450,6 +450,29 @@ def test_age(years, told):
     assert facts.age_years(header(**told)) == years
 
 
+@pytest.mark.parametrize("age", ["\u00b2Y", "9" * 5000 + "Y", "4_5Y", "-3Y", "Y"])
+def test_an_age_that_is_none_is_unknown(age):
+    assert facts.age_years(header(age=age, birth_date=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('=HYPERLINK("x";"y")', 'HYPERLINK("x";"y")'),
+        ("@SUM(A1)", "SUM(A1)"),
+        ("  -+=1", "1"),
+        ("SIE\tMENS\r\n\x00\x1b[2J\u202eX", "SIE MENS [2J X"),
+        ("ORIGINAL\\PRIMARY\\AXIAL", "ORIGINAL\\PRIMARY\\AXIAL"),
+        ("x" * 5000, "x" * 200),
+        ("\x01", None),
+        (None, None),
+    ],
+)
+def test_texts_of_headers_are_plain_in_the_tables(text, shown):
+    assert facts.plain(text) == shown
+    assert facts.device_key(header(manufacturer=text)).split("|")[0] == (shown or "?")
+
+
 def test_the_device_key_names_what_is_unknown():
     assert facts.device_key(header(manufacturer="GE", kernel=None)) == "GE|?|120|?"
 

@@ -113,11 +113,25 @@ def test_it_outlines_and_names_bodies_posterior_elements_and_ribs(site: Path, ta
         assert dice(labels.array == code, truth.array == code) > (0.8 if task == "total" else 0.6), code
 
 
-def test_it_keeps_to_the_jobs_threads_and_sends_no_usage_statistics(site: Path) -> None:
+def test_it_keeps_to_the_jobs_threads_and_sends_no_usage_statistics(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fixture refuses every call to a network, also those for weights."""
-    api = totalsegmentator.prepare(site / "state", task="total", threads=1)
-    totalsegmentator.segment(api, painted_scan()[0], settings(site))
-    assert torch.get_num_threads() == 1
+    threads, convolve = set(), torch.nn.Conv3d.forward
+
+    def watched(layer: torch.nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
+        threads.add(torch.get_num_threads())
+        return convolve(layer, x)
+
+    monkeypatch.setattr(torch.nn.Conv3d, "forward", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        api = totalsegmentator.prepare(site / "state", task="total", threads=1)
+        totalsegmentator.segment(api, painted_scan()[0], settings(site))
+    finally:
+        torch.set_num_threads(before)
+    assert threads == {1}
     assert os.environ[THREADS] == "1"
     assert '"send_usage_stats": false' in (site / "state/config.json").read_text()
 

@@ -1,19 +1,21 @@
 """Given label maps: NIfTI and DICOM SEG, their codings, grids and frames, and a shard of them."""
 
-from collections.abc import Callable, Sequence
+import errno
+import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pyarrow as pa
-import pydicom
 import pytest
 import SimpleITK as sitk
-from ct_files import UID, ct_dataset, save, slice_of
+from ct_files import UID, ct_dataset, save
 from nnunet_folders import HU_OF_LEVEL, painted_scan
 from pydicom.sr.codedict import codes as snomed
 from pydicom.sr.coding import Code
+from seg_files import BODY, FRAME, Described, blocks, scan_around, write_seg
 
 from trabecula import crop, tables
 from trabecula.codings import CODINGS, Coding, Structure, read_coding
@@ -24,8 +26,6 @@ from trabecula.private import write_private
 from trabecula.segment import dicom_seg, masks, open_backend, segment_shard
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
-
-FRAME = f"{UID}.77"
 
 
 def bodies_only(labels: Volume) -> Volume:
@@ -114,6 +114,43 @@ def test_a_mask_that_was_cut_off_is_refused(tmp_path: Path, ending: str) -> None
         masks.segment(ct, tmp_path / f"cut.{ending}", coding=CODINGS["canonical"])
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, "more voxels than any scan"),
+        ({"datatype": 0}, "HeaderDataError"),
+        ({"sform_code": 0, "qform_code": 0, "pixdim": [1, 1e-9, 1, 1, 0, 0, 0, 0]}, "smaller or larger"),
+        ({"sform_code": 0, "qform_code": 0, "pixdim": [1, 1e9, 1, 1, 0, 0, 0, 0]}, "smaller or larger"),
+    ],
+    ids=["bomb", "type", "tiny", "huge"],
+)
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_a_hostile_header_is_refused(tmp_path: Path, change: dict, why: str, ending: str) -> None:
+    write_nifti(painted_scan()[1], tmp_path / "whole.nii")
+    content = (tmp_path / "whole.nii").read_bytes()
+    header = nib.Nifti1Header(content[:348], check=False)
+    for field, value in change.items():
+        header[field] = value
+    content = header.binaryblock + content[348:]
+    (tmp_path / f"m.{ending}").write_bytes(gzip.compress(content) if ending == "nii.gz" else content)
+    with pytest.raises(StudyFailure, match=why) as failure:
+        masks.segment(painted_scan()[0], tmp_path / f"m.{ending}", coding=CODINGS["canonical"])
+    assert failure.value.reason == "mask_unreadable"
+
+
+def test_a_mask_on_storage_that_fails_for_a_moment_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    ct, labels = painted_scan()
+    write_nifti(labels, tmp_path / "m.nii.gz")
+    read, failures = nib.Nifti1Image.from_filename, [OSError(errno.ESTALE, "stale")]
+    monkeypatch.setattr(masks.Nifti1Image, "from_filename", lambda path: read(path) if not failures else fail(failures))
+    assert masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS["canonical"])[1]
+    assert not failures
+
+
+def fail(failures: list[OSError]) -> None:
+    raise failures.pop()
+
+
 def test_a_body_at_the_edge_of_its_mask_counts_as_cut(tmp_path: Path) -> None:
     ct, labels = painted_scan()
     middle = int(np.argwhere(labels.array == CODE_OF_LEVEL["L2"])[:, 2].mean())
@@ -128,66 +165,6 @@ def test_a_body_at_the_edge_of_its_mask_counts_as_cut(tmp_path: Path) -> None:
 
 
 # --- DICOM SEG ----------------------------------------------------------------------------------------
-
-Described = tuple[str, Code, list[Code]]
-BODY = Code("3572006", "SCT", "Vertebral body")
-
-
-def write_seg(path: Path, parts: Sequence[np.ndarray], described: Sequence[Described], kind: str = "BINARY") -> Path:
-    """A SEG object whose (k, j, i) parts lie on ten axial slices of 20 x 24 pixels, 3 mm apart."""
-    slices = [slice_of((-17.0, -20.0, -30.0 + 3 * k)) for k in range(len(parts[0]))]
-    for k, source in enumerate(slices):
-        source.FrameOfReferenceUID, source.SOPInstanceUID = FRAME, f"{UID}.8.{k + 1}"
-        source.StudyTime = source.StudyID = source.AccessionNumber = source.ReferringPhysicianName = ""
-        source.PositionReferenceIndicator = ""
-        source.SliceThickness = source.SpacingBetweenSlices = 3
-        save(source, path.parent / f"source-{k}")
-    segments = []
-    for number, (label, kind_of, regions) in enumerate(described, start=1):
-        segments.append(
-            hd.seg.SegmentDescription(
-                segment_number=number,
-                segment_label=label,
-                segmented_property_category=snomed.SCT.AnatomicalStructure,
-                segmented_property_type=kind_of,
-                algorithm_type="MANUAL",
-                anatomic_regions=regions or None,
-            )
-        )
-    pixels = np.stack(parts, axis=-1)
-    seg = hd.seg.Segmentation(
-        source_images=[pydicom.dcmread(path.parent / f"source-{k}") for k in range(len(slices))],
-        pixel_array=pixels.astype(np.float32) * 0.8 if kind == "FRACTIONAL" else pixels.astype(np.uint8),
-        segmentation_type=kind,
-        segment_descriptions=segments,
-        series_instance_uid=f"{UID}.5",
-        series_number=5,
-        sop_instance_uid=f"{UID}.5.1",
-        instance_number=1,
-        manufacturer="Maker",
-        manufacturer_model_name="Model",
-        software_versions="1",
-        device_serial_number="1",
-    )
-    seg.save_as(path)
-    return path
-
-
-def blocks(n: int) -> list[np.ndarray]:
-    """Boxes one above the other, with an empty slice between."""
-    parts = []
-    for i in range(n):
-        part = np.zeros((10, 20, 24), bool)
-        part[1 + 3 * i : 3 + 3 * i, 5:15, 4:20] = True
-        parts.append(part)
-    return parts
-
-
-def scan_around() -> Volume:
-    """A CT that holds the slices of `write_seg`, on a finer grid with other axes."""
-    affine = np.diag([1.0, 1.0, 1.5, 1.0])
-    affine[:3, 3] = -25.0, -25.0, -35.0
-    return Volume(np.zeros((50, 50, 30), np.int16), affine)
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])

@@ -177,6 +177,8 @@ def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read; make it a text file in UTF-8.") from error
+    if "\0" in "".join(lines):
+        raise ConfigError(f"{path} holds a NUL, which is no text; make it a text file in UTF-8.")
     header, *rows = csv.reader([line for line in lines if line.strip()] or [""], delimiter="\t")
     if tuple(header) != COHORT_COLUMNS:
         raise ConfigError(f"{path}: the first line must name the columns {', '.join(COHORT_COLUMNS)}, with tabs.")

@@ -1,5 +1,6 @@
 """What may be said of a patient and a scan in public: ages and days in place of dates, no free text."""
 
+import re
 from datetime import date, datetime
 
 from trabecula.headers import Header
@@ -9,6 +10,17 @@ OLDEST_YEARS = 90.0
 # What is written into ContrastBolusAgent when none was given.
 _NO_CONTRAST = frozenset({"NONE", "NO", "N", "NATIVE", "NON", "WITHOUT", "NO CONTRAST", "NONCONTRAST", "OHNE", "0"})
 _YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+_AGE = re.compile(r"([0-9]{1,6}) *([YMWD])")
+# The longest text that the tables take over from a header; names of makers, models and kernels have 64 at most.
+_LONGEST = 200
+# Spreadsheets take a text that begins with one of these for a formula.
+_FORMULA = "=+-@"
+
+
+def plain(text: str | None) -> str | None:
+    """A header's text as the tables show it: printable, on one line, and no formula in any spreadsheet."""
+    words = "".join(sign if sign.isprintable() else " " for sign in text or "").split()
+    return " ".join(words).lstrip(_FORMULA + " ")[:_LONGEST] or None
 
 
 def date_of(text: str | None) -> date | None:
@@ -34,10 +46,8 @@ def age_years(header: Header) -> float | None:
 
 def _stated_years(age: str | None) -> float | None:
     """Years of a DICOM age string such as 045Y or 018M."""
-    digits, unit = (age or "")[:-1], (age or "")[-1:].upper()
-    if not digits.strip().isdigit() or unit not in _YEARS_PER_UNIT:
-        return None
-    return round(int(digits) * _YEARS_PER_UNIT[unit], 1)
+    stated = _AGE.fullmatch((age or "").strip().upper())
+    return round(int(stated[1]) * _YEARS_PER_UNIT[stated[2]], 1) if stated else None
 
 
 def sex(header: Header) -> str | None:
@@ -54,4 +64,5 @@ def contrast_agent(header: Header) -> bool | None:
 def device_key(header: Header) -> str:
     """Maker, model, kVp and kernel, joined by bars; a question mark where one is unknown."""
     kvp = None if header.kvp is None else f"{header.kvp:g}"
-    return "|".join(part or "?" for part in (header.manufacturer, header.model, kvp, header.kernel))
+    parts = (plain(header.manufacturer), plain(header.model), kvp, plain(header.kernel))
+    return "|".join(part or "?" for part in parts)

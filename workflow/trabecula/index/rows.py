@@ -186,10 +186,10 @@ def _ids(header: Header, key: bytes) -> tuple[str | None, str | None, str | None
 def _acquisition(header: Header) -> Row:
     return {
         "kvp": header.kvp or None,
-        "kernel": header.kernel,
-        "manufacturer": header.manufacturer,
-        "model": header.model,
-        "image_type": header.image_type,
+        "kernel": facts.plain(header.kernel),
+        "manufacturer": facts.plain(header.manufacturer),
+        "model": facts.plain(header.model),
+        "image_type": facts.plain(header.image_type),
         "thickness_mm": header.thickness_mm or None,
     }
 
@@ -215,7 +215,7 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
         "spacing_mm": stack.spacing_mm,
         "extent_mm": stack.extent_mm,
         "field_of_view_mm": choose.field_of_view_mm(stack),
-        "modality": stack.first.modality,
+        "modality": facts.plain(stack.first.modality),
         **_acquisition(stack.first),
     }
 

@@ -28,6 +28,9 @@ OPENING_SHARE = 0.45
 MIN_RADIUS_MM = 6.0
 # A vertebra with less than this share of the usual volume is cut by the scan's edge, and its centre says little.
 FRAGMENT = 0.5
+UP = np.array([0.0, 0.0, 1.0])
+# From one vertebra to the next a spine rises by more than this share of the way, or the label map shows no spine.
+LEAST_RISE = 0.3
 
 
 def split_bodies(labels: Volume, whole: Collection[int]) -> Volume:
@@ -67,9 +70,10 @@ def _axes(labels: Volume, vertebrae: dict[int, tuple[slice, ...]]) -> dict[int, 
     heights = np.array(centres)[:, 2] if centres else np.empty(0)
     upwards = [i for i in np.argsort(heights) if sizes[i] >= FRAGMENT * np.median(sizes)]
     if len(upwards) < 2:
-        return dict.fromkeys(vertebrae, np.array([0.0, 0.0, 1.0]))
+        return dict.fromkeys(vertebrae, UP)
     along = np.gradient(np.array(centres)[upwards], axis=0)
-    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    lengths = np.linalg.norm(along, axis=1, keepdims=True)
+    along = np.where(along[:, 2:] > LEAST_RISE * lengths, along / np.maximum(lengths, 1e-9), UP)
     nearest = np.abs(heights[:, None] - heights[upwards]).argmin(axis=1)
     return {code: along[nearest[i]] for i, code in enumerate(vertebrae)}
 

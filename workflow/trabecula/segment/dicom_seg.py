@@ -1,17 +1,18 @@
 """Label maps given as DICOM Segmentation objects (DICOM PS3.3, A.51)."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from trabecula.codings import Structure, structure_named
 from trabecula.errors import StudyFailure
 from trabecula.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
-from trabecula.volume import Volume
+from trabecula.storage import passes
+from trabecula.volume import MOST_VOXELS, Volume
 
 # SNOMED CT; pydicom holds a retired SRT code equal to the one that replaced it.
 _SNOMED = [
@@ -23,8 +24,6 @@ _SNOMED = [
 ]
 _VERTEBRAL_BODY = Code("3572006", "SCT", "Vertebral body")
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# What highdicom and pydicom raise on objects that are damaged, no SEG, or no volume.
-_UNREADABLE = (InvalidDicomError, OSError, ValueError, TypeError, AttributeError, KeyError, IndexError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,11 @@ def read_seg(path: Path) -> Segments:
         if not structures:
             raise StudyFailure("no_vertebra", "no segment is named or coded as a part of the spine")
         labels = _volume(seg, sorted(structures))
-    except _UNREADABLE as error:
+    except StudyFailure:
+        raise
+    except Exception as error:  # objects that are damaged, no SEG, or no volume raise anything
+        if passes(error):
+            raise
         raise StudyFailure("mask_unreadable", type(error).__name__) from error
     return Segments(labels, structures, str(seg.FrameOfReferenceUID))
 
@@ -75,6 +78,8 @@ def read_seg(path: Path) -> Segments:
 def _volume(seg, numbers: list[int]) -> Volume:
     """Segment numbers on the object's grid; of segments that overlap, the last counts."""
     geometry = seg.get_volume_geometry()
+    if math.prod(geometry.spatial_shape) > MOST_VOXELS:
+        raise StudyFailure("mask_unreadable", "its frames lie further apart than any scan is long")
     labels = np.zeros(geometry.spatial_shape, np.uint16)
     for number in numbers:
         part = seg.get_volume(segment_numbers=[number]).array

@@ -1,11 +1,10 @@
 """Backend `masks`: label maps that the user already has, as NIfTI or DICOM SEG."""
 
-import zlib
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 from pydicom.misc import is_dicom
@@ -17,12 +16,15 @@ from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
-from trabecula.volume import Volume, bounds_mm, resample
+from trabecula.storage import passes, patiently
+from trabecula.volume import MOST_VOXELS, Volume, bounds_mm, resample
 
 # Who gives label maps of his own has looked at them.
 TRUST = BLIND = 0.99
 # A body that comes so near to the edge of a label map goes on beyond it (see `crop.EDGE_MM`).
 EDGE_MM = 4.0
+# Between neighbouring voxels of a label map.
+SPACING_MM = 0.05, 20.0
 _MAX_VALUE = np.iinfo(np.uint16).max
 
 
@@ -54,12 +56,15 @@ def segment(
     if not path.is_file():
         raise StudyFailure("mask_missing")
     if is_dicom(path):
-        found = read_seg(path)
+        found = patiently(read_seg, path)
         if frame_of_reference is not None and found.frame_of_reference != frame_of_reference:
             raise StudyFailure("mask_mismatch", "another frame of reference than the scan's")
         mask, coding = found.labels, coding_of(found.structures)
     else:
-        mask = _read_labels(path)
+        mask = patiently(_read_labels, path)
+    low, high = SPACING_MM
+    if not np.all((mask.spacing_mm >= low) & (mask.spacing_mm <= high)):
+        raise StudyFailure("mask_unreadable", "its voxels are smaller or larger than those of any scan")
     if not _overlap(mask, ct):
         raise StudyFailure("mask_mismatch", "the label map lies outside the scan")
     coded = split_bodies(mask.with_array(recode(mask.array, coding)), coding.whole)
@@ -96,8 +101,14 @@ def _read_labels(path: Path) -> Volume:
     """Read a NIfTI label map by nibabel: ITK fills a file that was cut off with zeros, and warns with its path."""
     try:
         image = Nifti1Image.from_filename(path)
+        if math.prod(image.shape) > MOST_VOXELS:
+            raise StudyFailure("mask_unreadable", "its header tells of more voxels than any scan has")
         numbers, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)
-    except (OSError, ValueError, EOFError, zlib.error, ImageFileError) as error:
+    except StudyFailure:
+        raise
+    except Exception as error:  # damaged headers raise anything, from zlib.error to errors of nibabel's own
+        if passes(error):
+            raise
         raise StudyFailure("mask_unreadable", type(error).__name__) from None
     if numbers.ndim != 3 or numbers.size == 0:
         raise StudyFailure("mask_unreadable", f"an image of {numbers.ndim} dimensions")

@@ -1,0 +1,65 @@
+"""Search for input that breaks a reader, led by the code that an input reaches (Atheris, libFuzzer).
+
+    python tests/fuzz/campaign.py index --cases 100000 --folder scratch/fuzz
+    python tests/fuzz/campaign.py index --replay scratch/fuzz/index/crash-...
+
+What led to new code is kept in FOLDER/TARGET/corpus, and a later search begins with it.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parents[1] / "workflow"), str(HERE.parent / "unit"), str(HERE)]
+
+with atheris.instrument_imports(include=["trabecula", "nibabel", "highdicom"]):
+    import test_targets
+    from targets import TARGETS
+
+LONGEST_S = 20
+LARGEST_BYTES = 20_000
+
+
+def main() -> None:
+    """Search, or read one input again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, default=Path("scratch/fuzz"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--replay", type=Path, help="an input that a search has left")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        seeds, run = TARGETS[options.target](work)
+
+        def read(data: bytes) -> None:
+            test_targets.checked(options.target, run, work, data)
+
+        if options.replay:
+            read(options.replay.read_bytes())
+            return
+        found, begin = options.folder.absolute() / options.target, work.with_name(f"{work.name}-seeds")
+        (found / "corpus").mkdir(parents=True, exist_ok=True)
+        begin.mkdir()
+        for number, seed in enumerate(seeds):
+            (begin / f"{number:03d}").write_bytes(seed)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # readers' warnings; libFuzzer speaks on the other stream
+        arguments = [f"-runs={options.cases}", f"-seed={options.seed}", f"-timeout={LONGEST_S}", "-rss_limit_mb=3000"]
+        arguments += [
+            f"-max_len={LARGEST_BYTES}",
+            "-len_control=0",
+            f"-artifact_prefix={found}/",
+            "-print_final_stats=1",
+        ]
+        atheris.Setup([sys.argv[0], *arguments, str(found / "corpus"), str(begin)], read)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
