@@ -2,7 +2,6 @@
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import tarfile
@@ -16,8 +15,7 @@ from typing import BinaryIO, Protocol, cast
 
 from trabecula.errors import StudyFailure
 
-# Far beyond a file of the largest scan; what claims more is damaged or hostile.
-MAX_MEMBER_BYTES = 2**32
+# Far beyond the files of the largest study; what claims more is damaged or hostile.
 _MAX_TAR_BYTES = 2**37
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 _ESCAPED = 0xF700 - 0xDC00
@@ -140,16 +138,10 @@ def open_file(path: str, member: str | None = None) -> Iterator[BinaryIO]:
         raise OSError(error.errno, error.strerror) from None
 
 
-def read_whole(path: str, member: str | None = None) -> io.BytesIO:
-    """A file's content; see `open_file` for what is raised."""
-    content = io.BytesIO()
+def read_first(path: str, member: str | None, size: int) -> bytes:
+    """So many bytes of a file's beginning, or all where it has fewer; see `open_file` for what is raised."""
     with open_file(path, member) as file:
-        while chunk := file.read(1 << 20):
-            content.write(chunk)
-            if content.tell() > MAX_MEMBER_BYTES:
-                raise StudyFailure("too_large")
-    content.seek(0)
-    return content
+        return file.read(size)
 
 
 def location(path: str, member: str | None) -> str:

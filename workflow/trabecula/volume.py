@@ -14,9 +14,6 @@ from trabecula.nifti import writing_nifti
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _INTERPOLATOR = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear}
 
-# Far beyond the largest scan; a file that claims more is damaged or hostile.
-MOST_VOXELS = 2**31
-
 
 @dataclass(frozen=True)
 class Volume:

@@ -6,8 +6,10 @@ JPEG lossless and JPEG 2000). In a child that costs one slice and not the job.
 
 import multiprocessing
 import os
+import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,8 @@ from trabecula.headers import Header
 
 # Far more than a slice takes; a decoder that is still at work then has lost its way in a damaged stream.
 _LONGEST_S = 60.0
+# What the child may take in addition to what it is born with: a compressed stream can claim to be of any size.
+MOST_MEMORY_BYTES = 2**31
 
 
 class Decoder:
@@ -44,7 +48,7 @@ class Decoder:
         if self._pool is None:
             # Forked, since a spawned child would run the main script anew, and under Snakemake that is the job.
             fork = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(1, fork, initializer=end_with, initargs=(os.getpid(),))
+            self._pool = ProcessPoolExecutor(1, fork, initializer=_begin, initargs=(os.getpid(),))
         try:
             return self._pool.submit(_decode_in_child, header).result(_LONGEST_S)
         except (BrokenProcessPool, TimeoutError):
@@ -53,6 +57,15 @@ class Decoder:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
             raise StudyFailure("undecodable", "the decoder crashed or hung") from None
+
+
+def _begin(parent: int) -> None:
+    """What the child does first."""
+    end_with(parent)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + MOST_MEMORY_BYTES
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 _last: tuple[tuple[str, str | None] | None, Dataset] = (None, Dataset())  # frames of one file follow each other

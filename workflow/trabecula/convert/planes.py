@@ -4,18 +4,19 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
 
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless
 
+from trabecula.dicom import Bounded
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path, open_file
-from trabecula.geometry import normal_of
+from trabecula.geometry import MOST_VOXELS, normal_of
 from trabecula.headers import Header
 
-# Far beyond the largest real scans; a header that claims more is damaged or hostile.
-MAX_VOXELS = 2**31
+# Of a slice; a header that claims more is damaged or hostile.
 MAX_PIXELS = 2**24
 # Retired lossless JPEG processes (DICOM PS3.6 A): the same streams as process 14, which decoders know.
 _RETIRED_LOSSLESS = {f"1.2.840.10008.1.2.4.{number}" for number in (58, 65, 66)}
@@ -104,10 +105,10 @@ def read_dataset(header: Header) -> Dataset:
     check_unchanged(header)
     with open_file(header.path, header.member) as file:
         try:
-            dataset = pydicom.dcmread(file, force=True)
+            dataset = pydicom.dcmread(cast(BinaryIO, Bounded(file)), force=True)
         except EOFError:
             raise StudyFailure("truncated") from None
-        except OSError:
+        except (OSError, StudyFailure):
             raise
         except Exception as error:  # damaged files raise anything, from struct.error to RecursionError
             raise StudyFailure("unreadable", type(error).__name__) from None
@@ -138,7 +139,7 @@ def _plane(header: Header) -> Plane:
         raise StudyFailure("lossy")
     if rows < 1 or columns < 1:
         raise StudyFailure("no_geometry", "rows or columns are missing")
-    if rows * columns > MAX_PIXELS or rows * columns * (header.frames or 1) > MAX_VOXELS:
+    if rows * columns > MAX_PIXELS or rows * columns * (header.frames or 1) > MOST_VOXELS:
         raise StudyFailure("too_large")
     if slope is None or intercept is None or slope == 0:
         raise StudyFailure("no_rescale")
@@ -182,5 +183,5 @@ def in_order(planes: Iterable[Plane]) -> list[Plane]:
 
 def check_size(shape: Sequence[int]) -> None:
     """Raise StudyFailure (too_large) where a volume would have more voxels than a scan can."""
-    if math.prod(shape) > MAX_VOXELS:
+    if math.prod(shape) > MOST_VOXELS:
         raise StudyFailure("too_large")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trabecula.convert.decoder import Decoder
 from trabecula.convert.planes import Plane, Stored, as_if_stored, check_unchanged
 from trabecula.errors import StudyFailure
-from trabecula.files import as_path, read_whole
+from trabecula.files import as_path, read_first
 from trabecula.headers import Header
 from trabecula.storage import patiently
 
@@ -107,7 +107,9 @@ class _Reader:
             return
         check_unchanged(header)
         if self._member != (header.path, header.member):
-            self._content = read_whole(header.path, header.member).getbuffer()
+            # All frames and no more: a member can inflate to anything.
+            end = offset + ((header.frames or 1) - (header.frame or 0)) * len(buffer)
+            self._content = memoryview(read_first(header.path, header.member, end))
             self._member = header.path, header.member
         part = self._content[offset : offset + len(buffer)]
         if len(part) < len(buffer):

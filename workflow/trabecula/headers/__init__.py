@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
 from struct import unpack
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 import pydicom
@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from trabecula.dicom import LOSSY, PER_FRAME, SHARED, UNCOMPRESSED, numbers, quiet, value
+from trabecula.dicom import LOSSY, PER_FRAME, SHARED, UNCOMPRESSED, Bounded, numbers, quiet, value
 from trabecula.digest import digest
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path, container, is_container, open_file
@@ -103,6 +103,7 @@ Record = list[Any]  # values in the order of `NAMES`
 # First bytes of a data set without the 128-byte preamble: group 0002 or 0008, little-endian.
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _MAX_FRAMES = 100_000
+_LONGEST_TEXT = 10_000  # characters: far beyond what the standard allows, also for several values
 # What frames have of their own, and the attributes that stand for those of a file in their functional groups.
 _FRAME_NAMES = {
     *("positions_mm", "orientation", "pixel_spacing_mm", "slope", "intercept"),
@@ -322,10 +323,14 @@ def _by_pydicom(file: BinaryIO, size: int, path: str) -> list[Record]:
         return [_failed("archive" if is_container(start, path) else "not_dicom")]
     file.seek(0)
     try:
-        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        dataset = pydicom.dcmread(
+            cast(BinaryIO, Bounded(file)), stop_before_pixels=True, force=True, specific_tags=_TAGS
+        )
         return _records_of(dataset, file, size)
     except InvalidDicomError:
         return [_failed("not_dicom")]
+    except StudyFailure as failure:
+        return [_failed(failure.reason)]
     except OSError:
         raise
     except Exception:  # damaged headers raise anything, from struct.error to RecursionError
@@ -390,7 +395,7 @@ def _text(dataset: Dataset, keyword: str, frame: int) -> str | None:
     found = value(dataset, keyword, frame)
     parts = found if isinstance(found, MultiValue) else [found]
     text = "\\".join(str(part) for part in parts if part is not None)
-    return text.replace("\0", "").strip() or None
+    return text[:_LONGEST_TEXT].replace("\0", "").strip() or None
 
 
 def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | None]:

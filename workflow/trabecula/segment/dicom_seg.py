@@ -10,9 +10,10 @@ from pydicom.sr.coding import Code
 
 from trabecula.codings import Structure, structure_named
 from trabecula.errors import StudyFailure
+from trabecula.geometry import MOST_VOXELS
 from trabecula.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
 from trabecula.storage import passes
-from trabecula.volume import MOST_VOXELS, Volume
+from trabecula.volume import Volume
 
 # SNOMED CT; pydicom holds a retired SRT code equal to the one that replaced it.
 _SNOMED = [
