@@ -48,7 +48,7 @@ def test_whole_inputs_are_read(prepared):
 def test_nothing_that_is_damaged_breaks_its_reader(prepared):
     name, folder, seeds, run = prepared
 
-    @settings(max_examples=CASES[name], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=CASES[name], suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
     @given(damaged(seeds))
     def search(data: bytes) -> None:
         checked(name, run, folder, data)

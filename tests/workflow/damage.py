@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from ct_files import decimal
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1, MRImageStorage, SecondaryCaptureImageStorage
+from pydicom.uid import UID, JPEGBaseline8Bit, JPEGLosslessSV1, MRImageStorage, SecondaryCaptureImageStorage
 
 from trabecula.phantom.archive import layout_of
 from trabecula.phantom.dicom import make_uid
@@ -102,7 +103,7 @@ def packed(syntax: str, **attributes: object) -> Callable[[Slices], Slices]:
 
     def change(slices: Slices) -> Slices:
         for one in each(**attributes)(slices):
-            one.file_meta.TransferSyntaxUID = syntax
+            one.file_meta.TransferSyntaxUID = UID(syntax)
             one.PixelData = encapsulate([np.random.default_rng(2).bytes(500)])
             one["PixelData"].VR = "OB"
             one["PixelData"].is_undefined_length = True
@@ -231,6 +232,37 @@ NAMELESS: dict[str, tuple[Callable[[list[Path]], None], int | None]] = {
 }
 
 
+# --- sound studies whose texts and names are hostile ----------------------------------------------------
+
+# Folder in the archive, patient's id and study's UID.
+DISGUISES = [
+    ("$(touch pwned) `touch pwned`; touch pwned", "=cmd|'/C calc'!A0", "../../../../pwned"),
+    ("{cohort} %s \n {shard}", "\x1b[2J<b>&amp;", "/etc/passwd"),
+    ("-rf --config 'a\"b' *", "@SUM(1+1)", "..%2f..%2fpwned"),
+]
+SAID = {
+    "Manufacturer": '=HYPERLINK("http://x";"y")',
+    "ManufacturerModelName": "<script>alert(1)</script>",
+    "ConvolutionKernel": "@SUM(1)\t{cohort}\r\n\x1b[2J",
+    "SeriesDescription": "+1 $(touch pwned)",
+    "PatientName": "=1+1^../../pwned",
+}
+
+
+def disguise(files: list[Path], archive: Path, number: int) -> tuple[str, str]:
+    """Move a study to a folder of a hostile name, with hostile texts; returns its patient's id and its UID."""
+    place, patient, uid = DISGUISES[number]
+    (archive / place).mkdir()
+    with disable_value_validation():
+        for file in files:
+            one = pydicom.dcmread(file)
+            for keyword, text in (SAID | {"PatientID": patient, "StudyInstanceUID": uid}).items():
+                setattr(one, keyword, text)
+            pydicom.dcmwrite(archive / place / f"{file.name} -n\t", one, enforce_file_format=False)
+            file.unlink()
+    return patient, uid
+
+
 def primary_of(archive: Path, *, seed: int, index: int, model: str) -> list[Path]:
     """Files of a study's primary series, from feet to head; all else of the study is deleted.
 
@@ -257,7 +289,7 @@ def primary_of(archive: Path, *, seed: int, index: int, model: str) -> list[Path
 
 def apply(way: Way, files: list[Path]) -> None:
     """Damage a series."""
-    slices = [pydicom.dcmread(file) for file in files]
+    slices: Slices = [pydicom.dcmread(file) for file in files]
     for one in slices:
         one.PixelData  # noqa: B018 (read now: the files are about to go)
     kept = way.change(slices)
