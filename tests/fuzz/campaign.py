@@ -8,9 +8,8 @@ What led to new code is kept in FOLDER/TARGET/corpus, and a later search begins 
 
 import argparse
 import importlib
-import os
+import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ with atheris.instrument_imports(include=["trabecula", "nibabel", "highdicom"]):
     import test_targets
     from targets import TARGETS
 
-LONGEST_S = 20
 LARGEST_BYTES = 20_000
 
 
@@ -37,31 +35,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=Path, help="an input that a search has left")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        work = Path(name)
-        seeds, run = TARGETS[options.target](work)
+    found = options.folder.absolute() / options.target
+    work, begin = found / "work", found / "begin"
+    for folder in (work, begin):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    seeds, run = TARGETS[options.target](work)
 
-        def read(data: bytes) -> None:
-            test_targets.checked(options.target, run, work, data)
+    def read(data: bytes) -> None:
+        test_targets.checked(options.target, run, work, data)
 
-        if options.replay:
-            read(options.replay.read_bytes())
-            return
-        found, begin = options.folder.absolute() / options.target, work.with_name(f"{work.name}-seeds")
-        (found / "corpus").mkdir(parents=True, exist_ok=True)
-        begin.mkdir()
-        for number, seed in enumerate(seeds):
-            (begin / f"{number:03d}").write_bytes(seed)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # readers' warnings; libFuzzer speaks on the other stream
-        arguments = [f"-runs={options.cases}", f"-seed={options.seed}", f"-timeout={LONGEST_S}", "-rss_limit_mb=3000"]
-        arguments += [
-            f"-max_len={LARGEST_BYTES}",
-            "-len_control=0",
-            f"-artifact_prefix={found}/",
-            "-print_final_stats=1",
-        ]
-        atheris.Setup([sys.argv[0], *arguments, str(found / "corpus"), str(begin)], read)
-        atheris.Fuzz()
+    if options.replay:
+        read(options.replay.read_bytes())
+        return
+    for number, seed in enumerate(seeds):
+        (begin / f"{number:03d}").write_bytes(seed)
+    (found / "corpus").mkdir(exist_ok=True)
+    arguments = [f"-runs={options.cases}", f"-seed={options.seed}", "-timeout=0", "-rss_limit_mb=3000"]
+    arguments += [f"-max_len={LARGEST_BYTES}", "-len_control=0", f"-artifact_prefix={found}/", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *arguments, str(found / "corpus"), str(begin)], read)
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""What no input may bring about: a file outside the folder, another program, a connection, more memory than a limit."""
+"""What no input may bring about: a file outside the folder, another program, a connection, too much memory or time."""
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LONGEST_S = 20
 MEMORY_MB = 8000  # of addresses: libraries in C reserve far more than they use
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _TEMPORARY = os.O_TMPFILE & ~os.O_DIRECTORY
@@ -79,3 +81,19 @@ def limited_memory() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@contextmanager
+def limited_time() -> Iterator[None]:
+    """A block that takes longer is stopped."""
+
+    def stop(*_: object) -> None:
+        raise ForbiddenError(f"took more than {LONGEST_S} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guard import ForbiddenError, guarded, limited_memory
+from guard import ForbiddenError, guarded, limited_memory, limited_time
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from targets import TARGETS, Run
@@ -33,8 +33,9 @@ def damaged(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 
 def checked(name: str, run: Run, folder: Path, data: bytes) -> None:
-    """Read an input; nothing outside the folder, no program, no connection, no more memory than is bearable."""
-    with warnings.catch_warnings(), limited_memory(), guarded(folder, pickles=name == "convert"):
+    """Read an input, with what `guard` forbids."""
+    processes = name == "convert"
+    with warnings.catch_warnings(), limited_time(), limited_memory(), guarded(folder, pickles=processes):
         warnings.simplefilter("ignore")
         run(data)
 

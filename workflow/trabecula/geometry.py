@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from trabecula.errors import StudyFailure
 
-# Far beyond the largest scan; a file that claims more is damaged or hostile.
-MOST_VOXELS = 2**31
 SAME_POSITION_MM = 0.01
 # Positions are often written with one decimal: that rounding, and the fit's share of it, is no unevenness.
 ROUNDING_MM = 0.07

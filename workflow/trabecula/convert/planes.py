@@ -13,10 +13,11 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLoss
 from trabecula.dicom import Bounded
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path, open_file
-from trabecula.geometry import MOST_VOXELS, normal_of
+from trabecula.geometry import normal_of
 from trabecula.headers import Header
 
-# Of a slice; a header that claims more is damaged or hostile.
+# Far beyond the largest real scans; a header that claims more is damaged or hostile.
+MAX_VOXELS = 2**31
 MAX_PIXELS = 2**24
 # Retired lossless JPEG processes (DICOM PS3.6 A): the same streams as process 14, which decoders know.
 _RETIRED_LOSSLESS = {f"1.2.840.10008.1.2.4.{number}" for number in (58, 65, 66)}
@@ -139,7 +140,7 @@ def _plane(header: Header) -> Plane:
         raise StudyFailure("lossy")
     if rows < 1 or columns < 1:
         raise StudyFailure("no_geometry", "rows or columns are missing")
-    if rows * columns > MAX_PIXELS or rows * columns * (header.frames or 1) > MOST_VOXELS:
+    if rows * columns > MAX_PIXELS or rows * columns * (header.frames or 1) > MAX_VOXELS:
         raise StudyFailure("too_large")
     if slope is None or intercept is None or slope == 0:
         raise StudyFailure("no_rescale")
@@ -183,5 +184,5 @@ def in_order(planes: Iterable[Plane]) -> list[Plane]:
 
 def check_size(shape: Sequence[int]) -> None:
     """Raise StudyFailure (too_large) where a volume would have more voxels than a scan can."""
-    if math.prod(shape) > MOST_VOXELS:
+    if math.prod(shape) > MAX_VOXELS:
         raise StudyFailure("too_large")

@@ -10,7 +10,6 @@ from pydicom.sr.coding import Code
 
 from trabecula.codings import Structure, structure_named
 from trabecula.errors import StudyFailure
-from trabecula.geometry import MOST_VOXELS
 from trabecula.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
 from trabecula.storage import passes
 from trabecula.volume import Volume
@@ -46,8 +45,15 @@ class Segments:
     frame_of_reference: str
 
 
-def read_seg(path: Path) -> Segments:
+def read_seg(path: Path, *, most_voxels: int = 2**31) -> Segments:
     """Read the spine's segments from a DICOM SEG file, binary, fractional (above one half) or as a label map.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    most_voxels : int
+        A grid of more is refused before memory is taken for it.
 
     Raises
     ------
@@ -66,7 +72,7 @@ def read_seg(path: Path) -> Segments:
                 structures[int(number)] = found
         if not structures:
             raise StudyFailure("no_vertebra", "no segment is named or coded as a part of the spine")
-        labels = _volume(seg, sorted(structures))
+        labels = _volume(seg, sorted(structures), most_voxels)
     except StudyFailure:
         raise
     except Exception as error:  # objects that are damaged, no SEG, or no volume raise anything
@@ -76,11 +82,11 @@ def read_seg(path: Path) -> Segments:
     return Segments(labels, structures, str(seg.FrameOfReferenceUID))
 
 
-def _volume(seg, numbers: list[int]) -> Volume:
+def _volume(seg, numbers: list[int], most_voxels: int) -> Volume:
     """Segment numbers on the object's grid; of segments that overlap, the last counts."""
     geometry = seg.get_volume_geometry()
-    if math.prod(geometry.spatial_shape) > MOST_VOXELS:
-        raise StudyFailure("mask_unreadable", "its frames lie further apart than any scan is long")
+    if math.prod(geometry.spatial_shape) > most_voxels:
+        raise StudyFailure("mask_unreadable", "its grid has far more voxels than the scan has")
     labels = np.zeros(geometry.spatial_shape, np.uint16)
     for number in numbers:
         part = seg.get_volume(segment_numbers=[number]).array

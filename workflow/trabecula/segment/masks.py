@@ -11,7 +11,6 @@ from pydicom.misc import is_dicom
 
 from trabecula.codings import Coding, coding_of
 from trabecula.errors import StudyFailure
-from trabecula.geometry import MOST_VOXELS
 from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
@@ -26,6 +25,8 @@ TRUST = BLIND = 0.99
 EDGE_MM = 4.0
 # Between neighbouring voxels of a label map.
 SPACING_MM = 0.05, 20.0
+# A label map may have so many voxels, or so many times those of its scan; one that claims more is damaged or hostile.
+MOST_VOXELS, MOST_TIMES = 2**27, 4
 _MAX_VALUE = np.iinfo(np.uint16).max
 
 
@@ -56,13 +57,14 @@ def segment(
     """
     if not path.is_file():
         raise StudyFailure("mask_missing")
+    most = max(MOST_VOXELS, MOST_TIMES * ct.array.size)
     if is_dicom(path):
-        found = patiently(read_seg, path)
+        found = patiently(read_seg, path, most_voxels=most)
         if frame_of_reference is not None and found.frame_of_reference != frame_of_reference:
             raise StudyFailure("mask_mismatch", "another frame of reference than the scan's")
         mask, coding = found.labels, coding_of(found.structures)
     else:
-        mask = patiently(_read_labels, path)
+        mask = patiently(_read_labels, path, most)
     low, high = SPACING_MM
     if not np.all((mask.spacing_mm >= low) & (mask.spacing_mm <= high)):
         raise StudyFailure("mask_unreadable", "its voxels are smaller or larger than those of any scan")
@@ -98,12 +100,12 @@ def _goes_on(mask: Volume, ct: Volume, axis: int, *, at_end: bool) -> bool:
     return bool(np.all(at >= 0) and np.all(at < ct.array.shape))
 
 
-def _read_labels(path: Path) -> Volume:
+def _read_labels(path: Path, most_voxels: int) -> Volume:
     """Read a NIfTI label map by nibabel: ITK fills a file that was cut off with zeros, and warns with its path."""
     try:
         image = Nifti1Image.from_filename(path)
-        if math.prod(image.shape) > MOST_VOXELS:
-            raise StudyFailure("mask_unreadable", "its header tells of more voxels than any scan has")
+        if math.prod(image.shape) > most_voxels:
+            raise StudyFailure("mask_unreadable", "its header tells of far more voxels than the scan has")
         numbers, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)
     except StudyFailure:
         raise
