@@ -33,6 +33,10 @@ class ForbiddenError(BaseException):
     """No `Exception`, so that nothing takes it for one of damaged input."""
 
 
+class TooSlowError(ForbiddenError):
+    """A reader took too long."""
+
+
 def _watch(event: str, arguments: tuple) -> None:
     if _allowed is None:
         return
@@ -84,14 +88,14 @@ def limited_memory() -> Iterator[None]:
 
 
 @contextmanager
-def limited_time() -> Iterator[None]:
+def limited_time(longest_s: float = LONGEST_S) -> Iterator[None]:
     """A block that takes longer is stopped."""
 
     def stop(*_: object) -> None:
-        raise ForbiddenError(f"took more than {LONGEST_S} s")
+        raise TooSlowError(f"took more than {longest_s:g} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    signal.setitimer(signal.ITIMER_REAL, longest_s)
     try:
         yield
     finally:

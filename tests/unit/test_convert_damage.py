@@ -1,6 +1,6 @@
 """Damaged files: `convert` neither raises nor hangs, and no volume hides the damage.
 
-    python tests/unit/test_convert_damage.py 10000
+    PYTHONPATH=workflow:tests/fuzz python tests/unit/test_convert_damage.py 10000
 
 runs as many cases as asked and says how they ended.
 """
@@ -9,13 +9,10 @@ import argparse
 import random
 import resource
 import shutil
-import signal
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,12 +20,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_files import UID, compressed, linear_hu, save_as, slice_of
+from guard import TooSlowError, limited_time
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 
 from trabecula.convert.by_hand import convert_folder
 from trabecula.volume import Volume, read_nifti
@@ -288,26 +283,6 @@ def _touched(file: File, damaged: bytes, *, packed: bool) -> NDArray[np.bool_]:
 # --- what came of it --------------------------------------------------------------------------------------
 
 
-class TooSlowError(BaseException):
-    """No `Exception`: what converts may catch those of a decoder."""
-
-
-@contextmanager
-def limit(seconds: float) -> Iterator[None]:
-    """Stop what takes longer."""
-
-    def stop(*_: object) -> None:
-        raise TooSlowError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 GOOD = ("equal", "pixels alone", "told and written", "told and refused")
 
 
@@ -318,7 +293,7 @@ def outcome(variant: str, kind: str, seed: int, folder: Path) -> str:
     for number, raw in enumerate(what.files):
         (folder / "in" / f"{number:03d}").write_bytes(raw)
     try:
-        with limit(SECONDS):
+        with limited_time(SECONDS):
             entries = convert_folder(folder / "in", folder / "out")
     except TooSlowError:
         return f"took more than {SECONDS:g} s"
