@@ -25,6 +25,7 @@ from trabecula.linkage import LINKAGE
 from trabecula.private import write_private
 from trabecula.segment import dicom_seg, masks, open_backend, segment_shard
 from trabecula.segment.dicom_seg import read_seg
+from trabecula.segment.identity import Identity
 from trabecula.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
 
 
@@ -235,15 +236,17 @@ def test_a_real_seg_of_a_liver_holds_no_vertebra_and_lies_where_its_twin_lies(
 
 
 @pytest.fixture
-def shard(tmp_path: Path) -> Callable[[str], list[dict[str, Any]]]:
+def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], list[dict[str, Any]]]:
     """Segments a shard of two studies whose masks a pattern names; the first has none."""
+    first_uid = getattr(request, "param", "1.2.1")
     ct, labels = painted_scan()
     studies = [{"cohort": "c", "patient_id": "pa1", "study_id": study} for study in ("st1", "st2")]
     rows = []
     for number, study in enumerate(studies, start=1):
         write_nifti(ct, tmp_path / f"{study['study_id']}.nii")
         part = {"path": str(tmp_path / f"{number}.dcm")}
-        known = {"study_uid": f"1.2.{number}", "study_id": study["study_id"], "shard": "00001", "slices": [part]}
+        uid = first_uid if number == 1 else "1.2.2"
+        known = {"study_uid": uid, "study_id": study["study_id"], "shard": "00001", "slices": [part]}
         rows.append(known | {"chosen": True})
     write_private(pa.Table.from_pylist(rows, LINKAGE), tmp_path / "linkage.parquet")
     write_nifti(labels, tmp_path / "mask-st2.nii")
@@ -282,3 +285,19 @@ def test_the_scans_frame_of_reference_is_read_from_its_files(
     assert shard("mask-{study_id}.nii")[0]["level"] == "L1"
     save(ct_dataset(FrameOfReferenceUID=f"{FRAME}.1"), tmp_path / "1.dcm")
     assert shard("mask-{study_id}.nii")[0]["reason"] == "mask_mismatch"
+
+
+@pytest.mark.parametrize("shard", ["/../mask-st2", "x/../../mask-1.2.2", "1.2\0", ""], indirect=True)
+def test_no_uid_leads_to_another_file(tmp_path: Path, shard: Callable[[str], list[dict[str, Any]]]) -> None:
+    (tmp_path / "mask-").mkdir()
+    (tmp_path / "mask-x").mkdir()
+    table = shard("mask-{study_instance_uid}.nii")
+    assert table[0]["reason"] == "mask_missing" and table[0]["detail"]
+    assert [row["level"] for row in table[1:]] == list(HU_OF_LEVEL)
+
+
+@pytest.mark.parametrize("content", [b"", b"no DICOM", bytes(128) + b"DICM" + b"\2\0\0\0UL" + b"\xff" * 40])
+def test_a_damaged_file_says_no_frame_of_reference(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x").write_bytes(content)
+    assert Identity("1.2", tmp_path / "x").frame_of_reference() is None
+    assert Identity("1.2", tmp_path / "gone").frame_of_reference() is None

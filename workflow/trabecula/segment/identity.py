@@ -1,11 +1,19 @@
 """The original ids of a shard's studies, by which label maps in an archive are named; never written or logged."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pyarrow.parquet as pq
 import pydicom
-from pydicom.errors import InvalidDicomError
+
+from trabecula.dicom import Bounded, quiet
+from trabecula.errors import StudyFailure
+from trabecula.files import as_path
+
+# UIDs are digits and dots; what anonymising tools put in their place is let pass, but no way out of a folder.
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,24 @@ class Identity:
         if self.first_file is None:
             return None
         try:
-            header = pydicom.dcmread(self.first_file, specific_tags=["FrameOfReferenceUID"], stop_before_pixels=True)
-        except (OSError, InvalidDicomError):
+            with quiet(), self.first_file.open("rb") as file:
+                tags = ["FrameOfReferenceUID"]
+                header = pydicom.dcmread(cast(BinaryIO, Bounded(file)), specific_tags=tags, stop_before_pixels=True)
+                return header.get("FrameOfReferenceUID") or None
+        except Exception:  # damaged headers raise anything; what they don't say can't contradict the label map
             return None
-        return header.get("FrameOfReferenceUID") or None
+
+    def in_file_name(self) -> str:
+        """The study's UID, to be put into a file's name.
+
+        Raises
+        ------
+        StudyFailure
+            mask_missing where it would lead elsewhere: it comes from a header, which may hold anything.
+        """
+        if not _NAME.fullmatch(self.study_instance_uid):
+            raise StudyFailure("mask_missing", "the study's UID can be in no file's name")
+        return self.study_instance_uid
 
 
 def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
@@ -40,6 +62,6 @@ def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
     found = {}
     for row in table.to_pylist():
         first = row["slices"][0]
-        file = Path(first["path"]) if not first["member"] else None
+        file = Path(as_path(first["path"])) if not first["member"] else None
         found[row["study_id"]] = Identity(row["study_uid"], file)
     return found

@@ -115,7 +115,9 @@ def open_backend(
 
             def given(ct: Volume, keys: Mapping[str, str]) -> tuple[Volume, list[Level]]:
                 known = identities[keys["study_id"]]
-                path = Path(pattern.format(**keys, study_instance_uid=known.study_instance_uid))
+                # The UID is looked at where it is asked for.
+                own = {"study_instance_uid": known.in_file_name()} if "{study_instance_uid" in pattern else {}
+                path = Path(pattern.format(**keys, **own))
                 return masks.segment(ct, path, coding=meaning, frame_of_reference=known.frame_of_reference())
 
             return Backend("masks", given)
