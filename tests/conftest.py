@@ -9,7 +9,16 @@ from xdist.scheduler import LoadFileScheduling
 
 HOME = Path(__file__).parent.parent
 # Long files, which start first so that none is left for the end.
-LONG = ("test_faults", "test_slurm", "test_training", "test_runs", "test_identity", "test_offline", "test_real")
+LONG = (
+    "test_faults",
+    "test_slurm",
+    "test_training",
+    "test_damage",
+    "test_runs",
+    "test_identity",
+    "test_offline",
+    "test_real",
+)
 # Files whose tests look at the same finished run.
 TOGETHER = {
     "tests/workflow/test_identity.py": "tests/workflow/test_runs.py",
