@@ -4,6 +4,9 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -188,6 +191,22 @@ def test_splits_of_a_fold_that_is_not_there_are_refused(folder: Path):
     row = {"scheme": "cross-validation", "split": "fold7", "held_out": None, "patient_id": "pa1", "part": "test"}
     tables.write([row], tables.SPLITS, folder / bundle.SPLITS)
     with pytest.raises(ConfigError, match="patients of fold 7"):
+        bundle.read_splits(bundle.read(folder))
+
+
+def test_splits_with_texts_that_no_training_writes_are_refused(folder: Path):
+    table = tables.read(folder / bundle.SPLITS, tables.SPLITS)
+    for wrong in ("fold\u00b2", "\0old1", ""):
+        rows = [row | {"split": wrong, "scheme": "cross-validation", "part": "test"} for row in table.to_pylist()[:1]]
+        tables.write(rows, tables.SPLITS, folder / bundle.SPLITS)
+        with pytest.raises(ConfigError, match="no training writes"):
+            bundle.read_splits(bundle.read(folder))
+    no_text = pa.StringArray.from_buffers(1, pa.py_buffer(np.array([0, 1], np.int32)), pa.py_buffer(b"\xff"))
+    pq.write_table(
+        table[:1].set_column(table.schema.get_field_index("patient_id"), "patient_id", no_text).cast(table.schema),
+        folder / bundle.SPLITS,
+    )
+    with pytest.raises(ConfigError, match="no training writes"):
         bundle.read_splits(bundle.read(folder))
 
 

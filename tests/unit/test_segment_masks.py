@@ -122,8 +122,9 @@ def test_a_mask_that_was_cut_off_is_refused(tmp_path: Path, ending: str) -> None
         ({"datatype": 0}, "HeaderDataError"),
         ({"sform_code": 0, "qform_code": 0, "pixdim": [1, 1e-9, 1, 1, 0, 0, 0, 0]}, "smaller or larger"),
         ({"sform_code": 0, "qform_code": 0, "pixdim": [1, 1e9, 1, 1, 0, 0, 0, 0]}, "smaller or larger"),
+        ({"srow_x": [1, 0, 0, float("nan")]}, "where it lies"),
     ],
-    ids=["bomb", "type", "tiny", "huge"],
+    ids=["bomb", "type", "tiny", "huge", "nowhere"],
 )
 @pytest.mark.parametrize("ending", ["nii", "nii.gz"])
 def test_a_hostile_header_is_refused(tmp_path: Path, change: dict, why: str, ending: str) -> None:

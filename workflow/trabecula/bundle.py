@@ -193,11 +193,20 @@ def read_splits(bundle: Bundle) -> dict[str, int]:
     Raises
     ------
     ConfigError
-        If a fold's networks are not in the bundle: its patients could be predicted by no other.
+        If the table can't be used, or a fold's networks are not in the bundle: its patients could be predicted by no
+        other.
     """
-    rows = tables.read(bundle.folder / SPLITS, tables.SPLITS).to_pylist()
-    tested = [row for row in rows if row["scheme"] == "cross-validation" and row["part"] == "test"]
-    found = {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
+    table = tables.read(bundle.folder / SPLITS, tables.SPLITS)
+    try:
+        table.validate(full=True)  # texts that are none, too
+        rows = table.to_pylist()
+        tested = [row for row in rows if row["scheme"] == "cross-validation" and row["part"] == "test"]
+        found = {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
+    except ValueError as error:
+        raise ConfigError(
+            f"Option model: {SPLITS} of bundle {bundle.folder.name} holds texts that no training writes; "
+            "fetch the bundle again."
+        ) from error
     for fold in sorted(set(found.values()) - set(bundle.folds)):
         raise ConfigError(
             f"Option model: {SPLITS} of bundle {bundle.folder.name} names patients of fold {fold}, whose networks it "

@@ -66,6 +66,8 @@ def segment(
     else:
         mask = patiently(_read_labels, path, most)
     low, high = SPACING_MM
+    if not np.isfinite(mask.affine).all():
+        raise StudyFailure("mask_unreadable", "its header does not say where it lies")
     if not np.all((mask.spacing_mm >= low) & (mask.spacing_mm <= high)):
         raise StudyFailure("mask_unreadable", "its voxels are smaller or larger than those of any scan")
     if not _overlap(mask, ct):
