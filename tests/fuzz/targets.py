@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import yaml
 from ct_files import axial_stack, compressed, enhanced, save, save_as
 from nnunet_folders import HU_OF_LEVEL
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
-from seg_files import BODY, FRAME, blocks, scan_around, write_seg
+from seg_files import BODY, FRAME, Described, blocks, scan_around, write_seg
 from snakemake.common.configfile import load_configfile
 from toy_bundle import CUBES, write_toy
 
@@ -66,7 +68,7 @@ def _files(folder: Path) -> list[bytes]:
     frames.Rows, frames.Columns = SHAPE
     save(frames, folder / "frames")
     with zipfile.ZipFile(folder / "zip", "w") as archive:
-        archive.write(folder / "plain", "in/plain")
+        archive.writestr(zipfile.ZipInfo("in/plain"), (folder / "plain").read_bytes())  # without a time
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
@@ -188,6 +190,21 @@ def config(folder: Path) -> tuple[list[bytes], Run]:
     return [b"c" + CONFIG.encode(), b"t" + COHORTS.encode()], run
 
 
+def _same_every_time(path: Path) -> bytes:
+    """A SEG object with UIDs and times of its own in place of those that highdicom made up."""
+    seg, uids = pydicom.dcmread(path), {}
+
+    def fixed(dataset: Dataset, element: DataElement) -> None:
+        if element.VR == "UI" and str(element.value).startswith("1.2.826.0.1.3680043.10.511.3."):
+            element.value = uids.setdefault(element.value, f"1.2.3.{len(uids)}")
+        elif element.VR in ("DA", "TM", "DT"):
+            element.value = ""
+
+    seg.walk(fixed)
+    seg.save_as(path)
+    return path.read_bytes()
+
+
 def mask(folder: Path) -> tuple[list[bytes], Run]:
     """Label maps: NIfTI, compressed NIfTI (first byte z: before it is compressed) and DICOM SEG (first byte d)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +214,8 @@ def mask(folder: Path) -> tuple[list[bytes], Run]:
         array[2:6, 2:6, 1 + 5 * number : 5 + 5 * number] = CODE_OF_LEVEL[level]
     write_nifti(Volume(array, np.diag([3.0, 3.0, 2.0, 1.0])), folder / "seed.nii")
     plain = (folder / "seed.nii").read_bytes()
-    seg = write_seg(folder / "seg/m.dcm", blocks(2), [("L2 body", BODY, []), ("L1 body", BODY, [])]).read_bytes()
+    described: list[Described] = [("L2 body", BODY, []), ("L1 body", BODY, [])]
+    seg = _same_every_time(write_seg(folder / "seg/m.dcm", blocks(2), described))
     names = {b"z": "m.nii.gz", b"g": "m.nii.gz", b"d": "m.dcm"}
 
     def run(data: bytes) -> None:
@@ -212,7 +230,7 @@ def mask(folder: Path) -> tuple[list[bytes], Run]:
             assert found.array.shape == ct.array.shape
             assert {level.name for level in levels} <= set(LEVEL_OF_CODE.values())
 
-    return [b"n" + plain, b"z" + plain, b"g" + gzip.compress(plain), b"d" + seg], run
+    return [b"n" + plain, b"z" + plain, b"g" + gzip.compress(plain, mtime=0), b"d" + seg], run
 
 
 def model(folder: Path) -> tuple[list[bytes], Run]:
