@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-LONGEST_S = 20
+LONGEST_S = 90
 MEMORY_MB = 8000  # of addresses: libraries in C reserve far more than they use
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _TEMPORARY = os.O_TMPFILE & ~os.O_DIRECTORY

@@ -29,7 +29,7 @@ from trabecula.convert.by_hand import convert_folder
 from trabecula.volume import Volume, read_nifti
 
 SLICES, ROWS, COLUMNS = 8, 20, 24
-SECONDS = 30.0
+SECONDS = 90.0
 PER_KIND = 6  # cases of each kind and variant in the test run
 VARIANTS = {
     "explicit": (ExplicitVRLittleEndian, False),
