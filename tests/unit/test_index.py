@@ -615,6 +615,19 @@ def test_a_damaged_zip_file_costs_its_damaged_members_on_every_scan(tmp_path):
         assert sorted(row["reason"] or "" for row in found) == ["", "", "archive", "unreadable"]
 
 
+def test_a_member_of_a_zip_file_may_have_no_name(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a", save(axial_stack(1)[0], tmp_path / "one").read_bytes())
+    content = (tmp_path / "x.zip").read_bytes()
+    at = content.rindex(b"PK\1\2")  # its entry in the central directory: the length of the name, and the name
+    nameless = content[: at + 28] + b"\0\0" + content[at + 30 : at + 46] + content[at + 47 :]
+    size = content.rindex(b"PK\5\6") - 1 + 12
+    nameless = nameless[:size] + (46).to_bytes(4, "little") + nameless[size + 4 :]
+    (tmp_path / "x.zip").write_bytes(nameless)
+    (record,) = read_files(tmp_path, "x.zip", archives=True)
+    assert record["member"] == "" and record["reason"] in (None, "unreadable")
+
+
 def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path):
     save(axial_stack(1)[0], tmp_path / "archive/x")
     (tmp_path / "archive/x").rename(os.fsdecode(bytes(tmp_path / "archive") + b"/M\xfcller"))

@@ -39,7 +39,9 @@ class _Zip:
         self._zip = zipfile.ZipFile(path)
 
     def members(self) -> list[tuple[str, int]]:
-        return [(as_text(info.filename), info.file_size) for info in self._zip.infolist() if not info.is_dir()]
+        # Not `is_dir`, which fails on a name of no letters.
+        listed = [info for info in self._zip.infolist() if not info.filename.endswith("/")]
+        return [(as_text(info.filename), info.file_size) for info in listed]
 
     def open(self, member: str) -> BinaryIO:
         return cast(BinaryIO, self._zip.open(as_path(member)))
