@@ -6,7 +6,7 @@ CORES ?= 2
 # Real scans that the segmentation network learns from (see models/segmenter/docs/README.md).
 DATA ?= ../shared/data
 
-# Readers and how many inputs each is given; convert takes 60 times as long as model.
+# Readers, and how many inputs each is given.
 FUZZ ?= index:300000 convert:30000 labels:60000 config:150000 mask:60000 model:400000
 
 .PHONY: demo test environment test-environment check-environment audit damage fuzz generated reproduce demo-model segmenter clean
@@ -41,10 +41,10 @@ audit:  ## known weaknesses of what the lock pins; asks pypi.org for each
 	scratch/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	scratch/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement envs/requirements.txt
 
-damage: test-environment  ## 1,000 studies, one in twenty damaged, through the whole workflow; an hour and 6 GB in TMPDIR
+damage: test-environment  ## 1,000 studies, one in twenty damaged, through the whole workflow; an hour or more, and some GB in TMPDIR
 	TRABECULA_DAMAGE_STUDIES=1000 pytest --durations 0 tests/workflow/test_damage.py
 
-fuzz: test-environment  ## a million damaged inputs, led by coverage; Linux on x86-64, about two hours on one core
+fuzz: test-environment  ## a million damaged inputs, led by coverage; Linux on x86-64, hours
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
 	for target in $(FUZZ); do python tests/fuzz/campaign.py $${target%:*} --cases $${target#*:} || exit 1; done
 

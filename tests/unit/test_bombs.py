@@ -34,9 +34,9 @@ def little_memory() -> Iterator[None]:
         tracemalloc.stop()
 
 
-def zeros(level: int = 9) -> bytes:
+def zeros() -> bytes:
     """A raw deflate stream of `LEAST_MB` of zeros."""
-    deflate = zlib.compressobj(level, wbits=-zlib.MAX_WBITS)
+    deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     return b"".join([*(deflate.compress(bytes(MB)) for _ in range(LEAST_MB)), deflate.flush()])
 
 
@@ -80,9 +80,9 @@ def test_a_member_of_a_zip_file_that_grows_without_end_costs_what_its_header_say
     (tmp_path / "in").mkdir()
     with zipfile.ZipFile(tmp_path / "in/study.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for number, dataset in enumerate(axial_stack()):
-            file = io.BytesIO(save_as(dataset, tmp_path / "one", ExplicitVRLittleEndian).read_bytes())
+            whole = save_as(dataset, tmp_path / "one", ExplicitVRLittleEndian).read_bytes()
             with archive.open(f"../../outside/{number}", "w", force_zip64=True) as member:
-                member.write(file.getvalue())
+                member.write(whole)
                 for _ in range(LEAST_MB if number == 3 else 0):
                     member.write(bytes(MB))
     with little_memory():

@@ -78,15 +78,11 @@ def doubled(slices: Slices) -> Slices:
     return [*slices, *second]
 
 
-def blank(stored: int) -> Callable[[Slices], Slices]:
-    """All pixels of one stored value."""
-
-    def change(slices: Slices) -> Slices:
-        for one in slices:
-            one.PixelData = np.full(one.Rows * one.Columns, stored, "<i2").tobytes()
-        return slices
-
-    return change
+def blank(slices: Slices) -> Slices:
+    """All pixels of one value."""
+    for one in slices:
+        one.PixelData = np.full(one.Rows * one.Columns, 500, "<i2").tobytes()
+    return slices
 
 
 def jelly(slices: Slices) -> Slices:
@@ -178,7 +174,7 @@ WAYS = [
         each(BodyPartExamined="HEAD", SeriesDescription="Brain", PixelSpacing=[0.5, 0.5]),
     ),
     Way("two phases at once", "convert", "duplicate_position", doubled),
-    Way("all one value", "convert", "implausible_hu", blank(500)),
+    Way("all one value", "convert", "implausible_hu", blank),
     Way("noise in place of a stream", "convert", "undecodable", packed(JPEGLosslessSV1)),
     Way("a bomb", "convert", "too_large", packed(JPEGLosslessSV1, Rows=65535, Columns=65535)),
     Way("no bone", "segment", "no_vertebra", jelly),
@@ -261,6 +257,9 @@ def disguise(files: list[Path], archive: Path, number: int) -> tuple[str, str]:
             pydicom.dcmwrite(archive / place / f"{file.name} -n\t", one, enforce_file_format=False)
             file.unlink()
     return patient, uid
+
+
+# --- what is done with the files of a study -------------------------------------------------------------
 
 
 def primary_of(archive: Path, *, seed: int, index: int, model: str) -> list[Path]:

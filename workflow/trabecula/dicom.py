@@ -6,8 +6,9 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
+import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -68,6 +69,11 @@ class Bounded:
         except zlib.error:
             return content  # pydicom will find out
         return content
+
+
+def read_dicom(file: BinaryIO, **options: Any) -> Dataset:
+    """What `pydicom.dcmread` reads from an open file, which may not inflate without end (see `Bounded`)."""
+    return pydicom.dcmread(cast(BinaryIO, Bounded(file)), **options)
 
 
 def functional(dataset: Dataset, keyword: str, frame: int = 0) -> Any:

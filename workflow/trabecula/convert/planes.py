@@ -4,13 +4,11 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, cast
 
-import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless
 
-from trabecula.dicom import Bounded
+from trabecula.dicom import read_dicom
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path, open_file
 from trabecula.geometry import normal_of
@@ -106,7 +104,7 @@ def read_dataset(header: Header) -> Dataset:
     check_unchanged(header)
     with open_file(header.path, header.member) as file:
         try:
-            dataset = pydicom.dcmread(cast(BinaryIO, Bounded(file)), force=True)
+            dataset = read_dicom(file, force=True)
         except EOFError:
             raise StudyFailure("truncated") from None
         except (OSError, StudyFailure):

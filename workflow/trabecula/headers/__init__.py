@@ -11,16 +11,15 @@ from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
 from struct import unpack
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from trabecula.dicom import LOSSY, PER_FRAME, SHARED, UNCOMPRESSED, Bounded, numbers, quiet, value
+from trabecula.dicom import LOSSY, PER_FRAME, SHARED, UNCOMPRESSED, numbers, quiet, read_dicom, value
 from trabecula.digest import digest
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path, container, is_container, open_file
@@ -323,9 +322,7 @@ def _by_pydicom(file: BinaryIO, size: int, path: str) -> list[Record]:
         return [_failed("archive" if is_container(start, path) else "not_dicom")]
     file.seek(0)
     try:
-        dataset = pydicom.dcmread(
-            cast(BinaryIO, Bounded(file)), stop_before_pixels=True, force=True, specific_tags=_TAGS
-        )
+        dataset = read_dicom(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
         return _records_of(dataset, file, size)
     except InvalidDicomError:
         return [_failed("not_dicom")]

@@ -3,12 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import pyarrow.parquet as pq
-import pydicom
 
-from trabecula.dicom import Bounded, quiet
+from trabecula.dicom import quiet, read_dicom
 from trabecula.errors import StudyFailure
 from trabecula.files import as_path
 
@@ -37,8 +35,7 @@ class Identity:
             return None
         try:
             with quiet(), self.first_file.open("rb") as file:
-                tags = ["FrameOfReferenceUID"]
-                header = pydicom.dcmread(cast(BinaryIO, Bounded(file)), specific_tags=tags, stop_before_pixels=True)
+                header = read_dicom(file, specific_tags=["FrameOfReferenceUID"], stop_before_pixels=True)
                 return header.get("FrameOfReferenceUID") or None
         except Exception:  # damaged headers raise anything; what they don't say can't contradict the label map
             return None
