@@ -87,7 +87,8 @@ def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from trabecula import bundle, tables
+    from trabecula import tables
+    from trabecula.model import bundle
 
     used, k, rng = bundle.read(MODEL), len(LEVELS), np.random.default_rng(int(shard))
     n = len(names)
@@ -132,7 +133,8 @@ def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
 
 def ours() -> Callable[..., int]:
     """What the script of the stage does."""
-    from trabecula import aggregate, calibrate
+    from trabecula import aggregate
+    from trabecula.density import calibrate
 
     def work(folder: str, out: str, method: str) -> int:
         results = Path(folder)

@@ -89,10 +89,10 @@ def write_studies(folder: str, studies: str, slices: str, side: str) -> None:
 
 def ours() -> Callable[..., None]:
     """Headers, stacks and volumes of this workflow, for one folder or several."""
+    from trabecula.cohort.linkage import Linked
     from trabecula.convert import convert_stack
     from trabecula.convert.by_hand import read_folder
-    from trabecula.linkage import Linked
-    from trabecula.stacks import stacks_of, without_copies
+    from trabecula.dicom.stacks import stacks_of, without_copies
 
     def work(out: str, ending: str, *folders: str) -> None:
         for folder in folders:

@@ -184,7 +184,7 @@ def _place(dataset: Any, k: int, z_mm: float, decimals: int, rng: random.Random)
 
 def ours() -> Callable[..., object]:
     """Walk, parse and table of this workflow."""
-    from trabecula.headers import as_table, read_headers
+    from trabecula.dicom.headers import as_table, read_headers
     from trabecula.index import scan
 
     def work(archive: str) -> int:
@@ -259,7 +259,7 @@ def check() -> Callable[..., object]:
     import pydicom
 
     from trabecula.convert.by_hand import read_folder
-    from trabecula.headers.fields import FIELDS
+    from trabecula.dicom.headers.fields import FIELDS
 
     def work(archive: str) -> dict[str, Any]:
         differences, headers = [], read_folder(Path(archive))
@@ -344,7 +344,7 @@ def indexed() -> Callable[..., object]:
     import yaml
 
     from trabecula import index
-    from trabecula.config import with_defaults
+    from trabecula.runtime.config import with_defaults
 
     schema = yaml.safe_load((Path(SCRIPT).parents[1] / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -373,7 +373,7 @@ LOADERS = {
 
 
 def _tags() -> dict[str, int]:
-    from trabecula.headers.fields import FIELDS
+    from trabecula.dicom.headers.fields import FIELDS
 
     return {field.keyword: field.tag for field in FIELDS}
 

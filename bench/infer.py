@@ -21,7 +21,7 @@ def write_shard(path: str, first: str, patients: str) -> None:
     """A file of cubes as `crop` writes them, of noise: patients from a number on."""
     import numpy as np
 
-    from trabecula.cubes import VertebraCrop, open_cubes
+    from trabecula.tables.cubes import VertebraCrop, open_cubes
 
     rng = np.random.default_rng(int(first))
     with open_cubes(path, size=SIZE, spacing_mm=SPACING_MM) as write:
@@ -41,7 +41,8 @@ def apply() -> Callable[..., int]:
     import pandas as pd
     import torch
 
-    from trabecula import cubes, infer, tables
+    from trabecula import infer, tables
+    from trabecula.tables import cubes
 
     def work(model: str, shard: str, batch_size: str, out: str) -> int:
         torch.set_num_threads(1)
@@ -60,7 +61,7 @@ def apply() -> Callable[..., int]:
 
 def folds() -> Callable[[str], int]:
     """Networks of a bundle."""
-    from trabecula import bundle
+    from trabecula.model import bundle
 
     def work(model: str) -> int:
         found = bundle.read(model)

@@ -59,7 +59,7 @@ def make_site(site: Path, studies: int, shard_size: int) -> None:
     add_shards(site, range(-(-studies // shard_size)), shard_size)
     # The key that the fingerprint stands for.
     sys.path.insert(0, str(HOME / "workflow"))
-    from trabecula.pseudonym import fingerprint, read_or_make_key
+    from trabecula.cohort.pseudonym import fingerprint, read_or_make_key
 
     (index / "key.txt").write_text(fingerprint(read_or_make_key(site / "private/key")) + "\n")
 

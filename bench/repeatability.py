@@ -16,10 +16,12 @@ import yaml
 from measure import publish, table
 from scipy.stats import chi2
 
-from trabecula import calibrate, config, crop, measure, phantom, tissue
+from trabecula import crop, measure, phantom
+from trabecula.density import calibrate, tissue
+from trabecula.image.volume import Volume
 from trabecula.phantom.devices import Device
 from trabecula.phantom.population import Patient
-from trabecula.volume import Volume
+from trabecula.runtime import config
 
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "config.schema.yaml"
 LEVELS = ("L1", "L2")
@@ -211,10 +213,10 @@ def main() -> None:
 def load_segmenter(folder: Path) -> Segment:
     """The builtin network as a function from a CT to its label map."""
     # Torch takes seconds, and true label maps need none of it.
-    from trabecula import segmenter
+    from trabecula.model import spine_network
     from trabecula.segment import builtin
 
-    network, _ = segmenter.load_bundle(folder, device="cpu")
+    network, _ = spine_network.load_bundle(folder, device="cpu")
     return lambda ct: partial(builtin.segment, network, device="cpu")(ct)[0]
 
 

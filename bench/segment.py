@@ -25,14 +25,14 @@ def judge(network: str, data: str) -> list[dict[str, Any]]:
     """Per lumbar body of the reference scan: the name that it got, Dice, and mean distance of the surfaces."""
     import numpy as np
 
-    from trabecula import segmenter
-    from trabecula.levels import LEVEL_OF_CODE
+    from trabecula.image.levels import LEVEL_OF_CODE
+    from trabecula.image.volume import read_nifti
+    from trabecula.model import spine_network
     from trabecula.segment import builtin
-    from trabecula.volume import read_nifti
 
     folder = Path(data) / "totalseg_example"
     truth = read_nifti(folder / "spine_report" / "test_result" / "totalseg_vertebrae_pp_refined.nii.gz").array
-    net, _ = segmenter.load_bundle(Path(network), device="cpu")
+    net, _ = spine_network.load_bundle(Path(network), device="cpu")
     labels, found = builtin.segment(net, read_nifti(folder / "example_ct.nii.gz"), device="cpu")
     confidence = {level.name: level.confidence for level in found}
     rows = []
@@ -52,7 +52,7 @@ def _surface_mm(one, other, spacing_mm) -> float:
     """Mean distance from either surface to the other one, mm."""
     import numpy as np
 
-    from trabecula.distance import depth_mm
+    from trabecula.image.distance import depth_mm
 
     edges = [mask & (depth_mm(mask, 1.0) <= 1) for mask in (one, other)]
     away = [depth_mm(~edge, spacing_mm) for edge in edges]
@@ -65,7 +65,7 @@ def _surface_mm(one, other, spacing_mm) -> float:
 def write_study(path: str, side: str, slices: str) -> None:
     """Write a synthetic scan of the abdomen as NIfTI."""
     from trabecula import phantom
-    from trabecula.volume import write_nifti
+    from trabecula.image.volume import write_nifti
 
     field_mm, length_mm = 400.0, 260.0
     patient = phantom.sample_patient(11, 3)
@@ -76,12 +76,12 @@ def write_study(path: str, side: str, slices: str) -> None:
 
 def load_builtin() -> Callable[[str, str], list[str]]:
     """Our network, on one study."""
-    from trabecula import segmenter
+    from trabecula.image.volume import read_nifti
+    from trabecula.model import spine_network
     from trabecula.segment import builtin
-    from trabecula.volume import read_nifti
 
     def work(network: str, path: str) -> list[str]:
-        net, _ = segmenter.load_bundle(Path(network), device="cpu")
+        net, _ = spine_network.load_bundle(Path(network), device="cpu")
         return [level.name for level in builtin.segment(net, read_nifti(Path(path)), device="cpu")[1]]
 
     return work

@@ -243,7 +243,7 @@ def _training() -> Callable[..., dict[str, float]]:
     import numpy as np
     import torch
 
-    from trabecula import network
+    from trabecula.model import network
     from trabecula.train import fit
     from trabecula.train.data import Data
     from trabecula.train.rois import Regions

@@ -11,9 +11,9 @@ import pandas as pd
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from trabecula import uncertainty
-from trabecula.uncertainty.intervals import EVERYONE, groups
-from trabecula.uncertainty.novelty import BLOCKING
+from trabecula.model import uncertainty
+from trabecula.model.uncertainty.intervals import EVERYONE, groups
+from trabecula.model.uncertainty.novelty import BLOCKING
 
 FOLDS, CUT_MG_CM3 = 5, 120.0
 # Kinds of scan: contrast phase, voltage, share of the patients, SD of a network's error.

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from trabecula.config import COHORT_COLUMNS, in_words
-from trabecula.label_file import LABEL_COLUMNS
+from trabecula.runtime.config import COHORT_COLUMNS, in_words
+from trabecula.runtime.csv_lines import LABEL_COLUMNS
 
 HOME = Path(__file__).parent.parent
 SCHEMA, PAGE = HOME / "workflow/schemas/config.schema.yaml", HOME / "config/README.md"

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 
-from trabecula import aggregate, calibrate
-from trabecula.config import fingerprint
+from trabecula import aggregate
+from trabecula.density import calibrate
+from trabecula.runtime.config import fingerprint
 
 files, params = snakemake.input, snakemake.params
 aggregate.run(

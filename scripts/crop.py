@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from trabecula.log import progress, to_log
+from trabecula.runtime.log import progress, to_log
 
 to_log(snakemake.log[0])
 

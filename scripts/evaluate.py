@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 
-from trabecula import bundle, evaluate, tables
+from trabecula import evaluate, tables
+from trabecula.model import bundle
 
 model = bundle.read(Path(snakemake.input.model).parents[1])
 named = ("patients", "studies", "vertebrae", "predictions", "labels")

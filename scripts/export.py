@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 

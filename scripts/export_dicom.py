@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from trabecula.log import progress, to_log
+from trabecula.runtime.log import progress, to_log
 
 to_log(snakemake.log[0])
 
 import logging
 
-from trabecula import cubes, tables
+from trabecula import tables
 from trabecula.export import objects
+from trabecula.tables import cubes
 
 # It tells every attribute that it copies.
 logging.getLogger("highdicom").setLevel(logging.WARNING)

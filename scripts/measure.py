@@ -1,6 +1,6 @@
 """Measure every vertebra from its cube."""
 
-from trabecula.log import progress, to_log
+from trabecula.runtime.log import progress, to_log
 
 to_log(snakemake.log[0])
 

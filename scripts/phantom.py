@@ -1,6 +1,6 @@
 """Write the synthetic archive of a cohort, its QCT labels and its truth."""
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 
-from trabecula import bundle, evaluate, report, tables
+from trabecula import evaluate, report, tables
+from trabecula.model import bundle
 
 files, made, params = snakemake.input, snakemake.output, snakemake.params
 model = bundle.read(Path(files.model).parents[1])

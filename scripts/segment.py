@@ -1,6 +1,6 @@
 """Outline and number the vertebrae of a shard's studies."""
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0], private=snakemake.params.private)
 
@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from trabecula import tables
-from trabecula.log import progress
+from trabecula.runtime.log import progress
 from trabecula.segment import open_backend, segment_shard
 
 cohort, shard = snakemake.wildcards.cohort, snakemake.wildcards.shard

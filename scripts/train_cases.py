@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 
 from trabecula import tables
-from trabecula.bundle import Roi
+from trabecula.model.bundle import Roi
 from trabecula.train import audit, cases, rois, splits
 
 files, params = snakemake.input, snakemake.params

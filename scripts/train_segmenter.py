@@ -1,6 +1,6 @@
 """Train the builtin spine network."""
 
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0])
 

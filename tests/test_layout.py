@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,96 @@ def test_no_file_names_a_place_on_one_machine():
         if file.suffix in TEXT and (HOME / file).is_file():
             found = place.search((HOME / file).read_text(errors="replace"))
             assert not found, f"{file}: {found and found[0]}"
+
+
+PACKAGE = HOME / "workflow/trabecula"
+ROOMS = {"dicom", "image", "cohort", "model", "density", "tables", "catalog", "runtime", "errors"}
+# The rooms that the driver of a run looks into: nothing but their docstring is read with each of their modules.
+LIGHT = {"dicom", "image", "cohort", "model", "density", "runtime"}
+# A stage that calls another one, which docs/architecture.md explains.
+CALLS = {("train_segmenter", "phantom"), ("report", "evaluate")}
+HEAVY = {"numpy", "pandas", "pyarrow", "torch", "monai", "scipy", "dask"}
+
+
+def modules() -> dict[str, Path]:
+    """Files of the package by the name under which they are imported, without the package's own."""
+    files = {file: file.relative_to(PACKAGE).with_suffix("").parts for file in PACKAGE.rglob("*.py")}
+    return {".".join(parts).removesuffix("__init__").rstrip("."): file for file, parts in files.items()}
+
+
+MODULES = modules()
+
+
+def imports_of(file: Path) -> set[str]:
+    """Modules of the package that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, f"{file}: imports name the whole path"
+            names |= {module_of(f"{node.module}.{alias.name}") or module_of(node.module) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {module_of(alias.name) for alias in node.names}
+    return names - {""}
+
+
+def module_of(name: str) -> str:
+    """The package's module of a dotted name, without the package's own; empty where the name is no such module."""
+    inside = name.removeprefix("trabecula.")
+    return inside if name != inside and inside in MODULES else ""
+
+
+ARROWS = {name: imports_of(file) for name, file in MODULES.items()}
+
+
+def test_the_hall_has_these_doors_and_no_other():
+    doors = {name.partition(".")[0] for name in MODULES if name}
+    assert doors == ROOMS | set(STAGES) | {"train_segmenter"}
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_says_what_belongs_in_it(room):
+    tree = ast.parse(MODULES[room].read_text())
+    assert ast.get_docstring(tree)
+    assert room not in LIGHT or len(tree.body) == 1, "what stands here would be loaded with every module of the room"
+
+
+def test_no_room_imports_a_stage_and_stages_call_no_other():
+    calls = {(name.partition(".")[0], other.partition(".")[0]) for name, others in ARROWS.items() for other in others}
+    upward = {(room, other) for room, other in calls if room in ROOMS and other not in ROOMS}
+    assert not upward
+    assert {(one, other) for one, other in calls if one != other and other not in ROOMS} == CALLS
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """Names along a circle of imports; empty where there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        done.add(name)
+        return next((c for other in sorted(arrows[name]) if (c := walk(other, [*way, name]))), [])
+
+    return next((c for name in sorted(arrows) if (c := walk(name, []))), [])
+
+
+def test_no_imports_run_in_a_circle():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert not circle(ARROWS)
+    rooms: dict[str, set[str]] = {}
+    for name, others in ARROWS.items():
+        door = name.partition(".")[0]
+        rooms.setdefault(door, set()).update({other.partition(".")[0] for other in others} - {door})
+    assert not circle(rooms)
+
+
+def test_what_snakemake_loads_for_every_job_is_light():
+    loaded = re.findall(r"^from (trabecula\S*) import (.*)$", (HOME / "workflow/common.smk").read_text(), re.MULTILINE)
+    statements = "; ".join(f"from {module} import {names}" for module, names in loaded)
+    code = f"import sys; sys.path.insert(0, sys.argv[1]); {statements}; print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(HOME / "workflow")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+    assert "trabecula.model.bundle_checks" in done.stdout

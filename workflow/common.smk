@@ -8,12 +8,13 @@ import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from trabecula import backends, clock, leftovers, privacy, refusals
-from trabecula import config as settings
-from trabecula.codings import CODINGS
-from trabecula.digest import digest
+from trabecula.model import bundle_checks, segmenter_choice
+from trabecula.runtime import clock, privacy, stale_files
+from trabecula.runtime import config as settings
+from trabecula.image.codings import CODINGS
+from trabecula.runtime.digest import digest
 from trabecula.errors import ConfigError
-from trabecula.pseudonym import refuse_other_key
+from trabecula.cohort.pseudonym import refuse_other_key
 
 # This included file puts its folder on the path of the driver and of every script.
 HOME = Path(str(workflow.current_basedir)).parent
@@ -44,16 +45,16 @@ try:
         else str(settings.find(config["model"], _places, option="model"))
     )
     if TRAINS:
-        refusals.refuse_region(config["train"], config["crop"])
+        bundle_checks.refuse_region(config["train"], config["crop"])
     else:
-        refusals.refuse(
+        bundle_checks.refuse(
             MODEL,
             cube_size=config["crop"]["size"],
             cube_spacing_mm=config["crop"]["spacing_mm"],
             choice=config["aggregate"],
         )
     VERDICTS = settings.find_verdicts(config["aggregate"]["verdicts"], _places) or []
-    SEGMENT = backends.resolve(config["segment"], _places)
+    SEGMENT = segmenter_choice.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))
 
@@ -61,7 +62,7 @@ except ConfigError as error:
 onstart:
     # This run holds the lock now.
     for _folder in ("results", config["private"]):
-        leftovers.remove(Path(_folder))
+        stale_files.remove(Path(_folder))
 
 
 wildcard_constraints:

@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from small_gallery import METAL, UNCERTAIN, write_gallery, z_mm
 
-from trabecula import verdicts
+from trabecula.cohort import verdicts
 from trabecula.report.gallery import page_name
 
 

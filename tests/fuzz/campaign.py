@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1] / "workflow"), str(HERE.parent / "unit"), str(HERE)]
+sys.path[:0] = [str(HERE.parents[1] / "workflow"), str(HERE.parent / "helpers"), str(HERE)]
 
 # In no lock, since it exists for Linux on x86-64 alone; `make fuzz` installs it.
 atheris: Any = importlib.import_module("atheris")

@@ -26,19 +26,22 @@ from seg_files import BODY, FRAME, Described, blocks, scan_around, write_seg
 from snakemake.common.configfile import load_configfile
 from toy_bundle import CUBES, write_toy
 
-from trabecula import bundle, headers, refusals, tables, verdicts
-from trabecula.codings import CODINGS
-from trabecula.config import read_cohorts, with_defaults
+from trabecula import tables
+from trabecula.cohort import verdicts
+from trabecula.cohort.labels.read import read_labels
 from trabecula.convert.by_hand import convert_folder
-from trabecula.dicom import quiet
+from trabecula.dicom import headers
+from trabecula.dicom.attributes import quiet
+from trabecula.dicom.headers import Header
 from trabecula.errors import REASONS, StudyFailure, TrabeculaError
-from trabecula.headers import Header
+from trabecula.image.codings import CODINGS
+from trabecula.image.levels import CODE_OF_LEVEL, LEVEL_OF_CODE
+from trabecula.image.volume import Volume, read_nifti, write_nifti
 from trabecula.index import choose
 from trabecula.index.rows import Rules, failure_rows, judge, label_rows
-from trabecula.labels.read import read_labels
-from trabecula.levels import CODE_OF_LEVEL, LEVEL_OF_CODE
+from trabecula.model import bundle, bundle_checks
+from trabecula.runtime.config import read_cohorts, with_defaults
 from trabecula.segment import masks
-from trabecula.volume import Volume, read_nifti, write_nifti
 
 Run = Callable[[bytes], None]
 Target = Callable[[Path], tuple[list[bytes], Run]]
@@ -244,7 +247,7 @@ def model(folder: Path) -> tuple[list[bytes], Run]:
         name = files[(data or b"\0")[0] % len(files)]
         (made / name).write_bytes(data[1:])
         try:
-            refusals.refuse(made, **CUBES)
+            bundle_checks.refuse(made, **CUBES)
             read = bundle.read(made)
             bundle.check_weights(read)
             splits = bundle.read_splits(read)

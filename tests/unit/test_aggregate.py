@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bundle, write_cohort, write_shard
 
-from trabecula import aggregate, bundle, calibrate, tables
+from trabecula import aggregate, tables
 from trabecula.aggregate import buckets, shards
 from trabecula.aggregate import write as written
-from trabecula.cubes import read_facts
+from trabecula.density import calibrate
 from trabecula.errors import REASONS
+from trabecula.model import bundle
+from trabecula.tables.cubes import read_facts
 
 SPLITS = {"trained": 1}
 RULES = aggregate.Rules(LEVELS, SUBSTITUTES, 120.0, 80.0, 180)

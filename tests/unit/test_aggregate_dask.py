@@ -15,8 +15,9 @@ from distributed import Client
 from small_cohort import Study, good, write_bundle, write_cohort
 from test_aggregate import LABELS, STUDIES, digests, run
 
-from trabecula import aggregate, bundle
+from trabecula import aggregate
 from trabecula.aggregate import buckets, shards
+from trabecula.model import bundle
 
 N_WORKERS = 2
 WAIT_S = 60.0

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from trabecula import baselines
-from trabecula.baselines import TERMS, Baseline
+from trabecula.model import baselines
+from trabecula.model.baselines import TERMS, Baseline
 
 
 def patients(n: int = 60, seed: int = 0) -> pd.DataFrame:

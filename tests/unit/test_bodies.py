@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from trabecula.codings import CODINGS
-from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.image.codings import CODINGS
+from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.image.volume import Volume, read_nifti
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.masks import recode
-from trabecula.volume import Volume, read_nifti
 
 LEVELS = ("L3", "L2", "L1")
 HEIGHT_MM, PITCH_MM = 28.0, 38.0

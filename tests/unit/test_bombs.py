@@ -13,10 +13,10 @@ import pytest
 from ct_files import axial_stack, compressed, save, save_as
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from trabecula import dicom
 from trabecula.convert import decoder
 from trabecula.convert.by_hand import convert_folder
-from trabecula.dicom import Bounded
+from trabecula.dicom import attributes
+from trabecula.dicom.attributes import Bounded
 from trabecula.errors import StudyFailure
 
 MB = 2**20
@@ -65,7 +65,7 @@ def test_a_deflated_file_is_read(tmp_path):
 
 
 def test_what_inflates_to_just_as_much_is_read(monkeypatch):
-    monkeypatch.setattr(dicom, "MOST_INFLATED_BYTES", 1000)
+    monkeypatch.setattr(attributes, "MOST_INFLATED_BYTES", 1000)
     for size in (1000, 1001):
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         content = deflate.compress(bytes(size)) + deflate.flush()

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from small_cohort import known_errors
 from toy_bundle import CHOICE, CUBES, FOLDS, LINES, write_toy
 
-from trabecula import bundle, refusals, tables
-from trabecula.bundle import INFERENCE, METADATA, Roi, weight_file
+from trabecula import tables
 from trabecula.errors import ConfigError
+from trabecula.model import bundle, bundle_checks
+from trabecula.model.bundle import INFERENCE, METADATA, Roi, weight_file
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(folder: Path):
     """Every fact survives the way to disk and back."""
-    refusals.refuse(folder, **CUBES)
+    bundle_checks.refuse(folder, **CUBES)
     found = bundle.read(folder)
     bundle.check_weights(found)
     assert found.roi == Roi(32, 2.0, (-200, 600))
@@ -95,7 +96,7 @@ def test_a_pickle_is_refused_and_not_loaded(folder: Path, tmp_path: Path, name: 
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(pickle.dumps(Trap(trap)))
     with pytest.raises(ConfigError, match=f"{Path(name).name}, in a format that may run code"):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
     assert not trap.exists()
     pickle.loads(path.read_bytes())
     assert trap.exists()
@@ -110,7 +111,7 @@ def test_weights_that_are_no_safetensors_are_refused_whatever_they_are_called(fo
     else:
         path.write_bytes({"pickle": pickle.dumps({"weight": [0.0] * 3}), "truncated": good[:20], "empty": b""}[kind])
     with pytest.raises(ConfigError, match=r"regression_fold1\.safetensors, which is no safetensors file"):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
 
 
 places = st.recursive(
@@ -121,7 +122,7 @@ places = st.recursive(
 
 @given(places)
 def test_expressions_are_found_however_deep(content):
-    assert [text for text in refusals._texts(content) if text.startswith("$")]
+    assert [text for text in bundle_checks._texts(content) if text.startswith("$")]
 
 
 @pytest.mark.parametrize("name", ["metadata.json", "inference.json", "train.json"])
@@ -131,13 +132,13 @@ def test_expressions_are_refused_in_every_configuration(folder: Path, name: str,
     known = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(known | content))
     with pytest.raises(ConfigError, match=f"run as code, in configs/{name}"):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
 
 
 def test_a_configuration_that_is_no_json_is_refused(folder: Path):
     (folder / "configs" / "logging.conf").write_text("[handlers]\nargs=(sys.stdout,)\n")
     with pytest.raises(ConfigError, match=r"logging\.conf that is JSON"):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
 
 
 @pytest.mark.parametrize(
@@ -159,20 +160,20 @@ def test_a_configuration_that_is_no_json_is_refused(folder: Path):
 def test_what_is_missing_or_contradicts_is_refused(folder: Path, change, message: str):
     rewrite(folder / METADATA, change)
     with pytest.raises(ConfigError, match=message):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
 
 
 def test_another_kind_of_network_is_refused(folder: Path):
     rewrite(folder / INFERENCE, lambda facts: facts["network_def"]["joint"].update(_target_="os.system"))
     with pytest.raises(ConfigError, match="differ about the networks"):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
 
 
 @pytest.mark.parametrize("name", [weight_file("classification", 0), str(METADATA), str(INFERENCE)])
 def test_a_bundle_without_one_of_its_files_is_refused(folder: Path, name: str):
     (folder / name).unlink()
     with pytest.raises(ConfigError, match="lacks"):
-        refusals.refuse(folder, **CUBES)
+        bundle_checks.refuse(folder, **CUBES)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +182,10 @@ def test_a_bundle_without_one_of_its_files_is_refused(folder: Path, name: str):
 def test_a_region_larger_than_the_cubes_is_refused(folder: Path, size: int, spacing_mm: float, fits: bool):
     """The region has 64 mm."""
     if fits:
-        refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
+        bundle_checks.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
     else:
         with pytest.raises(ConfigError, match=r"sees 64 mm.*raise option crop.size to (64|71)"):
-            refusals.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
+            bundle_checks.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
 
 
 def test_splits_of_a_fold_that_is_not_there_are_refused(folder: Path):
@@ -241,14 +242,14 @@ def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path):
 def test_training_on_regions_larger_than_the_cubes_is_refused():
     """What the cube does not hold would be filled with air."""
     crop = {"size": 64, "spacing_mm": 1.0}
-    refusals.refuse_region({"roi_size": 32, "roi_spacing_mm": 2.0}, crop)
+    bundle_checks.refuse_region({"roi_size": 32, "roi_spacing_mm": 2.0}, crop)
     with pytest.raises(ConfigError, match=r"raise crop\.size to 80"):
-        refusals.refuse_region({"roi_size": 40, "roi_spacing_mm": 2.0}, crop)
+        bundle_checks.refuse_region({"roi_size": 40, "roi_spacing_mm": 2.0}, crop)
 
 
 @pytest.mark.parametrize("other", [{"reduced_below_mg_cm3": 100.0}, {"levels": ["T12"]}])
 def test_a_bundle_for_another_cut_or_other_levels_is_refused(folder: Path, other: dict):
     """Its decisions and intervals would answer another question than the rest of the tables."""
-    refusals.refuse(folder, **CUBES)
+    bundle_checks.refuse(folder, **CUBES)
     with pytest.raises(ConfigError, match=f"aggregate.{next(iter(other))}"):
-        refusals.refuse(folder, cube_size=64, cube_spacing_mm=1.0, choice=CHOICE | other)
+        bundle_checks.refuse(folder, cube_size=64, cube_spacing_mm=1.0, choice=CHOICE | other)

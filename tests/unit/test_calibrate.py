@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trabecula import calibrate, tables
-from trabecula.attenuation import EFFECTIVE_ENERGY_KEV, in_water, iodine_hu_per_mg_ml, material_hu, spongiosa
-from trabecula.calibrate import phantom, phantomless
-from trabecula.calibrate.line import Line, fit_line
-from trabecula.calibrate.phase import NATIVE_HU, Contrast, contrast
+from trabecula import tables
+from trabecula.density import calibrate
+from trabecula.density.attenuation import EFFECTIVE_ENERGY_KEV, in_water, iodine_hu_per_mg_ml, material_hu, spongiosa
+from trabecula.density.calibrate import phantom, phantomless
+from trabecula.density.calibrate.line import Line, fit_line
+from trabecula.density.calibrate.phase import NATIVE_HU, Contrast, contrast
 from trabecula.errors import StudyFailure
 
 HA = "mg/cm3 HA"

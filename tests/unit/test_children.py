@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from trabecula import children
+from trabecula.runtime import children
 
 POOL = """
 import multiprocessing, os, sys
 sys.path.append(sys.argv[1])
 from concurrent.futures import ProcessPoolExecutor
-from trabecula.children import end_with
+from trabecula.runtime.children import end_with
 context = multiprocessing.get_context("fork")
 with ProcessPoolExecutor(1, context, initializer=end_with, initargs=(os.getpid(),)) as pool:
     print(pool.submit(os.getpid).result(), flush=True)
@@ -25,7 +25,7 @@ with ProcessPoolExecutor(1, context, initializer=end_with, initargs=(os.getpid()
 CLUSTER = """
 import os, sys
 sys.path.append(sys.argv[1])
-from trabecula.workers import cluster
+from trabecula.runtime.workers import cluster
 with cluster(1) as client:
     print(client.submit(os.getpid).result(), flush=True)
     sys.stdin.read()
@@ -35,7 +35,7 @@ with cluster(1) as client:
 @pytest.fixture(params=[POOL, CLUSTER], ids=["pool", "cluster"])
 def job(request, tmp_path):
     """A job whose processes have begun their work, with a folder of its own for temporary files."""
-    package = str(Path(children.__file__).parents[1])
+    package = str(Path(children.__file__).parents[2])
     with subprocess.Popen(
         [sys.executable, "-c", request.param, package],
         env=os.environ | {"TMPDIR": str(tmp_path)},

@@ -4,7 +4,7 @@ import os
 import time
 from pathlib import Path
 
-from trabecula import clock
+from trabecula.runtime import clock
 
 DAY_NS = 86_400 * 10**9
 

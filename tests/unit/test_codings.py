@@ -7,11 +7,12 @@ import pytest
 import yaml
 from totalsegmentator.map_to_binary import class_map
 
-from trabecula import backends, config
-from trabecula.codings import CODINGS, Structure, read_coding, structure_named
 from trabecula.errors import ConfigError
-from trabecula.levels import CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
-from trabecula.weights import FOLDERS
+from trabecula.image.codings import CODINGS, Structure, read_coding, structure_named
+from trabecula.image.levels import CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.model import segmenter_choice
+from trabecula.model.totalseg_weights import FOLDERS
+from trabecula.runtime import config
 
 HOME = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((HOME / "workflow/schemas/config.schema.yaml").read_text())
@@ -113,11 +114,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_auto_takes_totalsegmentator_where_all_its_weights_are(weights: Path) -> None:
-    assert backends.resolve(section(), [HOME])["backend"] == "builtin"
+    assert segmenter_choice.resolve(section(), [HOME])["backend"] == "builtin"
     for name in FOLDERS["total"]:
         (weights / name).mkdir(parents=True)
-    assert backends.resolve(section(), [HOME])["backend"] == "totalsegmentator"
-    assert backends.resolve(section(task="fast"), [HOME])["backend"] == "builtin"
+    assert segmenter_choice.resolve(section(), [HOME])["backend"] == "totalsegmentator"
+    assert segmenter_choice.resolve(section(task="fast"), [HOME])["backend"] == "builtin"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,13 @@ def test_auto_takes_totalsegmentator_where_all_its_weights_are(weights: Path) ->
 )
 def test_what_a_backend_lacks_is_said_before_any_job(weights: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        backends.resolve(section(**options), [HOME])
+        segmenter_choice.resolve(section(**options), [HOME])
 
 
 def test_paths_are_looked_for_like_the_model(tmp_path: Path, weights: Path) -> None:
     (tmp_path / "mine.tsv").write_text("value\tlevel\n1\tL1\n")
     (tmp_path / "net").mkdir()
-    chosen = backends.resolve(
+    chosen = segmenter_choice.resolve(
         section(backend="nnunet", nnunet={"folder": "net", "folds": [0, "all"]}, coding="mine.tsv"), [tmp_path, HOME]
     )
     assert chosen["nnunet_folder"] == tmp_path / "net"

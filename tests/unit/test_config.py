@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trabecula import config
 from trabecula.errors import ConfigError
+from trabecula.runtime import config
 
 HOME = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((HOME / "workflow/schemas/config.schema.yaml").read_text())

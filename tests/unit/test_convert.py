@@ -26,20 +26,20 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from trabecula import tables
+from trabecula.cohort.linkage import LINKAGE, Linked
+from trabecula.cohort.linkage import slice_of as in_linkage
+from trabecula.cohort.shards import Chosen
 from trabecula.convert import Converted, convert_shard, convert_stack, decoder, write_shard
 from trabecula.convert.arrange import arrange
 from trabecula.convert.by_hand import convert_folder
 from trabecula.convert.planes import in_order, planes_of
 from trabecula.convert.voxels import Sample, hounsfield, read_slices
-from trabecula.dicom import quiet
+from trabecula.dicom.attributes import quiet
+from trabecula.dicom.geometry import ladder_of
+from trabecula.dicom.headers import Header, read_headers
 from trabecula.errors import StudyFailure
-from trabecula.geometry import ladder_of
-from trabecula.headers import Header, read_headers
+from trabecula.image.volume import Volume, read_nifti, write_nifti
 from trabecula.index.link import Writer
-from trabecula.linkage import LINKAGE, Linked
-from trabecula.linkage import slice_of as in_linkage
-from trabecula.shards import Chosen
-from trabecula.volume import Volume, read_nifti, write_nifti
 
 
 def files_in(folder: Path, pattern: str) -> list[str]:

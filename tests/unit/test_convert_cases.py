@@ -26,8 +26,8 @@ from pydicom.sequence import Sequence as Items
 from scipy.spatial.transform import Rotation
 
 from trabecula.convert.by_hand import convert_folder
-from trabecula.dicom import quiet
-from trabecula.volume import Volume, bounds_mm
+from trabecula.dicom.attributes import quiet
+from trabecula.image.volume import Volume, bounds_mm
 
 Entry = dict[str, Any]
 

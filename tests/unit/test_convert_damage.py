@@ -1,6 +1,6 @@
 """Damaged files: `convert` neither raises nor hangs, and no volume hides the damage.
 
-    PYTHONPATH=workflow:tests/fuzz python tests/unit/test_convert_damage.py 10000
+    PYTHONPATH=workflow:tests/fuzz:tests/helpers python tests/unit/test_convert_damage.py 10000
 
 runs as many cases as asked and says how they ended.
 """
@@ -26,7 +26,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from trabecula.convert.by_hand import convert_folder
-from trabecula.volume import Volume, read_nifti
+from trabecula.image.volume import Volume, read_nifti
 
 SLICES, ROWS, COLUMNS = 8, 20, 24
 SECONDS = 90.0

@@ -13,8 +13,9 @@ from made_tables import made_cohorts, write_tables
 from rocrate.rocrate import ROCrate
 from small_cohort import write_bundle
 
-from trabecula import bundle, tables
+from trabecula import tables
 from trabecula.aggregate import crate, publish, record
+from trabecula.model import bundle
 
 STARTED, FINISHED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2026, 1, 2, 3, 14, 5, tzinfo=UTC)
 # What a configuration could give away.

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from trabecula import crop, tables
-from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
-from trabecula.volume import Volume, read_nifti
+from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.image.volume import Volume, read_nifti
 
 L1 = CODE_OF_LEVEL["L1"]
 SMALL = {"size": 16, "spacing_mm": 1.5}

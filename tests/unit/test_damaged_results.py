@@ -9,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from toy_spines import write_cohort
 
-from trabecula import cubes, shards, tables
+from trabecula import tables
 from trabecula.aggregate import buckets
+from trabecula.cohort import shards
+from trabecula.cohort.linkage import LINKAGE, read_linked
 from trabecula.errors import ResultError
-from trabecula.linkage import LINKAGE, read_linked
+from trabecula.tables import cubes
 
 
 def cut_off(path: Path) -> None:

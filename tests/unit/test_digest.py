@@ -2,7 +2,7 @@
 
 import pytest
 
-from trabecula import digest
+from trabecula.runtime import digest
 
 
 @pytest.fixture
@@ -55,13 +55,19 @@ def test_a_stage_without_code_is_a_bug(package):
 
 def test_a_stages_digest_covers_what_decides_its_results():
     names = {str(path.relative_to(digest.PACKAGE)) for path in digest.sources("aggregate")}
-    assert {"labels/__init__.py", "patients.py", "tables/public.py", "bundle.py", "aggregate/shards.py"} <= names
+    assert {
+        "cohort/labels/__init__.py",
+        "cohort/patients.py",
+        "tables/public.py",
+        "model/bundle.py",
+        "aggregate/shards.py",
+    } <= names
 
 
 def test_a_part_of_a_stage_leaves_out_what_it_does_not_import():
     """An edit of the model card must not train all networks again."""
     names = {str(path.relative_to(digest.PACKAGE)) for path in digest.sources("train.network")}
-    assert {"train/fit.py", "train/transforms.py", "network.py"} <= names
+    assert {"train/fit.py", "train/transforms.py", "model/network.py"} <= names
     assert not {"train/card.py", "train/publish.py"} & names
     assert {"train/card.py", "train/fit.py"} <= {
         str(path.relative_to(digest.PACKAGE)) for path in digest.sources("train")

@@ -5,8 +5,8 @@ import pickle
 
 import pytest
 
-from trabecula.digest import PACKAGE
 from trabecula.errors import FLAGS, REASONS, REPAIRS, StudyFailure
+from trabecula.runtime.digest import PACKAGE
 
 
 def given_reasons() -> set[str]:

@@ -11,11 +11,11 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from trabecula import evaluate, tables
-from trabecula.baselines import Baseline
 from trabecula.evaluate.agreement import agreement, f1, mae_difference
 from trabecula.evaluate.comparison import sentence
 from trabecula.evaluate.discrimination import auc, auc_difference, delong, proportions, wilson
 from trabecula.evaluate.estimate import Estimate
+from trabecula.model.baselines import Baseline
 
 OPTIONS = {"resamples": 2000, "seed": 1}
 

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 
-from trabecula import baselines, evaluate, tables
+from trabecula import evaluate, tables
 from trabecula.errors import REASONS
 from trabecula.evaluate import protocol, sets
 from trabecula.evaluate.agreement import mae_difference
 from trabecula.evaluate.comparison import best_hu_line
 from trabecula.evaluate.recalibration import BOTH, INTERCEPT, curve, enough
+from trabecula.model import baselines
 
 CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
 

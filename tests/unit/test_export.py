@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 from exported import Cohort, cohort, name
 
+from trabecula.cohort.pseudonym import SYNTHETIC_KEY, pseudonym_uid
 from trabecula.errors import ConfigError
 from trabecula.export import concepts, omop
 from trabecula.export.identity import as_uid
-from trabecula.pseudonym import SYNTHETIC_KEY, pseudonym_uid
 
 
 def export(made: Cohort, folder, **options):

@@ -20,16 +20,18 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 
-from trabecula import headers, index, linkage, shards, tables
-from trabecula.config import with_defaults
-from trabecula.dicom import quiet
+from trabecula import index, tables
+from trabecula.cohort import linkage, shards
+from trabecula.dicom import headers
+from trabecula.dicom.attributes import quiet
+from trabecula.dicom.files import as_path
+from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.parse import Doubt, parse
+from trabecula.dicom.stacks import Identity, Stack, stacks_of, without_copies
 from trabecula.errors import ConfigError
-from trabecula.files import as_path
-from trabecula.headers import Header
-from trabecula.headers.parse import Doubt, parse
 from trabecula.index import choose, facts, rows, scan
-from trabecula.signature import signature
-from trabecula.stacks import Identity, Stack, stacks_of, without_copies
+from trabecula.runtime.config import with_defaults
+from trabecula.runtime.signature import signature
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
 DEFAULTS = with_defaults({}, SCHEMA)["index"]

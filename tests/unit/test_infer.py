@@ -12,11 +12,12 @@ import torch
 from small_cohort import known_errors
 from toy_spines import SIZE, SPACING_MM, vertebra
 
-from trabecula import bundle, infer, network, tables, uncertainty
-from trabecula.baselines import Baseline
-from trabecula.bundle import INFERENCE, METADATA, OUTPUTS, SPLITS, TASKS, weight_file
-from trabecula.cubes import VertebraCrop
+from trabecula import infer, tables
 from trabecula.errors import ConfigError
+from trabecula.model import bundle, network, uncertainty
+from trabecula.model.baselines import Baseline
+from trabecula.model.bundle import INFERENCE, METADATA, OUTPUTS, SPLITS, TASKS, weight_file
+from trabecula.tables.cubes import VertebraCrop
 from trabecula.train.fit import Recipe
 from trabecula.train.publish import Record, inference_config
 from trabecula.train.splits import Protocol

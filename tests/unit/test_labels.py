@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trabecula import labels
+from trabecula.cohort import labels
+from trabecula.cohort.labels.read import FAULTS, read_labels
 from trabecula.errors import REASONS, ConfigError
-from trabecula.label_file import LABEL_COLUMNS, check_columns
-from trabecula.labels.read import FAULTS, read_labels
+from trabecula.runtime.csv_lines import LABEL_COLUMNS, check_columns
 
 HEADER = "patient_id,study_date,level,vbmd,unit,device"
 NEAR = {"levels": ["L1", "L2"], "max_interval_days": 180}

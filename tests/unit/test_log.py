@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from trabecula import log
+from trabecula.runtime import log
 
 NAME = "DOE^JANE"
 JOB = """
 import sys
 sys.path.append({package!r})
 from trabecula.errors import ConfigError
-from trabecula.log import to_log
+from trabecula.runtime.log import to_log
 
 to_log("logs/a.log", private={private!r})
 
@@ -29,7 +29,7 @@ for name in open("names"):
 def run(folder: Path, *, error: str = "KeyError(name)", private: str | None = "private", names: str = NAME) -> str:
     """Let a job crash at the first name that it reads; returns its log."""
     (folder / "names").write_text(names)
-    text = JOB.format(package=str(Path(log.__file__).parents[1]), error=error, private=private)
+    text = JOB.format(package=str(Path(log.__file__).parents[2]), error=error, private=private)
     done = subprocess.run([sys.executable, "-c", text], cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (int(bool(names)), "", "")
     return (folder / "logs/a.log").read_text()

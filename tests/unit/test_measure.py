@@ -13,7 +13,7 @@ from scipy.ndimage import uniform_filter
 
 from trabecula import measure, tables
 from trabecula.errors import REASONS
-from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
 
 OPTIONS = {"spacing_mm": 1.0, "erosion_mm": 4.0, "endplate_mm": 5.0, "metal_hu": 1200, "min_volume_mm3": 1000}
 DENSITY = [name for name in tables.MEASURE.names if name.startswith("trabecular_")]

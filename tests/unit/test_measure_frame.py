@@ -6,7 +6,7 @@ from bodies import cylinder, turned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trabecula.levels import POSTERIOR
+from trabecula.image.levels import POSTERIOR
 from trabecula.measure.frame import BodyFrame, find_frame
 from trabecula.measure.solid import Solid
 

@@ -11,8 +11,8 @@ from scipy import ndimage
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial import KDTree
 
-from trabecula.distance import depth_mm, eroded
-from trabecula.levels import POSTERIOR
+from trabecula.image.distance import depth_mm, eroded
+from trabecula.image.levels import POSTERIOR
 from trabecula.measure.frame import BodyFrame, find_frame
 from trabecula.measure.roi import Regions, find_regions, waist_section
 from trabecula.measure.solid import Solid

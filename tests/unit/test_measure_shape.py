@@ -10,7 +10,7 @@ from painted import painted, patient
 from real_spine import totalseg_cubes
 
 from trabecula import measure
-from trabecula.levels import POSTERIOR
+from trabecula.image.levels import POSTERIOR
 from trabecula.measure.frame import find_frame
 from trabecula.measure.shape import genant_grade, heights_mm
 from trabecula.measure.solid import Solid

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nibabel import nifti1
 from scipy.spatial.transform import Rotation
 
-from trabecula.nifti import header_of, nifti_in, writing_nifti
+from trabecula.image.nifti import header_of, nifti_in, writing_nifti
 
 angles = st.tuples(*[st.floats(-180, 180)] * 3)
 

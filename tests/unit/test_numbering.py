@@ -19,15 +19,15 @@ if __name__ == "__main__":
 
 from spines import cut_scan, fused, labels_of, levels_in, only, renamed, spine_map, swapped_halves, upper_half
 
-from trabecula import segmenter
 from trabecula.errors import LEVEL_FLAGS, StudyFailure
-from trabecula.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, LEVEL_OF_CODE, ORDER, POSTERIOR, RIB, SACRUM
+from trabecula.image.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, LEVEL_OF_CODE, ORDER, POSTERIOR, RIB, SACRUM
+from trabecula.image.volume import Volume
+from trabecula.model import spine_network
+from trabecula.model.spine_network import SpineMap
 from trabecula.segment.column import find_column
 from trabecula.segment.evidence import Evidence, find_evidence, whole_or_cut
 from trabecula.segment.numbering import CERTAIN, Level, name_levels, order_of
 from trabecula.segment.review import LEAST_MM3, review
-from trabecula.segmenter import SpineMap
-from trabecula.volume import Volume
 
 PATIENTS = 6
 TRUST, BLIND = 0.95, 0.8
@@ -138,7 +138,7 @@ def test_the_patients_place_does_not_change_the_names() -> None:
 
 
 def test_nothing_found_is_no_column() -> None:
-    empty = np.zeros((len(segmenter.CLASSES), 20, 20, 20), np.float16)
+    empty = np.zeros((len(spine_network.CLASSES), 20, 20, 20), np.float16)
     empty[0] = 1
     assert find_column(SpineMap(empty, np.diag([2.0, 2, 2, 1]), np.ones((20, 20, 20), bool))) is None
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cohort import LEVELS, SUBSTITUTES, write_bundle
 
-from trabecula import bundle, patients
 from trabecula.aggregate import results as combined
+from trabecula.cohort import patients
 from trabecula.errors import REASONS
+from trabecula.model import bundle
 
 CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
 PREFERENCE = {"levels": LEVELS, "substitutes": SUBSTITUTES}

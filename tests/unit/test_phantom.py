@@ -13,8 +13,9 @@ import xraydb
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pq
 
-from trabecula.attenuation import EFFECTIVE_ENERGY_KEV, material_hu, spongiosa
-from trabecula.levels import CODE_OF_LEVEL, DISC, HIP, ORDER, POSTERIOR, RIB, SACRUM
+from trabecula.density.attenuation import EFFECTIVE_ENERGY_KEV, material_hu, spongiosa
+from trabecula.image.levels import CODE_OF_LEVEL, DISC, HIP, ORDER, POSTERIOR, RIB, SACRUM
+from trabecula.image.volume import Volume
 from trabecula.phantom import (
     DEVICES,
     PatientAttributes,
@@ -30,7 +31,6 @@ from trabecula.phantom.dirt import PROPORTIONS, has_dirt
 from trabecula.phantom.population import VBMD_SD_MG_CM3, mean_marrow_fat, mean_vbmd_mg_cm3
 from trabecula.phantom.render import bone_of, expected_hu
 from trabecula.phantom.spine import build_spine
-from trabecula.volume import Volume
 
 SEED = 11
 COARSE_MM = (3.0, 3.0, 3.0)

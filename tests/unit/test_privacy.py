@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from trabecula import privacy
+from trabecula.runtime import privacy
 
-CLOSE = f"import sys; sys.path.append({str(Path(privacy.__file__).parents[1])!r}); "
-CLOSE += "from trabecula.privacy import close_process; close_process(); "
+CLOSE = f"import sys; sys.path.append({str(Path(privacy.__file__).parents[2])!r}); "
+CLOSE += "from trabecula.runtime.privacy import close_process; close_process(); "
 
 
 def run(code: str, folder: Path, umask: int = 0o022) -> int:

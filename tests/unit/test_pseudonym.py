@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trabecula.errors import ConfigError
-from trabecula.pseudonym import (
+from trabecula.cohort.pseudonym import (
     SYNTHETIC_KEY,
     fingerprint,
     pseudonym,
@@ -16,6 +15,7 @@ from trabecula.pseudonym import (
     read_or_make_key,
     refuse_other_key,
 )
+from trabecula.errors import ConfigError
 
 KEY = b"k" * 32
 identities = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=64)

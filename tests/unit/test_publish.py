@@ -13,8 +13,9 @@ import pytest
 from made_tables import made_cohorts, write_tables
 from small_cohort import write_bundle
 
-from trabecula import bundle, catalog, tables
+from trabecula import catalog, tables
 from trabecula.aggregate import publish, record
+from trabecula.model import bundle
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STEPS = ("link", "replace", "rename")

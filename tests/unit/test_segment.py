@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trabecula import phantom, segmenter
+from trabecula import phantom
 from trabecula.errors import StudyFailure
-from trabecula.levels import CODE_OF_LEVEL
+from trabecula.image.levels import CODE_OF_LEVEL
+from trabecula.image.volume import Volume
+from trabecula.model import spine_network
 from trabecula.segment import builtin
-from trabecula.volume import Volume
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +23,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.fixture(scope="module")
 def network():
     """The shipped network."""
-    return segmenter.load_bundle(ROOT / "models" / "segmenter", device="cpu")[0]
+    return spine_network.load_bundle(ROOT / "models" / "segmenter", device="cpu")[0]
 
 
 def test_the_shipped_network_outlines_and_names_a_patient_it_never_saw(network) -> None:
@@ -43,9 +44,9 @@ def test_a_scan_without_a_spine_says_so(network) -> None:
 
 
 def test_other_weights_than_the_metadata_name_are_refused(tmp_path: Path) -> None:
-    network = segmenter.build_network()
-    segmenter.save_bundle(network, tmp_path, facts={})
+    network = spine_network.build_network()
+    spine_network.save_bundle(network, tmp_path, facts={})
     weights = tmp_path / "models" / "segmenter.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\1")
     with pytest.raises(ValueError, match="not those"):
-        segmenter.load_bundle(tmp_path, device="cpu")
+        spine_network.load_bundle(tmp_path, device="cpu")

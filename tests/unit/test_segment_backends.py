@@ -18,15 +18,15 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from nnunet_folders import HU_OF_LEVEL, painted_scan, write_network, write_weights
 from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
 
-from trabecula import weights
-from trabecula.backends import MEMORY_MB
-from trabecula.codings import Structure, coding_of
 from trabecula.errors import ConfigError, StudyFailure
-from trabecula.levels import CODE_OF_LEVEL, POSTERIOR, RIB, SACRUM
+from trabecula.image.codings import Structure, coding_of
+from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR, RIB, SACRUM
+from trabecula.image.volume import Volume, resample, write_nifti
+from trabecula.model import totalseg_weights
+from trabecula.model.segmenter_choice import MEMORY_MB
 from trabecula.segment import memory, nnunet, segment_shard, totalsegmentator
 from trabecula.segment.shard import Backend
 from trabecula.segment.totalsegmentator import Settings
-from trabecula.volume import Volume, resample, write_nifti
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # nnU-Net's own
 
@@ -67,7 +67,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def settings(site: Path, task: weights.Task = "total", memory_mb: float = 1e6) -> Settings:
+def settings(site: Path, task: totalseg_weights.Task = "total", memory_mb: float = 1e6) -> Settings:
     return Settings(task, "cpu", memory_mb, site)
 
 
@@ -80,13 +80,13 @@ def official(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     work = tmp_path_factory.mktemp("official")
     write_nifti(painted_scan()[0], work / "ct.nii")
     (work / "config.json").write_text('{"totalseg_id": "none", "send_usage_stats": false, "prediction_counter": 0}')
-    here = Path(__file__).parent
+    helpers = Path(__file__).parents[1] / "helpers"
     environment = os.environ | {
         "TOTALSEG_WEIGHTS_PATH": str(folder),
         "TOTALSEG_HOME_DIR": str(work),
-        "PYTHONPATH": str(here.parents[1] / "workflow"),
+        "PYTHONPATH": str(helpers.parents[1] / "workflow"),
     }
-    command = [sys.executable, here / "official_totalsegmentator.py", work / "ct.nii", work / "maps.npz"]
+    command = [sys.executable, helpers / "official_totalsegmentator.py", work / "ct.nii", work / "maps.npz"]
     subprocess.run(command, env=environment, check=True, timeout=600, capture_output=True)
     return dict(np.load(work / "maps.npz"))
 
@@ -103,7 +103,7 @@ def test_the_kept_predictor_labels_like_the_official_call(site: Path, official: 
 
 
 @pytest.mark.parametrize("task", ["total", "fast"])
-def test_it_outlines_and_names_bodies_posterior_elements_and_ribs(site: Path, task: weights.Task) -> None:
+def test_it_outlines_and_names_bodies_posterior_elements_and_ribs(site: Path, task: totalseg_weights.Task) -> None:
     ct, truth = painted_scan()
     api = totalsegmentator.prepare(site / "state", task=task, threads=1)
     labels, levels = totalsegmentator.segment(api, ct, settings(site, task))
@@ -208,19 +208,20 @@ def test_a_scan_too_large_also_in_parts_is_a_row_and_the_next_goes_on(tmp_path: 
 
 def test_the_folders_of_weights_are_those_that_totalsegmentator_opens() -> None:
     known = {info["foldername"] for info in TASK_ID_WEIGHTS_CONFIGS.values() if "foldername" in info}
-    assert {name for names in weights.FOLDERS.values() for name in names} <= known
+    assert {name for names in totalseg_weights.FOLDERS.values() for name in names} <= known
 
 
 @pytest.mark.parametrize("task", ["total", "fast"])
 def test_a_missing_weight_is_said_with_how_to_fetch_it(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: weights.Task
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: totalseg_weights.Task
 ) -> None:
-    for name in weights.FOLDERS[task][1:]:
+    first, *others = totalseg_weights.FOLDERS[task]
+    for name in others:
         (tmp_path / name).symlink_to(folder / name)
-    (tmp_path / f"{weights.FOLDERS[task][0]}_v204").mkdir()  # an old release of it, which is fetched anew
+    (tmp_path / f"{first}_v204").mkdir()  # an old release of it, which is fetched anew
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=f"{weights.FOLDERS[task][0]} is missing.*totalseg_download_weights -t"):
-        weights.require_weights(task)
+    with pytest.raises(ConfigError, match=f"{first} is missing.*totalseg_download_weights -t"):
+        totalseg_weights.require_weights(task)
 
 
 def test_bodies_and_posterior_elements_come_from_both_maps() -> None:

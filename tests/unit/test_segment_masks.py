@@ -18,15 +18,15 @@ from pydicom.sr.coding import Code
 from seg_files import BODY, FRAME, Described, blocks, scan_around, write_seg
 
 from trabecula import crop, tables
-from trabecula.codings import CODINGS, Coding, Structure, read_coding
+from trabecula.cohort.linkage import LINKAGE
+from trabecula.cohort.private import write_private
 from trabecula.errors import StudyFailure
-from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
-from trabecula.linkage import LINKAGE
-from trabecula.private import write_private
+from trabecula.image.codings import CODINGS, Coding, Structure, read_coding
+from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.image.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
 from trabecula.segment import dicom_seg, masks, open_backend, segment_shard
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.identity import Identity
-from trabecula.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
 
 
 def bodies_only(labels: Volume) -> Volume:

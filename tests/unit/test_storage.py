@@ -11,11 +11,11 @@ from ct_files import axial_stack, save_all
 from test_convert import headers_of
 from test_index import add_study, places, read, run
 
-from trabecula import storage
+from trabecula.cohort.linkage import Linked
+from trabecula.cohort.shards import Chosen
 from trabecula.convert import convert_shard
 from trabecula.errors import ConfigError
-from trabecula.linkage import Linked
-from trabecula.shards import Chosen
+from trabecula.runtime import storage
 
 
 @pytest.fixture(autouse=True)

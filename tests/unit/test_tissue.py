@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from trabecula import tissue
-from trabecula.attenuation import in_water
-from trabecula.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.density import tissue
+from trabecula.density.attenuation import in_water
+from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
+from trabecula.image.volume import Volume, read_nifti
 from trabecula.phantom import DEVICES, render, sample_patient
 from trabecula.phantom.physics import tissue_hu
-from trabecula.volume import Volume, read_nifti
 
 MUSCLE_HU, FAT_HU, AIR_HU = 52, -103, -1000
 

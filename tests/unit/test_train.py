@@ -13,10 +13,11 @@ import torch
 from monai.bundle.config_parser import ConfigParser
 from toy_spines import SPACING_MM, Cohort, write_cohort
 
-from trabecula import bundle, network, tables
-from trabecula.bundle import TASKS, Roi, weight_file
-from trabecula.cubes import read_cubes
+from trabecula import tables
 from trabecula.errors import ConfigError
+from trabecula.model import bundle, network
+from trabecula.model.bundle import TASKS, Roi, weight_file
+from trabecula.tables.cubes import read_cubes
 from trabecula.train import audit, card, cases, fit, publish, rois, splits
 from trabecula.train import network as job
 from trabecula.train.data import Data, load, read_data

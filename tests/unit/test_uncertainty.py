@@ -14,10 +14,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 
-from trabecula import uncertainty
 from trabecula.errors import NOVELTY, REASONS
-from trabecula.uncertainty import decision, intervals, novelty, temperature
-from trabecula.uncertainty.quantile import exceeded_by
+from trabecula.model import uncertainty
+from trabecula.model.uncertainty import decision, intervals, novelty, temperature
+from trabecula.model.uncertainty.quantile import exceeded_by
 
 GROUPS = (("native", 120.0), ("portal", 120.0), ("portal", 80.0))
 SDS = (4.0, 8.0, 16.0)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trabecula import tables, verdicts
+from trabecula import tables
+from trabecula.cohort import verdicts
+from trabecula.cohort.patients import usable
 from trabecula.errors import REASONS, ConfigError
-from trabecula.patients import usable
 from trabecula.train.cases import renamed
 
 LEVELS = ["T11", "T12", "L1", "L2", "L3"]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from trabecula.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample, write_nifti
+from trabecula.image.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample, write_nifti
 
 angles = st.floats(-np.pi, np.pi, allow_subnormal=False).map(lambda angle: round(angle, 6))
 spacings = st.floats(0.3, 5.0)

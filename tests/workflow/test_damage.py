@@ -19,11 +19,11 @@ import pytest
 from damage import DISGUISES, NAMELESS, WAYS, Way, apply, disguise, primary_of
 from small_site import LONGEST_S, SEED, Site, write_settings
 
+from trabecula.cohort.pseudonym import pseudonym
 from trabecula.phantom import write_archive
 from trabecula.phantom.devices import DEVICES
 from trabecula.phantom.dicom import make_uid
 from trabecula.phantom.population import sample_patient
-from trabecula.pseudonym import pseudonym
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute

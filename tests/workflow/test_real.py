@@ -16,8 +16,8 @@ import pydicom
 import pytest
 
 from trabecula import phantom
-from trabecula.levels import CODE_OF_LEVEL, ORDER
-from trabecula.volume import Volume, read_nifti
+from trabecula.image.levels import CODE_OF_LEVEL, ORDER
+from trabecula.image.volume import Volume, read_nifti
 
 BODIES = "totalseg_example/spine_report/test_result/totalseg_vertebrae_pp_refined.nii.gz"
 

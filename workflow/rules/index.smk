@@ -1,4 +1,4 @@
-from trabecula.signature import signature
+from trabecula.runtime.signature import signature
 
 
 def index_inputs(wildcards):

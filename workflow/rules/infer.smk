@@ -20,7 +20,7 @@ rule infer:
         runtime=grows(30),
     params:
         code=digest("infer"),
-        scans=digest("scans"),
+        scan_inputs=digest("model.scan_inputs"),
         batch_size=config["infer"]["batch_size"],
         device=config["infer"]["device"],
     script:

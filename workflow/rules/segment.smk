@@ -15,7 +15,7 @@ rule segment:
         "../../envs/trabecula.yaml"
     threads: config["segment"]["threads"]
     resources:
-        mem_mb=grows(backends.MEMORY_MB[SEGMENT["backend"]]),
+        mem_mb=grows(segmenter_choice.MEMORY_MB[SEGMENT["backend"]]),
         runtime=grows(240),
     params:
         code=digest("segment"),

@@ -14,13 +14,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula import picture, tables, tissue
-from trabecula.cubes import VertebraCrop, open_cubes, read_cubes, read_spacing_mm
-from trabecula.distance import depth_mm
+from trabecula import tables
+from trabecula.density import tissue
 from trabecula.errors import StudyFailure
-from trabecula.levels import CODE_OF_LEVEL, LEVEL_OF_CODE, ORDER, SACRUM
-from trabecula.nifti import nifti_in
-from trabecula.volume import Volume, read_nifti, resample
+from trabecula.image import overlay
+from trabecula.image.distance import depth_mm
+from trabecula.image.levels import CODE_OF_LEVEL, LEVEL_OF_CODE, ORDER, SACRUM
+from trabecula.image.nifti import nifti_in
+from trabecula.image.volume import Volume, read_nifti, resample
+from trabecula.tables.cubes import VertebraCrop, open_cubes, read_cubes, read_spacing_mm
 
 __all__ = ["VertebraCrop", "crop_shard", "read_cubes", "read_spacing_mm", "read_study", "write_crops"]
 
@@ -260,14 +262,14 @@ def crop_study(
     row |= {
         "n_vertebrae": len(vertebrae),
         **tissue.scan_facts(ct, labels),
-        "picture": picture.overlay(ct, labels, [_mark(vertebra) for vertebra in vertebrae]),
+        "picture": overlay.overlay(ct, labels, [_mark(vertebra) for vertebra in vertebrae]),
     }
     return StudyCrop(row, vertebrae)
 
 
-def _mark(vertebra: VertebraCrop) -> picture.Mark:
+def _mark(vertebra: VertebraCrop) -> overlay.Mark:
     name = vertebra.level + ("?" if vertebra.level_uncertain else "") + ("" if vertebra.complete else " cut")
-    return picture.Mark(name=name, code=vertebra.code, centroid_mm=vertebra.centroid_mm)
+    return overlay.Mark(name=name, code=vertebra.code, centroid_mm=vertebra.centroid_mm)
 
 
 def crop_shard(

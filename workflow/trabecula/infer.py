@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from monai.networks.nets.densenet import DenseNet
 
-from trabecula import bundle, network, refusals
-from trabecula.bundle import Bundle
-from trabecula.cubes import VertebraCrop
-from trabecula.levels import ORDER
+from trabecula.image.levels import ORDER
+from trabecula.model import bundle, bundle_checks, network
+from trabecula.model.bundle import Bundle
+from trabecula.tables.cubes import VertebraCrop
 
 # Near L1 and L2, for which networks are trained; further up ribs and aorta look different.
 LEVELS = frozenset(ORDER[ORDER.index("T11") : ORDER.index("S1")])
@@ -53,10 +53,10 @@ def load_model(folder: Path | str, *, device: str) -> Model:
     Raises
     ------
     ConfigError
-        If it is no bundle of this workflow, is refused (see `refusals.refuse_content`), or a weight file is not the
-        one that its metadata name.
+        If it is no bundle of this workflow, is refused (see `bundle_checks.refuse_content`), or a weight file is not
+        the one that its metadata name.
     """
-    refusals.refuse_content(folder)
+    bundle_checks.refuse_content(folder)
     found = bundle.read(folder)
     bundle.check_weights(found)
     where = network.pick_device(device)

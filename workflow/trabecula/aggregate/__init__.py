@@ -19,13 +19,16 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from trabecula import bundle, calibrate, tables, verdicts
+from trabecula import tables
 from trabecula.aggregate import buckets, flow, publish, record
 from trabecula.aggregate.check import require
 from trabecula.aggregate.shards import Part, Shard, batches, of_paths, read_batch
 from trabecula.aggregate.small import INDEX, Cohort, Piece, Rules, reduce_bucket
 from trabecula.aggregate.write import place, write_densities, write_plain, write_predictions
-from trabecula.workers import Compute, workers
+from trabecula.cohort import verdicts
+from trabecula.density import calibrate
+from trabecula.model import bundle
+from trabecula.runtime.workers import Compute, workers
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute

@@ -13,8 +13,9 @@ from rocrate.model.entity import Entity
 from rocrate.model.file import File
 from rocrate.rocrate import ROCrate
 
-from trabecula import bundle, tables
+from trabecula import tables
 from trabecula.aggregate.record import without_places
+from trabecula.model import bundle
 
 VERSION = "1.1"
 METADATA = "ro-crate-metadata.json"

@@ -9,7 +9,7 @@ import pyarrow.compute
 
 from trabecula import tables
 from trabecula.aggregate.check import require
-from trabecula.bundle import OUTPUTS, Bundle
+from trabecula.model.bundle import OUTPUTS, Bundle
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from trabecula import bundle, catalog, tables
+from trabecula import catalog, tables
 from trabecula.aggregate import crate, record
 from trabecula.errors import ResultError
+from trabecula.model import bundle
 
 LOG = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import trabecula
-from trabecula import bundle
+from trabecula.model import bundle
 
 # Packages that results can depend on.
 PACKAGES = (

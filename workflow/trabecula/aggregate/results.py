@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import baselines, tables, uncertainty
-from trabecula.bundle import Bundle
-from trabecula.uncertainty.temperature import logit, probability
+from trabecula import tables
+from trabecula.model import baselines, uncertainty
+from trabecula.model.bundle import Bundle
+from trabecula.model.uncertainty.temperature import logit, probability
 
 NETWORKS = ("logit", "vbmd_mg_cm3", "fold_spread_mg_cm3", "joint_probability_reduced", "joint_vbmd_mg_cm3")
 OF_VERTEBRAE = ("levels_used", "level_uncertain", "level_confidence", "vertebra_flags", "trabecular_hu")

@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
-from trabecula import tables, verdicts
+from trabecula import tables
 from trabecula.aggregate import buckets, fates, predicted, results
 from trabecula.aggregate.check import require
-from trabecula.bundle import Bundle
-from trabecula.cubes import read_facts
-from trabecula.levels import ORDER
-from trabecula.patients import chosen_vertebrae
+from trabecula.cohort import verdicts
+from trabecula.cohort.patients import chosen_vertebrae
+from trabecula.image.levels import ORDER
+from trabecula.model.bundle import Bundle
+from trabecula.tables.cubes import read_facts
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute

@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import calibrate, labels, patients, tables
+from trabecula import tables
 from trabecula.aggregate import buckets, fates, results
 from trabecula.aggregate.check import reconcile
 from trabecula.aggregate.shards import STUDY, Part
-from trabecula.bundle import Bundle
+from trabecula.cohort import labels, patients
+from trabecula.density import calibrate
+from trabecula.model.bundle import Bundle
 
 SMALL = ("series", "studies", "patients", "labels", "failures")
 INDEX = ("series", "studies", "labels", "failures")

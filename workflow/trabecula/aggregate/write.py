@@ -7,11 +7,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trabecula import calibrate, tables
+from trabecula import tables
 from trabecula.aggregate import buckets
 from trabecula.aggregate.check import require
 from trabecula.aggregate.shards import Part, in_order
 from trabecula.aggregate.small import Piece
+from trabecula.density import calibrate
 
 # Rows of a row group, whatever the size of batches and buckets: the same rows give the same bytes.
 ROWS_PER_GROUP = 100_000

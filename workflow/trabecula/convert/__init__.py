@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from trabecula import tables
+from trabecula.cohort.linkage import Linked, read_archive, read_linked
+from trabecula.cohort.shards import Chosen, read_manifest
 from trabecula.convert.arrange import Arrangement, arrange
 from trabecula.convert.mend import mended
 from trabecula.convert.planes import Plane, planes_of
 from trabecula.convert.voxels import Sample, SliceFailure, read_slices
-from trabecula.dicom import quiet
+from trabecula.dicom.attributes import quiet
 from trabecula.errors import StudyFailure
-from trabecula.linkage import Linked, read_archive, read_linked
-from trabecula.log import progress
-from trabecula.nifti import writing_nifti
-from trabecula.shards import Chosen, read_manifest
-from trabecula.storage import must_be_there
+from trabecula.image.nifti import writing_nifti
+from trabecula.runtime.log import progress
+from trabecula.runtime.storage import must_be_there
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.convert.planes import Plane, check_size, in_order
-from trabecula.errors import StudyFailure
-from trabecula.geometry import (
+from trabecula.dicom.geometry import (
     SAME_POSITION_MM,
     is_straight,
     ladder_of,
@@ -17,6 +16,7 @@ from trabecula.geometry import (
     normal_of,
     places_of,
 )
+from trabecula.errors import StudyFailure
 
 # A stack that leans less than this from end to end was not tilted, and a slice that lies less than this beside its
 # place does lie there: positions are rounded.

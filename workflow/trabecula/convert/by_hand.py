@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from trabecula.cohort.linkage import Linked
 from trabecula.convert import convert_stack, failed, ok
+from trabecula.dicom.files import as_text
+from trabecula.dicom.geometry import is_thick
+from trabecula.dicom.headers import Header, read_headers
+from trabecula.dicom.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
 from trabecula.errors import StudyFailure
-from trabecula.files import as_text
-from trabecula.geometry import is_thick
-from trabecula.headers import Header, read_headers
-from trabecula.linkage import Linked
-from trabecula.log import progress
-from trabecula.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
+from trabecula.runtime.log import progress
 
 MAX_GAP_MM = 10.0  # as in the configuration's default
 THICK_MM = 3.0

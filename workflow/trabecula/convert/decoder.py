@@ -17,11 +17,11 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import HTJ2K, JPEG2000, DeflatedExplicitVRLittleEndian
 
-from trabecula.children import end_with
 from trabecula.convert.planes import read_dataset
-from trabecula.dicom import UNCOMPRESSED, quiet
+from trabecula.dicom.attributes import UNCOMPRESSED, quiet
+from trabecula.dicom.headers import Header
 from trabecula.errors import StudyFailure
-from trabecula.headers import Header
+from trabecula.runtime.children import end_with
 
 # Far more than a slice takes; a decoder that is still at work then has lost its way in a damaged stream.
 _LONGEST_S = 60.0

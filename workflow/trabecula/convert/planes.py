@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLossless
 
-from trabecula.dicom import read_dicom
+from trabecula.dicom.attributes import read_dicom
+from trabecula.dicom.files import as_path, open_file
+from trabecula.dicom.geometry import normal_of
+from trabecula.dicom.headers import Header
 from trabecula.errors import StudyFailure
-from trabecula.files import as_path, open_file
-from trabecula.geometry import normal_of
-from trabecula.headers import Header
 
 # Far beyond the largest real scans; a header that claims more is damaged or hostile.
 MAX_VOXELS = 2**31

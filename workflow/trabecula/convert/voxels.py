@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from trabecula.convert.decoder import Decoder
 from trabecula.convert.planes import Plane, Stored, as_if_stored, check_unchanged
+from trabecula.dicom.files import as_path, read_first
+from trabecula.dicom.headers import Header
 from trabecula.errors import StudyFailure
-from trabecula.files import as_path, read_first
-from trabecula.headers import Header
-from trabecula.storage import patiently
+from trabecula.runtime.storage import patiently
 
 AIR_HU = -1024
 MAX_HU = 32767

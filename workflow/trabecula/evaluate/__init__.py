@@ -12,7 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from trabecula.baselines import Baseline
 from trabecula.evaluate import distribution, metrics, probabilities, protocol, repeats, sets, thresholds
 from trabecula.evaluate.comparison import best_hu_line, comparison
 from trabecula.evaluate.coverage import coverage
@@ -27,6 +26,7 @@ from trabecula.evaluate.schemas import STATISTICS
 from trabecula.evaluate.sets import CROSS_VALIDATED, EXTERNAL, PROBABLE, SETS, TRAINING, Group
 from trabecula.evaluate.spread import spread
 from trabecula.evaluate.strata import strata
+from trabecula.model.baselines import Baseline
 
 __all__ = ["SETS", "STATISTICS", "Evidence", "read_protocol", "read_tables", "statistics"]
 

@@ -9,7 +9,7 @@ from trabecula.evaluate.cells import text
 from trabecula.evaluate.discrimination import WILSON, wilson
 from trabecula.evaluate.estimate import MIN_CELL, TOO_SMALL
 from trabecula.evaluate.sets import Group
-from trabecula.uncertainty.intervals import contrast, voltage
+from trabecula.model.uncertainty.intervals import contrast, voltage
 
 
 def coverage(group: Group) -> Iterator[dict[str, Any]]:

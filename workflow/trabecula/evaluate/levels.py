@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import baselines
-from trabecula.baselines import Baseline
+from trabecula.cohort.patients import usable
 from trabecula.evaluate.agreement import agreement, clustered_agreement
 from trabecula.evaluate.discrimination import clustered_auc
 from trabecula.evaluate.estimate import in_cell
 from trabecula.evaluate.metrics import figure
 from trabecula.evaluate.sets import HU, NETWORK, Group
-from trabecula.levels import ORDER
-from trabecula.patients import usable
+from trabecula.image.levels import ORDER
+from trabecula.model import baselines
+from trabecula.model.baselines import Baseline
 
 METRICS = ("mae", "rmse", "bias", "pearson_r")
 PROBABILITY = "probability"

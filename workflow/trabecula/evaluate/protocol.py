@@ -6,9 +6,10 @@ from typing import Literal
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import bundle, tables
-from trabecula.bundle import Bundle
+from trabecula import tables
 from trabecula.evaluate.sets import CROSS_VALIDATED, DEVICE, PREDICTORS, RANDOM, SETS, TRAINING, Group
+from trabecula.model import bundle
+from trabecula.model.bundle import Bundle
 
 Scheme = Literal["cross-validation", "random", "device"]
 SCHEMES: tuple[Scheme, ...] = ("cross-validation", "random", "device")

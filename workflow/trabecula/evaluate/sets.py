@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import baselines
-from trabecula.baselines import THRESHOLDS_HU, Baseline
-from trabecula.patients import REDUCED_FROM
+from trabecula.cohort.patients import REDUCED_FROM
+from trabecula.model import baselines
+from trabecula.model.baselines import THRESHOLDS_HU, Baseline
 
 TRAINING, CROSS_VALIDATED, RANDOM = "training", "cross-validated", "random grouping"
 DEVICE, EXTERNAL, NOT_IN_TRAINING = "leave one device out", "external", "development, not in training"

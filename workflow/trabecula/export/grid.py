@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.cubes import VertebraCrop
+from trabecula.tables.cubes import VertebraCrop
 
 
 @dataclass(frozen=True)

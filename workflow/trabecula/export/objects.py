@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from trabecula.cubes import VertebraCrop
 from trabecula.export import measurements
 from trabecula.export.grid import join
 from trabecula.export.identity import Study
 from trabecula.export.measurements import structured_report
 from trabecula.export.segmentation import segmentation
-from trabecula.levels import ORDER
+from trabecula.image.levels import ORDER
+from trabecula.tables.cubes import VertebraCrop
 
 _OF_STUDY = ["patient_id", "study_id", "series_id", "sex", "levels_used", "flags", "novelty"]
 _OF_STUDY += measurements.OF_SCAN

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from trabecula import __version__, tables
+from trabecula.cohort.patients import BARRING
 from trabecula.export import concepts
 from trabecula.export.cdm import TABLES
 from trabecula.export.concepts import Concept, Quantity
 from trabecula.export.identity import as_uid
-from trabecula.patients import BARRING
 
 BATCH_ROWS = 65536
 # Its functions are made on import; type checkers can't see them.

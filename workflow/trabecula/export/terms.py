@@ -7,7 +7,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from trabecula import errors
-from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
+from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE
 
 # Codes of one's own begin with 99 (DICOM PS3.16, section 8).
 OWN = "99TRABECULA"

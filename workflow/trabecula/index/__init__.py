@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from trabecula import pseudonym, shards, tables
+from trabecula import tables
+from trabecula.cohort import pseudonym, shards
+from trabecula.cohort.labels.read import read_labels
 from trabecula.index import choose, link, rows, scan
-from trabecula.labels.read import read_labels
-from trabecula.log import progress
-from trabecula.storage import must_be_there
+from trabecula.runtime.log import progress
+from trabecula.runtime.storage import must_be_there
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trabecula.dicom.geometry import SAME_POSITION_MM, is_thick, ladder_of, normal_of
+from trabecula.dicom.stacks import Stack, reason_against_image
 from trabecula.errors import StudyFailure
-from trabecula.geometry import SAME_POSITION_MM, is_thick, ladder_of, normal_of
-from trabecula.stacks import Stack, reason_against_image
 
 # Words of makers and users; how a patient lies is no part of the body.
 _LYING = re.compile(r"\b(head|feet|foot) ?first\b|\barms? (up|down|over|by)\b")
@@ -188,7 +188,7 @@ def _is_tilted(stack: Stack) -> bool:
 
 
 def _uneven(stack: Stack, gates: Gates) -> str | None:
-    """Reason of `trabecula.geometry.ladder_of`; slices at one position are left to convert, which sees the pixels."""
+    """Give the reason of `ladder_of`; slices at one position are left to convert, which sees the pixels."""
     distances = stack.distances_mm
     assert distances is not None
     different = distances[[True, *(distances[1:] - distances[:-1] >= SAME_POSITION_MM)]]

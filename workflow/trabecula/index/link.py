@@ -7,9 +7,9 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from trabecula.cohort.linkage import LINKAGE
+from trabecula.cohort.private import private_writer, write_private
 from trabecula.index.database import database, in_sql
-from trabecula.linkage import LINKAGE
-from trabecula.private import private_writer, write_private
 
 _FILES = 10_000  # that wait to be written together
 

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from trabecula import tables
-from trabecula.files import location
-from trabecula.headers import Header
+from trabecula.cohort.linkage import slice_of
+from trabecula.cohort.pseudonym import pseudonym, pseudonym_uid
+from trabecula.cohort.shards import Chosen, Entry
+from trabecula.dicom.files import location
+from trabecula.dicom.headers import Header
+from trabecula.dicom.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
 from trabecula.index import choose, facts
-from trabecula.linkage import slice_of
-from trabecula.pseudonym import pseudonym, pseudonym_uid
-from trabecula.shards import Chosen, Entry
-from trabecula.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
 
 Row = dict[str, Any]
 _YEARS_OF_CT = range(1971, 2100)
@@ -331,7 +331,7 @@ def label_rows(
     cohort : str
         Name of the cohort.
     labels : DataFrame or None
-        Result of `trabecula.labels.read.read_labels`.
+        Result of `trabecula.cohort.labels.read.read_labels`.
     patients : mapping
         Pseudonym of each scanned patient to the hospital's id.
     first : mapping

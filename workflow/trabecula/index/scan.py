@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
 
-from trabecula import headers
+from trabecula.cohort.private import write_private
+from trabecula.dicom import headers
+from trabecula.dicom.files import as_text
+from trabecula.dicom.headers import FILES
 from trabecula.errors import ConfigError
-from trabecula.files import as_text
-from trabecula.headers import FILES
 from trabecula.index.database import database, in_sql
-from trabecula.log import progress
-from trabecula.private import write_private
-from trabecula.storage import must_be_there, patiently
-from trabecula.workers import cluster, connect
+from trabecula.runtime.log import progress
+from trabecula.runtime.storage import must_be_there, patiently
+from trabecula.runtime.workers import cluster, connect
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     archive : Path
         The archive's top folder.
     memory : Path
-        Folder of Parquet files (schema `trabecula.headers.FILES`); private, since it holds identities. A file counts
+        Folder of Parquet files (schema `dicom.headers.FILES`); private, since it holds identities. A file counts
         as known by path, size and modification time.
     workers : int
         Processes that read side by side.

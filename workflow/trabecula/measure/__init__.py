@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.cubes import VertebraCrop
-from trabecula.levels import ORDER, POSTERIOR
+from trabecula.image.levels import ORDER, POSTERIOR
 from trabecula.measure import tile
 from trabecula.measure.frame import BodyFrame, find_frame
 from trabecula.measure.metal import find_metal, is_cement
@@ -28,6 +27,7 @@ from trabecula.measure.shape import (
     rim_overhang_mm,
 )
 from trabecula.measure.solid import Solid
+from trabecula.tables.cubes import VertebraCrop
 
 __all__ = ["Measurement", "measure_shard", "measure_vertebra"]
 

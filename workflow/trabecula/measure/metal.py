@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula.distance import bounding_box, depth_mm
+from trabecula.image.distance import bounding_box, depth_mm
 
 # Metal may touch the body from outside (screws, rods).
 METAL_REACH_MM = 2.0

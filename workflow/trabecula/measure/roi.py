@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.distance import bounding_box, depth_mm, eroded
+from trabecula.image.distance import bounding_box, depth_mm, eroded
 from trabecula.measure.frame import WAIST, BodyFrame
 from trabecula.measure.solid import Solid
 

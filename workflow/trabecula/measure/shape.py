@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from trabecula.distance import depth_mm
+from trabecula.image.distance import depth_mm
 from trabecula.measure.frame import FURTHEST_MM, BodyFrame
 from trabecula.measure.roi import Section
 from trabecula.measure.solid import Solid

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula.distance import bounding_box
+from trabecula.image.distance import bounding_box
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from trabecula.cubes import VertebraCrop
 from trabecula.measure.frame import BodyFrame
 from trabecula.measure.roi import Regions
+from trabecula.tables.cubes import VertebraCrop
 
 # Level 300, width 1000 HU.
 WINDOW_HU = (-200.0, 800.0)
@@ -73,4 +73,4 @@ def _panel(crop: VertebraCrop, voxels: NDArray[np.float64], regions: Regions) ->
 def _outline(mask: NDArray[np.bool_], at: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Pixels just inside a mask's edge in a section; (h, w)."""
     inside = ndimage.map_coordinates(mask.view(np.uint8), at, order=1, output=np.float32) >= 0.5
-    return inside & ~ndimage.binary_erosion(inside)
+    return inside & np.logical_not(ndimage.binary_erosion(inside))

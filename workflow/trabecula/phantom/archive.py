@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.ndimage import find_objects
 
-from trabecula.children import end_with
-from trabecula.levels import CODE_OF_LEVEL
-from trabecula.log import progress
+from trabecula.image.levels import CODE_OF_LEVEL
+from trabecula.image.volume import Volume
 from trabecula.phantom.devices import DEVICES, Device
 from trabecula.phantom.dicom import PatientAttributes, SeriesAttributes, StudyAttributes, make_uid, write_series
 from trabecula.phantom.dirt import (
@@ -34,7 +33,8 @@ from trabecula.phantom.dirt import (
 )
 from trabecula.phantom.population import Patient, sample_patient
 from trabecula.phantom.render import FIELD_OF_VIEW_MM, expected_hu, phase_of, render
-from trabecula.volume import Volume
+from trabecula.runtime.children import end_with
+from trabecula.runtime.log import progress
 
 Row = dict[str, object]
 LABEL_COLUMNS = ("patient_id", "study_date", "level", "vbmd", "unit", "device")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trabecula.attenuation import EFFECTIVE_ENERGY_KEV
+from trabecula.density.attenuation import EFFECTIVE_ENERGY_KEV
 
 
 @dataclass(frozen=True)

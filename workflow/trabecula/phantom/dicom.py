@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from trabecula.volume import Volume
+from trabecula.image.volume import Volume
 
 Plane = Literal["axial", "sagittal", "coronal"]
 

@@ -16,6 +16,7 @@ from pydicom.uid import (
     XRayRadiationDoseSRStorage,
 )
 
+from trabecula.image.volume import Volume
 from trabecula.phantom.dicom import (
     PatientAttributes,
     SeriesAttributes,
@@ -25,7 +26,6 @@ from trabecula.phantom.dicom import (
     save,
     write_series,
 )
-from trabecula.volume import Volume
 
 # Kind: (period, remainder): the studies whose patient index leaves the remainder carry it.
 PROPORTIONS: dict[str, tuple[int, int]] = {

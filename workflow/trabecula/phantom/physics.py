@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trabecula.attenuation import iodine_hu_per_mg_ml, material_hu
+from trabecula.density.attenuation import iodine_hu_per_mg_ml, material_hu
 
 # Iodine in mg/ml by contrast phase; chosen to give the usual portal-venous aorta of about 150 HU at 120 kVp.
 IODINE_MG_ML: dict[str, dict[str, float]] = {

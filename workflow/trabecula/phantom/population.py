@@ -20,7 +20,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from trabecula.attenuation import mean_marrow_fat
+from trabecula.density.attenuation import mean_marrow_fat
 
 Sex = Literal["F", "M"]
 Coverage = Literal["abdomen_pelvis", "upper_abdomen", "lumbar"]

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.attenuation import Spongiosa, in_water, spongiosa
-from trabecula.levels import CODE_OF_LEVEL
+from trabecula.density.attenuation import Spongiosa, in_water, spongiosa
+from trabecula.image.levels import CODE_OF_LEVEL
+from trabecula.image.volume import Volume
 from trabecula.phantom.acquisition import acquire
 from trabecula.phantom.body import Body, build_body, layer_hu, layers
 from trabecula.phantom.devices import Device, Kernel
@@ -19,7 +20,6 @@ from trabecula.phantom.shapes import Grid
 from trabecula.phantom.skeleton import paint_hips, paint_ribs, paint_sacrum
 from trabecula.phantom.spine import Spine, build_spine
 from trabecula.phantom.vertebra import paint_disc, paint_vertebra
-from trabecula.volume import Volume
 
 Phase = Literal["native", "arterial", "portal"]
 FIELD_OF_VIEW_MM = 410.0
@@ -118,7 +118,7 @@ def render(
     ct : Volume
         (i, j, k) int16, Hounsfield units, RAS+.
     labels : Volume
-        (i, j, k) uint8 canonical codes of `trabecula.levels` on the same grid.
+        (i, j, k) uint8 canonical codes of `trabecula.image.levels` on the same grid.
     """
     kernel, phase = kernel or device.kernel, phase or phase_of(patient, device)
     spine = build_spine(patient)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.attenuation import Spongiosa
-from trabecula.levels import HIP, RIB, SACRUM
+from trabecula.density.attenuation import Spongiosa
+from trabecula.image.levels import HIP, RIB, SACRUM
 from trabecula.phantom.body import Body
 from trabecula.phantom.shapes import (
     WORLD,

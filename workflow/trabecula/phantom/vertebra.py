@@ -7,8 +7,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from trabecula.attenuation import Spongiosa
-from trabecula.levels import CODE_OF_LEVEL, DISC, POSTERIOR
+from trabecula.density.attenuation import Spongiosa
+from trabecula.image.levels import CODE_OF_LEVEL, DISC, POSTERIOR
 from trabecula.phantom.population import Patient
 from trabecula.phantom.shapes import (
     FAR_MM,

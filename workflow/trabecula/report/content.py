@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
 
-from trabecula.bundle import Bundle
+from trabecula.model.bundle import Bundle
 from trabecula.report import words
 
 Row = Mapping[str, Any]

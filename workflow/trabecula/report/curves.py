@@ -8,8 +8,9 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trabecula import bundle, tables
-from trabecula.bundle import Bundle
+from trabecula import tables
+from trabecula.model import bundle
+from trabecula.model.bundle import Bundle
 from trabecula.report.cells import Row, values
 from trabecula.report.detail import place
 from trabecula.report.plot import COLOUR, GREY, LIGHT, nothing, style, svg

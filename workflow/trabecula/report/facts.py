@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from trabecula.bundle import Bundle
+from trabecula.model.bundle import Bundle
+from trabecula.model.uncertainty import Width
 from trabecula.report import words
-from trabecula.uncertainty import Width
 
 
 @dataclass(frozen=True)

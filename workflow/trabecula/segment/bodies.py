@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula.distance import depth_mm
-from trabecula.levels import POSTERIOR
-from trabecula.volume import Volume, resample
+from trabecula.image.distance import depth_mm
+from trabecula.image.levels import POSTERIOR
+from trabecula.image.volume import Volume, resample
 
 SPACING_MM = 1.5
 # A bony canal is wider (lumbar spine: 200 mm² and more), the foramina of the arteries in the neck are narrower.
@@ -39,7 +39,7 @@ def split_bodies(labels: Volume, whole: Collection[int]) -> Volume:
     Parameters
     ----------
     labels : Volume
-        Canonical codes (see `trabecula.levels`), in which a body's code covers the whole vertebra.
+        Canonical codes (see `trabecula.image.levels`), in which a body's code covers the whole vertebra.
     whole : collection of int
         The codes for which that is so.
 

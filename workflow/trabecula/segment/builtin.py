@@ -6,14 +6,14 @@ from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula import segmenter
 from trabecula.errors import StudyFailure
-from trabecula.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.image.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.image.volume import Volume, resample
+from trabecula.model import spine_network
+from trabecula.model.spine_network import SpineMap
 from trabecula.segment.column import BODY_REACH_MM, Column, find_column
 from trabecula.segment.evidence import find_evidence
 from trabecula.segment.numbering import Level, name_levels
-from trabecula.segmenter import SpineMap
-from trabecula.volume import Volume, resample
 
 # Farther from the spine's axis no process belongs to a vertebra.
 POSTERIOR_REACH_MM = 75.0
@@ -43,7 +43,7 @@ def segment(network: UNet, ct: Volume, *, device: str) -> tuple[Volume, list[Lev
     StudyFailure
         If no vertebra is found.
     """
-    spine = segmenter.predict(network, ct, device=device)
+    spine = spine_network.predict(network, ct, device=device)
     column = find_column(spine)
     evidence = find_evidence(spine, column) if column is not None else None
     if column is None or evidence is None:
@@ -66,13 +66,13 @@ def coarse_labels(spine: SpineMap, column: Column, found: list[Level]) -> NDArra
     semantic = spine.probabilities.argmax(axis=0)
     labels = np.zeros(semantic.shape, np.uint8)
     for index, value in (
-        (segmenter.SACRUM, SACRUM),
-        (segmenter.RIB, RIB),
-        (segmenter.HIP, HIP),
-        (segmenter.DISC, DISC),
+        (spine_network.SACRUM, SACRUM),
+        (spine_network.RIB, RIB),
+        (spine_network.HIP, HIP),
+        (spine_network.DISC, DISC),
     ):
         labels[semantic == index] = value
-    parts = ((segmenter.BODY, BODY_REACH_MM, 0), (segmenter.POSTERIOR, POSTERIOR_REACH_MM, POSTERIOR))
+    parts = ((spine_network.BODY, BODY_REACH_MM, 0), (spine_network.POSTERIOR, POSTERIOR_REACH_MM, POSTERIOR))
     for index, reach, shift in parts:
         voxels = np.argwhere(semantic == index)
         code = codes_at(spine.to_mm(voxels), column, found, reach_mm=reach)
@@ -92,7 +92,7 @@ def to_ct_grid(ct: Volume, spine: SpineMap, column: Column, found: list[Level], 
     box = _box_on(ct, coarse.part(around))
     shape, affine = labels[box].shape, ct.part(box).affine
     body = resample(
-        Volume(spine.probabilities[segmenter.BODY].astype(np.float32), spine.affine), shape, affine, outside=0
+        Volume(spine.probabilities[spine_network.BODY].astype(np.float32), spine.affine), shape, affine, outside=0
     )
     slabs = resample(_slabs(coarse, around, column, found), shape, affine, outside=0, how="nearest").array
     bodies = largest_parts(np.where(body.array > 0.5, slabs, 0))

@@ -11,9 +11,9 @@ from scipy import ndimage
 from scipy.interpolate import make_smoothing_spline
 from scipy.spatial import KDTree
 
-from trabecula.distance import bounding_box
-from trabecula.segmenter import BODY, DISC, SPACING_MM, SpineMap
-from trabecula.volume import Volume
+from trabecula.image.distance import bounding_box
+from trabecula.image.volume import Volume
+from trabecula.model.spine_network import BODY, DISC, SPACING_MM, SpineMap
 
 # Distance from disc to disc, mm, from T8 to L5 in adults, with room for fractures and small or tall people.
 PITCH_MM = (15.0, 52.0)

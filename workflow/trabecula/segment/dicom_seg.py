@@ -8,11 +8,11 @@ import numpy as np
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from trabecula.codings import Structure, structure_named
 from trabecula.errors import StudyFailure
-from trabecula.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
-from trabecula.storage import passes
-from trabecula.volume import Volume
+from trabecula.image.codings import Structure, structure_named
+from trabecula.image.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
+from trabecula.image.volume import Volume
+from trabecula.runtime.storage import passes
 
 # SNOMED CT; pydicom holds a retired SRT code equal to the one that replaced it.
 _SNOMED = [

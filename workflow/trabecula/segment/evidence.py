@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from trabecula.model.spine_network import BODY, RIB, SACRUM, SPACING_MM, SpineMap
 from trabecula.segment.column import BODY_REACH_MM, MIN_BODY_MM3, Column
-from trabecula.segmenter import BODY, RIB, SACRUM, SPACING_MM, SpineMap
 
 # An uncut piece at an end of less than this share of the usual volume is a fragment.
 FRAGMENT = 0.4

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from trabecula.dicom import quiet, read_dicom
+from trabecula.dicom.attributes import quiet, read_dicom
+from trabecula.dicom.files import as_path
 from trabecula.errors import StudyFailure
-from trabecula.files import as_path
 
 # UIDs are digits and dots; what anonymising tools put in their place is let pass, but no way out of a folder.
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -54,7 +54,7 @@ class Identity:
 
 
 def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
-    """Identities of a shard's studies, by study, from the private table of `trabecula.linkage`."""
+    """Identities of a shard's studies, by study, from the private table of `trabecula.cohort.linkage`."""
     table = pq.read_table(linkage, columns=["study_id", "study_uid", "slices"], filters=[("shard", "=", shard)])
     found = {}
     for row in table.to_pylist():

@@ -9,15 +9,15 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
-from trabecula.codings import Coding, coding_of
 from trabecula.errors import StudyFailure
-from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
+from trabecula.image.codings import Coding, coding_of
+from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE
+from trabecula.image.volume import Volume, bounds_mm, resample
+from trabecula.runtime.storage import passes, patiently
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
-from trabecula.storage import passes, patiently
-from trabecula.volume import Volume, bounds_mm, resample
 
 # Who gives label maps of his own has looked at them.
 TRUST = BLIND = 0.99

@@ -5,7 +5,7 @@ import gc
 import numpy as np
 import torch
 
-from trabecula.volume import Volume
+from trabecula.image.volume import Volume
 
 # TotalSegmentator's images in double precision and its networks' answers for all classes: 3.9 GB with Python were
 # measured on 512 x 512 x 300 voxels of 0.8 x 0.8 x 1 mm, with small networks of as many classes.

@@ -14,13 +14,13 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from trabecula.codings import Coding
 from trabecula.errors import ConfigError
+from trabecula.image.codings import Coding
+from trabecula.image.volume import Volume, resample
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.masks import recode
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
-from trabecula.volume import Volume, resample
 
 # nnU-Net's, which is imported only where it is used and leaves its attributes untyped.
 Predictor = Any

@@ -7,14 +7,14 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula import segmenter
 from trabecula.errors import StudyFailure
-from trabecula.levels import BODY_CODES, LEVEL_OF_CODE, ORDER, RIB, SACRUM
+from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE, ORDER, RIB, SACRUM
+from trabecula.image.volume import Volume, aligned_grid, bounds_mm, resample
+from trabecula.model import spine_network
+from trabecula.model.spine_network import SPACING_MM, SpineMap
 from trabecula.segment.column import Column
 from trabecula.segment.evidence import Evidence, at_edge, find_ribs, sees_sacrum
 from trabecula.segment.numbering import Level, name_levels
-from trabecula.segmenter import SPACING_MM, SpineMap
-from trabecula.volume import Volume, aligned_grid, bounds_mm, resample
 
 # A label in two pieces is two labels in one name, unless the second piece is a speck.
 SPECK = 0.2
@@ -109,10 +109,10 @@ def rises(codes: Sequence[int]) -> bool:
 
 def as_spine(labels: Volume) -> SpineMap:
     """A label map on the network's grid as if the network had said it."""
-    classes = np.zeros((len(segmenter.CLASSES), *labels.array.shape), np.float16)
-    classes[segmenter.BODY] = np.isin(labels.array, BODY_CODES)
-    classes[segmenter.SACRUM] = labels.array == SACRUM
-    classes[segmenter.RIB] = labels.array == RIB
+    classes = np.zeros((len(spine_network.CLASSES), *labels.array.shape), np.float16)
+    classes[spine_network.BODY] = np.isin(labels.array, BODY_CODES)
+    classes[spine_network.SACRUM] = labels.array == SACRUM
+    classes[spine_network.RIB] = labels.array == RIB
     return SpineMap(classes, labels.affine, np.ones(labels.array.shape, bool))
 
 

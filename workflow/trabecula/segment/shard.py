@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from trabecula import segmenter
-from trabecula.codings import find_coding
 from trabecula.errors import StudyFailure
-from trabecula.nifti import nifti_in
+from trabecula.image.codings import find_coding
+from trabecula.image.nifti import nifti_in
+from trabecula.image.volume import Volume, read_nifti, write_nifti
+from trabecula.model import spine_network
+from trabecula.model.totalseg_weights import Task
 from trabecula.segment import builtin, masks, memory, nnunet, totalsegmentator
 from trabecula.segment.identity import read_identities
 from trabecula.segment.numbering import Level
-from trabecula.volume import Volume, read_nifti, write_nifti
-from trabecula.weights import Task
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def open_backend(
     place = choose_device(device)
     match backend:
         case "builtin":
-            unet, name = segmenter.load_bundle(network, device=place)
+            unet, name = spine_network.load_bundle(network, device=place)
             return Backend(name, lambda ct, keys: builtin.segment(unet, ct, device=place))
         case "totalsegmentator":
             api = totalsegmentator.prepare(scratch, task=task, threads=threads)

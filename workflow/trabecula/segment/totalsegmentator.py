@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trabecula.codings import CODINGS
 from trabecula.errors import StudyFailure
-from trabecula.levels import BODY_CODES, DISC, POSTERIOR
+from trabecula.image.codings import CODINGS
+from trabecula.image.levels import BODY_CODES, DISC, POSTERIOR
+from trabecula.image.volume import Volume, resample, write_nifti
+from trabecula.model.totalseg_weights import Task, require_weights, weights_folder
 from trabecula.segment import memory
 from trabecula.segment.masks import recode
 from trabecula.segment.nnunet import limit_threads
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
-from trabecula.volume import Volume, resample, write_nifti
-from trabecula.weights import Task, require_weights, weights_folder
 
 log = logging.getLogger(__name__)
 

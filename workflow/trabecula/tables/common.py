@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from trabecula.levels import BODY_CODES, LEVEL_OF_CODE
+from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE
 from trabecula.tables.fields import BOOL, FLOAT, INT, TEXT, TEXTS, column
 
 SEXES = {"F": "female", "M": "male", "O": "other"}

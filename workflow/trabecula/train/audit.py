@@ -1,41 +1,19 @@
 """What became of every development patient and every label line before training."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from trabecula import tables
+from trabecula.cohort.labels import contributing, matches, material_of, of_levels
+from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.errors import ConfigError
-from trabecula.labels import contributing, matches, material_of, of_levels
-from trabecula.patients import chosen_vertebrae
-
-if TYPE_CHECKING:
-    from trabecula.train.cases import Sources
+from trabecula.train.cases import Sources
 
 _KEY = ["cohort", "patient_id"]
 _EVER_DAYS = 1_000_000
-
-
-def drop_repeated(cases: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
-    """Keep each patient once, so that nobody weighs double or lies on both sides of a split.
-
-    Parameters
-    ----------
-    cases : DataFrame
-        Columns cohort and patient_id, one row per both.
-    order : sequence of str
-        The cohorts, as cohorts.tsv lists them.
-
-    Returns
-    -------
-    DataFrame
-        The rows of each patient's first cohort, in the order given, with a new index.
-    """
-    place = cases["cohort"].map({cohort: i for i, cohort in enumerate(order)})
-    first = place.groupby(cases["patient_id"]).transform("min")
-    return cases[place == first].reset_index(drop=True)
 
 
 def check_cases(cases: pd.DataFrame, audited: pd.DataFrame, *, folds: int) -> None:
@@ -86,7 +64,7 @@ def _counted(audited: pd.DataFrame) -> str:
     return f" ({'; '.join(told)})" if told else ""
 
 
-def audit(sources: "Sources", cases: pd.DataFrame, *, order: Sequence[str], choice: Mapping[str, Any]) -> pd.DataFrame:
+def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice: Mapping[str, Any]) -> pd.DataFrame:
     """Say of every patient of the development cohorts what became of him, and of every unusable line why.
 
     Parameters
@@ -128,7 +106,7 @@ def audit(sources: "Sources", cases: pd.DataFrame, *, order: Sequence[str], choi
     return _typed(rows)
 
 
-def _patients_of_cohort(sources: "Sources", cohort: str, choice: Mapping[str, Any]) -> pd.DataFrame:
+def _patients_of_cohort(sources: Sources, cohort: str, choice: Mapping[str, Any]) -> pd.DataFrame:
     """A row per patient that the cohort knows by a scan or a usable label, with the reason against him by himself."""
     vertebrae, studies, labels = (
         frame[frame["cohort"] == cohort] for frame in (sources.vertebrae, sources.studies, sources.labels)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from trabecula import tables, verdicts
-from trabecula.cubes import read_facts
+from trabecula import tables
+from trabecula.cohort import verdicts
+from trabecula.cohort.labels import patient_truth
+from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.errors import ConfigError
-from trabecula.labels import patient_truth
-from trabecula.patients import chosen_vertebrae
-from trabecula.scans import scan_facts
-from trabecula.train.audit import drop_repeated
+from trabecula.model.scan_inputs import scan_facts
+from trabecula.tables.cubes import read_facts
 
 VERTEBRA = ["cohort", "patient_id", "study_id", "level"]
 
@@ -88,6 +88,26 @@ def renamed(vertebrae: pd.DataFrame) -> dict[tuple[str, str, str], str]:
     moved = vertebrae[vertebrae["level"] != vertebrae["level_found"]]
     keys = zip(moved["cohort"], moved["study_id"], moved["level_found"], strict=True)
     return dict(zip(keys, moved["level"], strict=True))
+
+
+def drop_repeated(cases: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
+    """Keep each patient once, so that nobody weighs double or lies on both sides of a split.
+
+    Parameters
+    ----------
+    cases : DataFrame
+        Columns cohort and patient_id, one row per both.
+    order : sequence of str
+        The cohorts, as cohorts.tsv lists them.
+
+    Returns
+    -------
+    DataFrame
+        The rows of each patient's first cohort, in the order given, with a new index.
+    """
+    place = cases["cohort"].map({cohort: i for i, cohort in enumerate(order)})
+    first = place.groupby(cases["patient_id"]).transform("min")
+    return cases[place == first].reset_index(drop=True)
 
 
 def find_cases(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from trabecula.network import scan_channels
+from trabecula.model.network import scan_channels
 from trabecula.train.rois import Regions
 from trabecula.train.transforms import Variation, variation
 

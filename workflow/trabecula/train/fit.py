@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from trabecula import network
-from trabecula.bundle import OUTPUTS, Roi, Task
-from trabecula.digest import digest
 from trabecula.errors import ConfigError
-from trabecula.log import progress
+from trabecula.model import network
+from trabecula.model.bundle import OUTPUTS, Roi, Task
+from trabecula.runtime.digest import digest
+from trabecula.runtime.log import progress
 from trabecula.train.data import VARIATION, Data, load, seed_of, shuffled
 
 WARM_UP = 0.05

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from trabecula import tables
-from trabecula.bundle import TASKS, Task
-from trabecula.network import save
+from trabecula.model.bundle import TASKS, Task
+from trabecula.model.network import save
 from trabecula.train.data import Data, read_data
 from trabecula.train.fit import Epoch, Recipe, best_of, fit, predict_all
 from trabecula.train.rois import KEYS

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from trabecula import baselines, tables
-from trabecula.baselines import Baseline
-from trabecula.patients import REDUCED_FROM
+from trabecula import tables
+from trabecula.cohort.patients import REDUCED_FROM
+from trabecula.model import baselines
+from trabecula.model.baselines import Baseline
+from trabecula.model.uncertainty.temperature import logit
 from trabecula.train.splits import CROSS_VALIDATION, TEST
-from trabecula.uncertainty.temperature import logit
 
 _PATIENT = ["cohort", "patient_id"]
 

@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
-from trabecula import bundle, tables, uncertainty
-from trabecula.bundle import AUDIT, INFERENCE, METADATA, OUTPUTS, PROTOCOL, SPLITS, TRAINING, weight_file
-from trabecula.network import AIR_HU, describe
+from trabecula import tables
+from trabecula.model import bundle, uncertainty
+from trabecula.model.bundle import AUDIT, INFERENCE, METADATA, OUTPUTS, PROTOCOL, SPLITS, TRAINING, weight_file
+from trabecula.model.network import AIR_HU, describe
 from trabecula.train import card
 from trabecula.train.fit import Recipe
 from trabecula.train.protocol import fold_lines, out_of_fold, protocol

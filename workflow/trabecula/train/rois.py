@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from trabecula import tables
-from trabecula.bundle import Roi
-from trabecula.cubes import read_cubes, read_spacing_mm
-from trabecula.network import cut_roi
+from trabecula.model.bundle import Roi
+from trabecula.model.network import cut_roi
+from trabecula.tables.cubes import read_cubes, read_spacing_mm
 
 KEYS = ("cohort", "patient_id", "study_id", "level")
 

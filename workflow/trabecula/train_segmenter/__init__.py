@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trabecula.segmenter import save_bundle
+from trabecula.model.spine_network import save_bundle
 from trabecula.train_segmenter.card import dice_in, write_card
 from trabecula.train_segmenter.examples import make_synthetic, read_real
 from trabecula.train_segmenter.fit import Recipe, build, train

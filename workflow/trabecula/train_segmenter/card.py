@@ -9,10 +9,10 @@ import torch
 from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
 
-from trabecula import segmenter
-from trabecula.segmenter import CLASSES, SPACING_MM
+from trabecula.image.volume import Volume
+from trabecula.model import spine_network
+from trabecula.model.spine_network import CLASSES, SPACING_MM
 from trabecula.train_segmenter.examples import UNKNOWN, Example
-from trabecula.volume import Volume
 
 CARD = """# Builtin spine network
 
@@ -73,7 +73,7 @@ def dice_in(network: UNet, examples: Sequence[Example]) -> dict[str, dict[str, f
     found = {}
     for example in examples:
         ct = Volume(example.hu.numpy(), np.diag([example.spacing_mm] * 3 + [1.0]))
-        spine = segmenter.predict(network, ct, device="cpu")
+        spine = spine_network.predict(network, ct, device="cpu")
         truth = example.classes.numpy()
         at = np.indices(truth.shape).reshape(3, -1).T * example.spacing_mm / SPACING_MM
         nearest = np.minimum(np.rint(at).astype(int), np.array(spine.seen.shape) - 1)

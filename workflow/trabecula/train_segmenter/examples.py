@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from trabecula import phantom, segmenter
-from trabecula.levels import DISC, HIP, POSTERIOR, RIB, SACRUM
-from trabecula.log import progress
-from trabecula.segmenter import AIR_HU, CLASSES, SPACING_MM
-from trabecula.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample
+from trabecula import phantom
+from trabecula.image.levels import DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.image.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample
+from trabecula.model import spine_network
+from trabecula.model.spine_network import AIR_HU, CLASSES, SPACING_MM
+from trabecula.runtime.log import progress
 
 UNKNOWN = 255
 # Real scans are kept a little finer than the network sees them, so that scaling them up does not show their voxels.
@@ -31,7 +32,7 @@ class Example:
     hu : (i, j, k) int16 tensor
         CT on a patient-aligned grid.
     classes : (i, j, k) uint8 tensor
-        Class of every voxel, an index into `segmenter.CLASSES`; UNKNOWN is left out of the loss.
+        Class of every voxel, an index into `spine_network.CLASSES`; UNKNOWN is left out of the loss.
     spacing_mm : float
         Distance between neighbouring voxels.
     weight : float
@@ -51,11 +52,11 @@ class Example:
 def to_classes(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Canonical label codes (see `levels`) to the network's classes."""
     table = np.zeros(256, np.uint8)
-    table[1:30] = segmenter.BODY
-    table[SACRUM] = segmenter.SACRUM
-    table[POSTERIOR : POSTERIOR + 30] = segmenter.POSTERIOR
-    table[POSTERIOR + SACRUM] = segmenter.SACRUM
-    table[[RIB, HIP, DISC]] = segmenter.RIB, segmenter.HIP, segmenter.DISC
+    table[1:30] = spine_network.BODY
+    table[SACRUM] = spine_network.SACRUM
+    table[POSTERIOR : POSTERIOR + 30] = spine_network.POSTERIOR
+    table[POSTERIOR + SACRUM] = spine_network.SACRUM
+    table[[RIB, HIP, DISC]] = spine_network.RIB, spine_network.HIP, spine_network.DISC
     return table[labels]
 
 
@@ -70,13 +71,13 @@ def totalseg_classes(folder: Path) -> NDArray[np.uint8]:
     parts = read_nifti(maps / "totalseg_vertebrae_body.nii.gz").array
     bodies = read_nifti(maps / "totalseg_vertebrae_pp_refined.nii.gz").array
     classes = np.zeros(total.shape, np.uint8)
-    classes[np.isin(total, range(27, 34))] = segmenter.POSTERIOR
-    classes[(total == 33) & (parts == 1)] = segmenter.BODY
-    classes[np.isin(total, (25, 26))] = segmenter.SACRUM
-    classes[np.isin(total, (77, 78))] = segmenter.HIP
-    classes[np.isin(total, range(92, 116))] = segmenter.RIB
-    classes[(parts == 2) & (classes == 0)] = segmenter.DISC
-    classes[bodies > 0] = segmenter.BODY
+    classes[np.isin(total, range(27, 34))] = spine_network.POSTERIOR
+    classes[(total == 33) & (parts == 1)] = spine_network.BODY
+    classes[np.isin(total, (25, 26))] = spine_network.SACRUM
+    classes[np.isin(total, (77, 78))] = spine_network.HIP
+    classes[np.isin(total, range(92, 116))] = spine_network.RIB
+    classes[(parts == 2) & (classes == 0)] = spine_network.DISC
+    classes[bodies > 0] = spine_network.BODY
     return classes
 
 
@@ -97,8 +98,8 @@ def read_tptbox_crop(folder: Path) -> Example:
     hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=AIR_HU).array
     part = resample(regions, shape, affine, outside=0, how="nearest").array
     classes = np.zeros(shape, np.uint8)
-    classes[(part >= 41) & (part <= 48)] = segmenter.POSTERIOR
-    classes[part >= 49] = segmenter.BODY
+    classes[(part >= 41) & (part <= 48)] = spine_network.POSTERIOR
+    classes[part >= 49] = spine_network.BODY
     # Discs and ribs are not labelled here: what is bright or between bodies and unlabelled is left out of the loss.
     classes[(classes == 0) & (hu > 120)] = UNKNOWN
     return _example("tptbox_vertebra_crop", hu, classes, REAL_MM, weight=0.4)

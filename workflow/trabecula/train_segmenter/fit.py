@@ -17,8 +17,8 @@ from monai.losses.dice import DiceCELoss
 from monai.networks.nets.unet import UNet
 from torch import Tensor
 
-from trabecula import segmenter
-from trabecula.log import progress
+from trabecula.model import spine_network
+from trabecula.runtime.log import progress
 from trabecula.tables import beside
 from trabecula.train_segmenter.examples import UNKNOWN, Example
 from trabecula.train_segmenter.randomise import random_patch
@@ -125,4 +125,4 @@ def _resume(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimiz
 def build(seed: int) -> UNet:
     """The untrained network of a seed."""
     torch.manual_seed(seed)
-    return segmenter.build_network()
+    return spine_network.build_network()

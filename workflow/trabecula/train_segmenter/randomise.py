@@ -12,12 +12,18 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from trabecula import segmenter
-from trabecula.segmenter import AIR_HU, PATCH, SPACING_MM
+from trabecula.model import spine_network
+from trabecula.model.spine_network import AIR_HU, PATCH, SPACING_MM
 from trabecula.train_segmenter.examples import Example
 
 # How often the patch's middle lies near each class: discs and bodies most, so that ends of scans are seen too.
-NEAR = (segmenter.BODY,) * 5 + (segmenter.POSTERIOR, segmenter.SACRUM, segmenter.RIB, segmenter.RIB, segmenter.HIP)
+NEAR = (spine_network.BODY,) * 5 + (
+    spine_network.POSTERIOR,
+    spine_network.SACRUM,
+    spine_network.RIB,
+    spine_network.RIB,
+    spine_network.HIP,
+)
 
 
 def random_patch(example: Example, rng: Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,7 +39,7 @@ def random_patch(example: Example, rng: Generator) -> tuple[torch.Tensor, torch.
     hu, classes = sample(example, random_points(example, rng))
     hu = degrade(recolour(hu, classes, rng), rng)
     hu, classes = cut_view(hu, classes, rng)
-    return torch.from_numpy(segmenter.to_input(hu.numpy()))[None], classes[None]
+    return torch.from_numpy(spine_network.to_input(hu.numpy()))[None], classes[None]
 
 
 def random_points(example: Example, rng: Generator) -> NDArray[np.float64]:
@@ -85,10 +91,10 @@ def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def recolour(hu: torch.Tensor, classes: torch.Tensor, rng: Generator) -> torch.Tensor:
     """Change bone density, discs, contrast medium in organs and vessels, implants, and the scanner's calibration."""
-    bone = (classes > 0) & (classes < segmenter.DISC)
+    bone = (classes > 0) & (classes < spine_network.DISC)
     factor = 2 ** rng.uniform(-1.4, 1.2) * (1 + rng.uniform(0, 0.35) * _field(rng))
     hu = torch.where(bone & (hu > 20), 20 + (hu - 20) * factor, hu)
-    hu = torch.where(classes == segmenter.DISC, hu + rng.uniform(-50, 60), hu)
+    hu = torch.where(classes == spine_network.DISC, hu + rng.uniform(-50, 60), hu)
     soft = ~bone & (hu > -30) & (hu < 130)
     hu = torch.where(soft, hu + rng.uniform(0, 30) * _field(rng), hu)
     for _ in range(rng.integers(0, 6)):

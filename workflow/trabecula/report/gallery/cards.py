@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from trabecula.cohort.verdicts import LEVELS as NAMED
 from trabecula.errors import FLAGS, LEVEL_FLAGS, NOVELTY
-from trabecula.levels import ORDER
+from trabecula.image.levels import ORDER
 from trabecula.report import words
 from trabecula.report.content import Results
-from trabecula.verdicts import LEVELS as NAMED
 
 # A level's name below this confidence, and a difference above this, put a study to the front.
 LOW_CONFIDENCE = 0.5

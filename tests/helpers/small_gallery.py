@@ -1,0 +1,113 @@
+"""A small synthetic gallery: twelve studies, of which some failed, are uncertain, or were seen by a reviewer."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from small_study import LOST, empty, patient, study, vertebra
+
+from trabecula import report, tables
+from trabecula.model.bundle import Bundle, Roi
+from trabecula.model.uncertainty import Uncertainty
+
+COHORT = "clinic_a"
+N, FAILED, REJECTED, UNCERTAIN, METAL, REVIEWED = 12, 3, 4, 5, 6, 7
+LEVELS = ("T12", "L1", "L2", "L3")
+KEYS = ("cohort", "patient_id", "study_id")
+
+
+def results(n: int = N) -> report.Results:
+    """Tables of the cohort; those that the gallery does not read are empty."""
+    rng = np.random.default_rng(4)
+    studies, patients, vertebrae = [], [], []
+    for i in range(n):
+        fate = {FAILED: {"status": "failed", "stage": "convert", "reason": "missing_slices"}}.get(i, {})
+        fate = {"status": "rejected", "stage": "index", "reason": "no_acceptable_series"} if i == REJECTED else fate
+        studies.append(study(COHORT, i, **fate))
+        patients.append(
+            patient(studies[-1], "development", rng, **(LOST | {"decision_reason": fate["reason"]} if fate else {}))
+        )
+        vertebrae += [] if fate else [_vertebra(studies[-1], i, level) for level in LEVELS]
+    verdict = {name: studies[METAL][name] for name in KEYS} | {"line": 2, "level": "L1", "verdict": "relabel"}
+    verdict |= {"new_level": "L2", "status": "unused", "reason": "level_taken"}
+    nothing = {name: tables.PUBLIC[name].empty_table() for name in ("failures", "flow", "runs")}
+    return report.Results(
+        patients=tables.cast(patients, tables.PATIENTS),
+        studies=tables.cast(studies, tables.STUDIES),
+        vertebrae=tables.cast(vertebrae, tables.VERTEBRAE),
+        verdicts=tables.cast([verdict], tables.VERDICTS),
+        **nothing,
+        statistics={},
+        training=tables.TRAINING.empty_table(),
+        bundle=_bundle(),
+    )
+
+
+def z_mm(level: str) -> int:
+    """Height of a level's centre."""
+    return -400 - 30 * LEVELS.index(level)
+
+
+def _vertebra(of: dict, i: int, level: str) -> dict:
+    given = {"level_found": level, "level_uncertain": i == UNCERTAIN, "flags": ["metal"] if i == METAL else []}
+    given |= {"centroid_z_mm": z_mm(level) + 0.4}
+    if i == REVIEWED and level == "T12":
+        given |= {"level": "T11", "verdict": "relabel"}
+    if i == REVIEWED and level == "L3":
+        given |= {"verdict": "reject", "flags": ["rejected_by_reviewer"]}
+    return vertebra(of, level) | given
+
+
+def _bundle() -> Bundle:
+    return Bundle(
+        folder=Path(),
+        name="demo",
+        model_id="demo-0123abcd",
+        synthetic=True,
+        tasks=("regression",),
+        folds=(0,),
+        network={},
+        roi=Roi(64, 1.0, (-200.0, 600.0)),
+        scan_inputs=(),
+        baselines=(),
+        uncertainty=Uncertainty(()),
+        sha256={},
+    )
+
+
+def webp(colour: int) -> bytes:
+    """A small picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 40), (colour % 256, 80, 90)).save(buffer, "WEBP")
+    return buffer.getvalue()
+
+
+def write_pictures(made: report.Results, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Tables of crop in two shards and of measure in one; L3 has no picture."""
+    measured = [row for row in made.studies.to_pylist() if row["status"] == "measured"]
+    crops = [
+        empty(tables.CROP, status="ok", picture=webp(i)) | {name: of[name] for name in KEYS}
+        for i, of in enumerate(measured)
+    ]
+    tiles = [
+        empty(tables.MEASURE, flags=[], picture=None if of["level_found"] == "L3" else webp(i))
+        | {name: of[name] for name in KEYS}
+        | {"level": of["level_found"]}
+        for i, of in enumerate(made.vertebrae.to_pylist())
+    ]
+    for name, rows, schema in (
+        ("0", crops[:4], tables.CROP),
+        ("1", crops[4:], tables.CROP),
+        ("m", tiles[::-1], tables.MEASURE),
+    ):
+        tables.write(rows, schema, folder / f"{name}.parquet")
+    return [folder / "0.parquet", folder / "1.parquet"], [folder / "m.parquet"]
+
+
+def write_gallery(folder: Path, *, per_page: int = 4) -> report.Results:
+    """The gallery in a folder of its own name; gives back what it shows."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = results()
+    report.write_gallery(made, *write_pictures(made, folder.parent), folder, per_page=per_page)
+    return made

@@ -1,0 +1,127 @@
+"""A toy cohort on disk, as the stages before training leave it: cylinders whose HU follow their vBMD."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trabecula import tables
+from trabecula.image.levels import CODE_OF_LEVEL
+from trabecula.tables.cubes import VertebraCrop, open_cubes
+
+SIZE, SPACING_MM = 40, 2.0
+LEVELS = ("T10", "T12", "L1", "L2", "L3")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Files of a toy cohort by stage, and its patients' true vBMD (mg/cm3)."""
+
+    cubes: list[str]
+    crops: list[str]
+    measures: list[str]
+    studies: list[str]
+    labels: list[str]
+    vbmd_mg_cm3: dict[str, float]
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """What `cases.read_sources` reads."""
+        return {name: getattr(self, name) for name in ("cubes", "crops", "measures", "studies", "labels")}
+
+
+def body_mask() -> np.ndarray:
+    """(SIZE, SIZE, SIZE) mask of a cylinder around the axis from foot to head."""
+    x, y, z = np.meshgrid(*[(np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM] * 3, indexing="ij")
+    return (np.hypot(x, y) < 20) & (abs(z) < 14)
+
+
+def vertebra(patient: str, level: str, hu: float, rng: np.random.Generator, *, complete: bool = True) -> VertebraCrop:
+    """A cylinder of bone in soft tissue, with noise."""
+    body = body_mask()
+    ct = np.where(body, hu, 40.0) + rng.normal(0, 15, body.shape)
+    return VertebraCrop(
+        cohort="toy",
+        patient_id=patient,
+        study_id=f"st-{patient}",
+        level=level,
+        level_confidence=0.9,
+        level_uncertain=False,
+        complete=complete,
+        centroid_mm=(0.0, 0.0, 0.0),
+        segmenter="toy",
+        ct=ct.round().astype(np.int16),
+        label=(body * CODE_OF_LEVEL[level]).astype(np.uint8),
+    )
+
+
+def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | None = None) -> Cohort:
+    """Write cubes (two shards), measurements, studies and labels of a toy cohort.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files go.
+    patients, seed : int
+        Number of patients, and seed.
+    labelled : int, optional
+        Patients with a QCT value; all by default.
+    """
+    rng = np.random.default_rng(seed)
+    names = [f"pa{i:04d}" for i in range(patients)]
+    vbmd = dict(zip(names, rng.normal(120, 35, patients).clip(30, 250).tolist(), strict=True))
+    shards = [names[::2], names[1::2]]
+    cubes, crops, measures = [], [], []
+    for number, members in enumerate(shards):
+        cubes.append(str(folder / f"{number:05d}.arrow"))
+        crops.append(str(folder / f"{number:05d}.parquet"))
+        measures.append(str(folder / f"{number:05d}.measure.parquet"))
+        rows = []
+        with open_cubes(cubes[-1], size=SIZE, spacing_mm=SPACING_MM) as write:
+            for name in members:
+                vertebrae = [
+                    vertebra(name, level, 0.9 * vbmd[name] + 30, rng, complete=level != "L3") for level in LEVELS
+                ]
+                write(vertebrae)
+                rows += [measurement(one) for one in vertebrae]
+        tables.write(rows, tables.MEASURE, measures[-1])
+        tables.write([crop(name, number) for number, name in enumerate(members)], tables.CROP, crops[-1])
+    tables.write([study(name) for name in names], tables.STUDIES, folder / "studies.parquet")
+    labels = [label(name, vbmd[name]) for name in names[:labelled]]
+    tables.write(labels, tables.LABELS, folder / "labels.parquet")
+    index = [str(folder / "studies.parquet")], [str(folder / "labels.parquet")]
+    return Cohort(cubes, crops, measures, *index, vbmd)
+
+
+def row(schema, **values) -> dict:
+    """A row of a table with NULL where nothing is given."""
+    return dict.fromkeys(schema.names) | values
+
+
+def measurement(crop: VertebraCrop) -> dict:
+    """What `measure` would say of a toy vertebra."""
+    mean = float(crop.ct[crop.label > 0].mean()) if crop.complete else None
+    keys = {"cohort": "toy", "patient_id": crop.patient_id, "study_id": crop.study_id, "level": crop.level}
+    return row(tables.MEASURE, **keys, trabecular_hu_mean=mean, flags=[] if crop.complete else ["incomplete"])
+
+
+def crop(name: str, number: int) -> dict:
+    """What `crop` would say of a toy scan: every other one with contrast medium in the aorta."""
+    keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}"}
+    return row(tables.CROP, **keys, status="ok", n_vertebrae=len(LEVELS), blood_hu=150.0 if number % 2 else 40.0)
+
+
+def study(name: str) -> dict:
+    """A study of the index; two devices take turns."""
+    keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}", "shard": "00000"}
+    device = int(name.removeprefix("pa")) // 2 % 2
+    facts = {"days_from_first_study": 0, "age_years": 60.0 + device, "sex": "F", "device_key": f"toy {device}"}
+    facts |= {"kvp": 120.0 - 20 * device, "thickness_mm": 2.5, "spacing_mm": 2.5}
+    return row(tables.STUDIES, **keys, **facts, repairs=[], flags=[], levels_used=[], novelty=[], status="accepted")
+
+
+def label(name: str, vbmd_mg_cm3: float) -> dict:
+    """A QCT label of the mean of L1 and L2."""
+    values = {"level": "L1-L2", "vbmd_mg_cm3": vbmd_mg_cm3, "days_from_first_study": 3, "status": "used"}
+    return row(tables.LABELS, cohort="toy", line=2, patient_id=name, unit_given="mg/cm3 HA", faults=[], **values)

@@ -1,0 +1,82 @@
+"""The one table with original ids and paths: which pseudonym stands for what, and where its slices lie."""
+
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trabecula import tables
+from trabecula.dicom.headers import FILES, Header
+
+_TEXT = pa.string()
+# What convert needs to know of a file, so that it need not read its header again.
+_SLICE = [
+    *("path", "member", "size", "mtime_ns", "rows", "columns", "frames", "bits", "bits_stored", "high_bit", "signed"),
+    *("samples", "photometric", "lossy", "slope", "intercept", "padding", "padding_limit", "pixel_spacing_mm"),
+    *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset"),
+]
+_of_slice = attrgetter(*_SLICE)
+LINKAGE = pa.schema(
+    [
+        ("cohort", _TEXT),
+        ("patient", _TEXT),
+        ("study_uid", _TEXT),
+        ("series_uid", _TEXT),
+        ("patient_id", _TEXT),
+        ("study_id", _TEXT),
+        ("series_id", _TEXT),
+        ("stack", pa.int32()),
+        ("chosen", pa.bool_()),
+        ("shard", _TEXT),  # of the chosen stack of a study, else NULL
+        ("study_date", _TEXT),
+        ("archive", _TEXT),  # its top folder
+        ("files", pa.list_(_TEXT)),
+        ("n_damaged", pa.int32()),
+        ("n_odd", pa.int32()),
+        ("slices", pa.list_(pa.struct([FILES.field(name) for name in _SLICE]))),  # of a chosen stack, else NULL
+    ],
+    metadata={"table": "linkage"},
+)
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A chosen stack, as convert needs it.
+
+    Attributes
+    ----------
+    headers : list of Header
+        Its files, with full paths.
+    n_damaged, n_odd : int
+        Files of the series that are damaged or do not fit in, and are not among them.
+    """
+
+    headers: list[Header]
+    n_damaged: int = 0
+    n_odd: int = 0
+
+
+def slice_of(header: Header, archive: str) -> dict[str, Any]:
+    """A file's part of the column `slices`."""
+    found = dict(zip(_SLICE, _of_slice(header), strict=True))
+    found["path"] = f"{archive}/{header.path}"
+    return found
+
+
+def read_linked(path: Path, shard: str) -> dict[str, Linked]:
+    """Chosen stacks of a shard's studies, by study."""
+    with tables.reading(path, "Run again with --forcerun index, which makes it anew."):
+        table = pq.read_table(path, filters=[("shard", "=", shard)])
+    found = {}
+    for row in table.select(["study_id", "slices", "n_damaged", "n_odd"]).to_pylist():
+        found[row["study_id"]] = Linked([Header(**part) for part in row["slices"]], row["n_damaged"], row["n_odd"])
+    return found
+
+
+def read_archive(path: Path) -> str:
+    """Top folder of the archive that the table is of."""
+    with pq.ParquetFile(path) as file:
+        return file.read_row_group(0, ["archive"])["archive"][0].as_py()

@@ -1,0 +1,160 @@
+"""From trabecular Hounsfield units to bone density, with its uncertainty and the name of the method.
+
+Each study has one straight line (`Line`) or a reason why it has none; vertebrae and patients are put on it. Nothing
+here reads scans: `crop` has found the tissues and rods, so that another method needs no scan again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trabecula import tables
+from trabecula.cohort.labels import ha_from_k2hpo4, material_of
+from trabecula.density.calibrate import phantom, phantomless
+from trabecula.density.calibrate.device import NEEDED, Devices, gather
+from trabecula.density.calibrate.line import Line
+from trabecula.density.calibrate.phase import Contrast, contrast
+from trabecula.errors import StudyFailure
+
+__all__ = ["NEEDED", "OF_STUDY", "Devices", "Line", "Options", "calibrated", "contrast_rows", "gather", "study_lines"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The configuration's section `calibrate`.
+
+    Attributes
+    ----------
+    method : str
+        none, device, phantom or phantomless.
+    min_patients : int
+        Labelled patients that a device's line needs.
+    rods : sequence of float
+        Densities of a phantom's rods.
+    rods_unit : str
+        mg/cm3 HA or mg/cm3 K2HPO4.
+    """
+
+    method: str
+    min_patients: int
+    rods: Sequence[float]
+    rods_unit: str
+
+    @property
+    def rods_mg_cm3(self) -> list[float]:
+        """Densities of the rods in mg/cm3 HA."""
+        return [ha_from_k2hpo4(rod) if material_of(self.rods_unit) == "K2HPO4" else rod for rod in self.rods]
+
+
+def contrast_rows(studies: pd.DataFrame) -> pd.DataFrame:
+    """Columns contrast_probability and phase of studies, in their order; None for those that were not measured.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        Columns blood_hu (HU), kvp (kV), contrast_agent and status, as in the table `studies`.
+    """
+    needed = ("blood_hu", "kvp", "contrast_agent", "status")
+    rows: list[tuple[float | None, str | None]] = []
+    for blood, kvp, agent, status in zip(*(studies[name].tolist() for name in needed), strict=True):
+        found = contrast(_known(blood), _known(kvp), None if pd.isna(agent) else bool(agent))
+        rows.append((found.probability, found.phase) if status == "measured" else (None, None))
+    names = [column.name for column in tables.CONTRAST]
+    return pd.DataFrame(rows, columns=names, index=studies.index, dtype=object)
+
+
+def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> dict[str, Line | str]:
+    """Line of every measured study, or the reason why it has none.
+
+    Parameters
+    ----------
+    studies : DataFrame
+        Columns as in the table `studies`, with the scan's facts and contrast.
+    options : Options
+        Method and what it needs.
+    devices : Devices
+        Labelled patients, for the method device.
+    """
+    measured = studies[studies["status"] == "measured"]
+    if options.method == "none":
+        return dict.fromkeys(measured["study_id"], "no_calibration")
+    rows = measured.to_dict("records")
+    if options.method == "phantomless":
+        found = phantomless.calibrate_all([_tissues(row) for row in rows])
+        pairs = zip(rows, found, strict=True)
+        return {row["study_id"]: one.reason if isinstance(one, StudyFailure) else one for row, one in pairs}
+    lines: dict[str, Line | str] = {}
+    for row in rows:
+        try:
+            lines[row["study_id"]] = _line(row, options, devices)
+        except StudyFailure as failure:
+            lines[row["study_id"]] = failure.reason
+    return lines
+
+
+def _tissues(study: Mapping[Any, Any]) -> phantomless.Tissues:
+    known = {name: _known(study[name]) for name in _NUMBERS}
+    given = Contrast(_known(study["contrast_probability"]), study["phase"])
+    return phantomless.Tissues(**known, contrast=given, sex=study["sex"])
+
+
+def _line(study: Mapping[Any, Any], options: Options, devices: Devices) -> Line:
+    if options.method == "phantom":
+        rods = study["rods_hu"]
+        found = [] if rods is None else list(rods)
+        return phantom.calibrate(found, options.rods_mg_cm3, kvp=_known(study["kvp"]))
+    return devices.line(study["device_key"], study["phase"], study["patient_id"])
+
+
+_NUMBERS = ("air_hu", "fat_hu", "muscle_hu", "blood_hu", "kvp", "age_years")
+# Columns that a study's line needs.
+OF_STUDY = [
+    *("cohort", "patient_id", "study_id", "status", "sex", "device_key", "contrast_probability", "phase", "rods_hu"),
+    *_NUMBERS,
+]
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+def calibrated(
+    hu: Iterable[float | None], studies: Iterable[str | None], lines: Mapping[str, Line | str], *, method: str
+) -> pd.DataFrame:
+    """Columns `tables.CALIBRATED` for vertebrae or patients.
+
+    Parameters
+    ----------
+    hu : iterable of float
+        Trabecular HU; None or NaN where not measured.
+    studies : iterable of str
+        Whose line counts; None for a patient without a study.
+    lines : mapping
+        See `study_lines`; a study that it does not name was not measured.
+    method : str
+        Name of the method, for the column calibration.
+
+    Returns
+    -------
+    DataFrame
+        A row for each HU: either a density with its SD, or a reason.
+    """
+    values = pd.Series(list(hu), dtype=float).to_numpy()
+    # The first row stands for studies that were not measured.
+    given = ["not_measured", *lines.values()]
+    place = pd.Index(list(lines), dtype=object).get_indexer(pd.Index(list(studies), dtype=object)) + 1
+    reason = np.array([one if isinstance(one, str) else None for one in given], object)[place]
+    reason[np.isnan(values) & pd.isna(reason)] = "not_measured"
+    line = Line.of_many([_NO_LINE if isinstance(one, str) else one for one in given], place)
+    known = pd.isna(reason)
+    found = (line.vbmd_mg_cm3(values), line.sd_mg_cm3(values), method, reason, line.extrapolates(values))
+    columns = zip((column.name for column in tables.CALIBRATED), found, strict=True)
+    rows = pd.DataFrame(dict(columns), dtype=object)
+    hidden = ["vbmd_hu_mg_cm3", "vbmd_hu_sd_mg_cm3", "calibration_extrapolates"]
+    return rows.assign(**{name: rows[name].where(known, None) for name in hidden})
+
+
+_NO_LINE = Line(np.nan, np.nan, np.full((2, 2), np.nan), np.nan)

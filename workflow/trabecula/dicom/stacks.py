@@ -1,0 +1,372 @@
+"""Put files together to series, and series to stacks of slices that belong together."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, is_straight, ladder_of, places_of
+from trabecula.dicom.headers import Header
+from trabecula.errors import StudyFailure
+
+CT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
+}
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
+PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
+PROJECTION_TYPES = {
+    "PROJECTION IMAGE",
+    "MIP",
+    "MINIP",
+    "MIN_IP",
+    "MAX_IP",
+    "MEAN_IP",
+    "VOLREND",
+    "VOLUME_RENDER",
+    "VRT",
+}
+PROJECTION_TYPES |= {"SSD", "RAYSUM", "MAXIMUM", "MINIMUM", "SURFACE_RENDER"}
+# Values of these are no Hounsfield units of the body (DICOM PS3.3 C.8.15.3.8 and C.8.16.2, and makers' words).
+OTHER_VALUES = {"SUBTRACTION", "IODINE", "IODINE_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "PERFUSION"}
+OTHER_VALUES |= {"MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_MODIFIED"}
+
+# Cosines and millimetres within which slices have one direction and one pixel spacing.
+_DIRECTION_TOLERANCE = 3e-3
+_PIXEL_TOLERANCE_MM = 1e-3
+# What may tell phases or stations of one series apart, in the order in which it is tried.
+_PARTS_BY = ("phase", "acquisition", "image_type", "thickness_mm", "kvp", "acquisition_time", "instance_uid")
+_FEW = 0.1  # so small a part beside another is a stray
+_OTHER_STEP = 1.2  # steps that differ by more are not those of one stack
+
+
+class Identity(NamedTuple):
+    """Original identity of a series."""
+
+    patient: str
+    study_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices of one series that may make a volume.
+
+    Attributes
+    ----------
+    identity : Identity
+        Original identity.
+    number : int
+        Number of the stack within its series.
+    headers : tuple of Header
+        Its slices, sorted by path and frame; at least one.
+    n_damaged, n_odd : int
+        Files of the series that would belong here but are damaged, and files that do not fit in.
+    split : bool
+        The series held several acquisitions or phases, which were taken apart.
+    """
+
+    identity: Identity
+    number: int
+    headers: tuple[Header, ...]
+    n_damaged: int = 0
+    n_odd: int = 0
+    split: bool = False
+
+    @property
+    def first(self) -> Header:
+        """The file that speaks for the stack."""
+        return self.headers[0]
+
+    @property
+    def n_slices(self) -> int:
+        """Slices: one per file, or per frame of a multi-frame one."""
+        return len(self.headers)
+
+    @property
+    def files(self) -> list[tuple[str, str | None]]:
+        """Path and member of its files, each once."""
+        return list(dict.fromkeys((header.path, header.member) for header in self.headers))
+
+    @cached_property
+    def distances_mm(self) -> NDArray[np.float64] | None:
+        """(n,) distances of the slices along their normal, ascending; None without positions or orientation."""
+        return _distances(self.headers)
+
+    @cached_property
+    def spacing_mm(self) -> float | None:
+        """Median distance between slices, from their positions."""
+        if self.distances_mm is None:
+            return None
+        steps = np.diff(self.distances_mm)
+        steps = steps[steps >= SAME_POSITION_MM]
+        return float(np.median(steps)) if len(steps) else None
+
+    @property
+    def extent_mm(self) -> float | None:
+        """Distance from the first to the last slice."""
+        return None if self.distances_mm is None else float(self.distances_mm[-1] - self.distances_mm[0])
+
+    @property
+    def flags(self) -> list[str]:
+        """What a reader should know of how the stack came about, keys of `trabecula.errors.FLAGS`."""
+        substitute = any(header.substitute or header.patient is None for header in self.headers)
+        return ["substitute_ids"] * substitute + ["split"] * self.split
+
+
+def _distances(headers: Sequence[Header]) -> NDArray[np.float64] | None:
+    orientation = headers[0].orientation
+    points: list[float] = []
+    for header in headers:
+        if header.positions_mm is None or orientation is None:
+            return None
+        points += header.positions_mm
+    try:
+        return np.sort(distances_mm(np.reshape(points, (-1, 3)), orientation or ()))
+    except StudyFailure:
+        return None
+
+
+def defect_of(header: Header) -> str | None:
+    """Why a file belongs to no stack; None where it belongs to one."""
+    if header.reason:
+        return header.reason
+    return "missing_uid" if _lacks_uid(header) else None
+
+
+def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
+    """Files that make stacks, and files of the same series whose pixels are not there in full.
+
+    A series of damaged files alone makes a stack all the same, so that it is not passed over in silence.
+    """
+    listed = [header for header in headers if header.reason in (None, "truncated") and not _lacks_uid(header)]
+    whole = {identity_of(header) for header in listed if not header.reason}
+    damaged = [header for header in listed if header.reason and identity_of(header) in whole]
+    return [header for header in listed if not header.reason or identity_of(header) not in whole], damaged
+
+
+def _lacks_uid(header: Header) -> bool:
+    return not (header.study_uid and header.series_uid and header.instance_uid)
+
+
+def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
+    """Files of an archive, and those that repeat an instance of the same series at the same place.
+
+    Of copies that differ in compression, the one without loss is kept.
+    """
+    kept: dict[Hashable, Header] = {}
+    copies = []
+    for header in sorted(headers, key=lambda header: (header.is_lossy, *_file_order(header))):
+        place = tuple(header.positions_mm or ())
+        uids = (header.study_uid, header.series_uid, header.instance_uid, header.frame)
+        key = (header.issuer, header.patient, *uids, place)
+        if key in kept:
+            copies.append(header)
+        else:
+            kept[key] = header
+    return sorted(kept.values(), key=_file_order), copies
+
+
+def _file_order(header: Header) -> tuple[str, str, int]:
+    return header.path, header.member or "", header.frame or 0
+
+
+def identity_of(header: Header) -> Identity:
+    """Identity of a file's series; a patient without an id is taken for one of their own per study."""
+    study = header.study_uid or ""
+    patient = header.patient or f"unknown, study {study}"
+    # Two issuers give one number to two patients (DICOM PS3.3 C.7.1.1, IssuerOfPatientID).
+    return Identity(f"{patient}\\{header.issuer}" if header.issuer else patient, study, header.series_uid or "")
+
+
+def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable[Header] = ()) -> list[Stack]:
+    """Stacks of all series, sorted by identity and number.
+
+    A stack's slices share orientation, matrix, pixel spacing, kernel, kind and storage class. Where they are then no
+    even stack, because a series holds several phases or stations, they are taken apart by acquisition, image type,
+    time or voltage, if that gives even stacks.
+
+    Parameters
+    ----------
+    headers : iterable of Header
+        Files, each once.
+    max_gap_mm : float
+        Largest distance between slices that interpolation may bridge.
+    damaged : iterable of Header
+        Files with a readable header whose pixels are not there in full.
+    """
+    members_of = _groups(headers, identity_of)
+    there = {_instance(header) for part in members_of.values() for header in part}
+    lost = _groups((header for header in damaged if _instance(header) not in there), identity_of)
+    found = []
+    for identity, members in sorted(members_of.items()):
+        alike = [part for _, part in sorted(_groups(members, _likeness(members)).items(), key=lambda item: item[0])]
+        apart = [_taken_apart(group, max_gap_mm) for group in alike]
+        parts = [(part, len(group) > 1) for group in apart for part in group]
+        sizes = [len(part) for part, _ in parts]
+        n_damaged = _shared_out(lost.get(identity, []), [part for part, _ in parts])
+        for number, (part, split) in enumerate(parts):
+            odd = sum(size for size in sizes if size <= max(1, _FEW * len(part)) and size < len(part))
+            found.append(Stack(identity, number, tuple(part), n_damaged[number], odd, split))
+    return found
+
+
+def _shared_out(damaged: Iterable[Header], parts: Sequence[Sequence[Header]]) -> list[int]:
+    """How many damaged files of a series belong to each part: by likeness, else to the largest."""
+    kinds = [_kind_of_slice(part[0]) for part in parts]
+    largest = max(range(len(parts)), key=lambda number: len(parts[number]))
+    counts = [0] * len(parts)
+    for header in damaged:
+        kind = _kind_of_slice(header)
+        counts[kinds.index(kind) if kind in kinds else largest] += 1
+    return counts
+
+
+def _instance(header: Header) -> tuple[Any, ...]:
+    return (identity_of(header), header.instance_uid, header.frame)
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+def _groups(headers: Iterable[Header], key: Callable[[Header], T]) -> dict[T, list[Header]]:
+    groups = defaultdict(list)
+    for header in headers:
+        groups[key(header)].append(header)
+    return groups
+
+
+def kind_of(header: Header) -> str:
+    """What a file shows: image, localizer, projection or page."""
+    return _kind(header.image_type, header.sop_class, header.photometric)
+
+
+@lru_cache(maxsize=1000)
+def _kind(image_type: str | None, sop_class: str | None, photometric: str | None) -> str:
+    kinds = {part.strip().upper() for part in (image_type or "").split("\\")}
+    kinds |= {kind.split()[-1] for kind in kinds if kind}  # Siemens writes such as CT_SOM5 MIP
+    if kinds & PAGE_TYPES or (sop_class or "").startswith(SECONDARY_CAPTURE):
+        return "page"
+    if not (photometric or "MONOCHROME2").startswith("MONOCHROME"):
+        return "page"
+    if "LOCALIZER" in kinds:
+        return "localizer"
+    if kinds & OTHER_VALUES:
+        return "other_values"
+    return "projection" if kinds & PROJECTION_TYPES else "image"
+
+
+def _kind_of_slice(header: Header) -> tuple[Any, ...]:
+    """What slices of a stack have in common to the letter."""
+    size = (header.rows or 0, header.columns or 0)
+    kernel = (header.kernel or "").split("\\")[0]  # Siemens' second value, a strength, may differ from slice to slice
+    texts = (kernel, header.modality or "", header.sop_class or "")
+    return (kind_of(header), *size, *texts, header.is_lossy, header.positions_mm is None)
+
+
+def _likeness(headers: Sequence[Header]) -> Callable[[Header], tuple[Any, ...]]:
+    """Sortable key that the slices of a stack share."""
+    directions = _clusters((tuple(header.orientation or ()) for header in headers), _DIRECTION_TOLERANCE)
+    pixels = _clusters((tuple(header.pixel_spacing_mm or ()) for header in headers), _PIXEL_TOLERANCE_MM)
+
+    def key(header: Header) -> tuple[Any, ...]:
+        place = directions[tuple(header.orientation or ())], pixels[tuple(header.pixel_spacing_mm or ())]
+        return (*_kind_of_slice(header), *place)
+
+    return key
+
+
+def _clusters(vectors: Iterable[tuple[float, ...]], tolerance: float) -> dict[tuple[float, ...], tuple[float, ...]]:
+    """The commonest vector that each one is close to."""
+    counts = Counter(vectors)
+    leaders: list[tuple[float, ...]] = []
+    found = {}
+    for vector in sorted(counts, key=lambda v: (-counts[v], v)):
+        near = (leader for leader in leaders if len(leader) == len(vector) and _close(leader, vector, tolerance))
+        found[vector] = next(near, vector)
+        if found[vector] == vector:
+            leaders.append(vector)
+    return found
+
+
+def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool:
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
+
+
+def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]:
+    """One part where slices make one stack, else the parts that do."""
+    whole = _evenness(headers, max_gap_mm)
+    wanted = ("even", "mendable") if whole is None else ("even",)
+    for name in _PARTS_BY:
+        parts = [part for _, part in sorted(_groups(headers, lambda h, n=name: repr(getattr(h, n))).items())]
+        if len(parts) == 1:
+            continue
+        sound = [part for part in parts if len(part) > 2 and _evenness(part, max_gap_mm) in wanted]
+        strays = len(headers) - sum(map(len, sound))
+        if sound and strays <= _FEW * len(headers) and _are_apart(sound, strays, whole):
+            return parts
+    return [headers]
+
+
+def _are_apart(sound: list[list[Header]], strays: int, whole: str | None) -> bool:
+    """Whether even parts are stacks of their own, rather than pieces of one.
+
+    Pieces that follow each other, as an axial scan's rotations do, are one stack, also where a slice of it is missing;
+    parts that lie in each other, or whose slices are differently far apart, are not.
+    """
+    if len(sound) == 1:
+        return whole != "even" and strays > 0
+    if whole is None:
+        return True
+    spans = sorted((float(d[0]), float(d[-1]), float(np.median(np.diff(d)))) for d in map(_sorted_distances, sound))
+    overlap = any(low + step / 2 < before for (_, before, step), (low, _, _) in pairwise(spans))
+    steps = [step for _, _, step in spans]
+    return overlap or (whole == "mendable" and max(steps) > _OTHER_STEP * min(steps))
+
+
+def _sorted_distances(headers: Sequence[Header]) -> NDArray[np.float64]:
+    found = _distances(headers)
+    assert found is not None  # the part is even
+    return found
+
+
+def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
+    """Whether slices are even, or uneven so that interpolation mends them; None where they are neither."""
+    distances = _distances(headers)
+    if distances is None or len(distances) < 2:
+        return None
+    try:
+        ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
+    except StudyFailure:
+        return None
+    places = places_of([header.positions_mm or [] for header in headers], headers[0].orientation or ())
+    if len(headers) > 2 and not is_straight(places).all():
+        return None
+    return "mendable" if ladder.repair else "even"
+
+
+def reason_against_image(stack: Stack) -> str | None:
+    """Why a stack holds no CT slices with Hounsfield units, by its headers; None where it does."""
+    header = stack.first
+    kind = kind_of(header)
+    if header.reason:
+        return header.reason
+    if kind == "page":
+        return "secondary_capture"
+    if header.modality != "CT" or (header.sop_class and header.sop_class not in CT_CLASSES):
+        return "not_ct"
+    if kind != "image":
+        return kind
+    if stack.distances_mm is None or min(header.pixel_spacing_mm or [0]) <= 0 or not (header.rows and header.columns):
+        return "no_geometry"
+    if header.is_lossy:
+        return "lossy"
+    if any(not part.slope or part.intercept is None for part in stack.headers):
+        return "no_rescale"
+    return "other_values" if (header.rescale_type or "HU") not in ("HU", "US") else None

@@ -1,0 +1,230 @@
+"""A model bundle: the folder that holds trained networks and all that must be known of them.
+
+The layout is that of a MONAI bundle. What a bundle says is only ever read as data: no
+expression of a `configs/` file is run, and weights are safetensors, which hold no code.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from trabecula import tables
+from trabecula.errors import ConfigError
+from trabecula.model import bundle_checks
+from trabecula.model.baselines import Baseline
+from trabecula.model.uncertainty import Uncertainty, from_facts
+
+Task = Literal["classification", "regression", "joint"]
+TASKS: tuple[Task, ...] = ("classification", "regression", "joint")
+# What each task's network gives, in the order of its outputs; the names stand in the table `predictions`.
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "classification": ("classification",),
+    "regression": ("regression",),
+    "joint": ("joint_classification", "joint_regression"),
+}
+
+METADATA, INFERENCE = bundle_checks.METADATA, bundle_checks.INFERENCE
+SPLITS = Path("splits.parquet")
+TRAINING = Path("training.parquet")
+PROTOCOL = Path("protocol.parquet")
+AUDIT = Path("audit.parquet")
+
+
+@dataclass(frozen=True)
+class Roi:
+    """The region that a network sees, centred on the vertebral body and aligned to the patient.
+
+    Attributes
+    ----------
+    size : int
+        Voxels along each side.
+    spacing_mm : float
+        Distance between neighbouring voxels.
+    hu_window : (low, high)
+        Hounsfield units that become 0 and 1; values outside are clipped.
+    """
+
+    size: int
+    spacing_mm: float
+    hu_window: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What the other stages need of a bundle.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    name, model_id : str
+        Its name, and the name with the first digits of the weights' SHA-256.
+    synthetic : bool
+        Trained on simulated patients.
+    tasks : tuple of str
+        Of `TASKS`.
+    folds : tuple of int
+        Numbers of the folds.
+    network : mapping
+        Arguments of MONAI's DenseNet.
+    roi : Roi
+        The network's input.
+    scan_inputs : tuple of str
+        What the networks are told of the scan besides its voxels, of kvp, phase and thickness_mm.
+    baselines : tuple of Baseline
+        The lines from HU, age and sex to vBMD, one per name and fold.
+    uncertainty : Uncertainty
+        Temperature, intervals and limits, from out-of-fold predictions.
+    sha256 : mapping
+        SHA-256 of each weight file, by its path in the bundle.
+    """
+
+    folder: Path
+    name: str
+    model_id: str
+    synthetic: bool
+    tasks: tuple[str, ...]
+    folds: tuple[int, ...]
+    network: Mapping[str, Any]
+    roi: Roi
+    scan_inputs: tuple[str, ...]
+    baselines: tuple[Baseline, ...]
+    uncertainty: Uncertainty
+    sha256: Mapping[str, str]
+
+
+def weight_file(task: str, fold: int) -> str:
+    """Path of a network's weights in its bundle."""
+    return f"models/{task}_fold{fold}.safetensors"
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_id(name: str, sha256: Mapping[str, str]) -> str:
+    """Name of a bundle with 8 hexadecimal digits that change when any of its weights changes.
+
+    Parameters
+    ----------
+    name : str
+        The bundle's name.
+    sha256 : mapping
+        SHA-256 of each weight file, by its path in the bundle.
+    """
+    listing = "".join(f"{sha256[path]}  {path}\n" for path in sorted(sha256))
+    return f"{name}-{hashlib.sha256(listing.encode()).hexdigest()[:8]}"
+
+
+def read(folder: Path | str) -> Bundle:
+    """Read what a bundle says of itself; weights are not opened (see `check_weights`).
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds no bundle of this workflow, or its model id is not that of its weights' digests.
+    """
+    folder = Path(folder)
+    try:
+        facts = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        bundle = _from_facts(folder, facts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"Option model: {folder.name} holds no usable {METADATA}; give a bundle that this workflow wrote."
+        ) from error
+    _check_listing(bundle)
+    return bundle
+
+
+def _from_facts(folder: Path, facts: Mapping[str, Any]) -> Bundle:
+    low, high = facts["hu_window"]
+    return Bundle(
+        folder=folder,
+        name=facts["name"],
+        model_id=facts["model_id"],
+        synthetic=facts["synthetic"],
+        tasks=tuple(facts["tasks"]),
+        folds=tuple(facts["folds"]),
+        network=facts["network"],
+        roi=Roi(facts["roi_size"], facts["roi_spacing_mm"], (low, high)),
+        scan_inputs=tuple(facts["scan_inputs"]),
+        baselines=tuple(Baseline(**line) for line in facts["baselines"]),
+        uncertainty=from_facts(facts["uncertainty"]),
+        sha256=facts["sha256"],
+    )
+
+
+def _check_listing(bundle: Bundle) -> None:
+    """The digests cover just the weights that will be loaded, and the model id stands for them."""
+    wanted = {weight_file(task, fold) for task in bundle.tasks for fold in bundle.folds}
+    known = set(bundle.tasks) <= set(TASKS)
+    if not known or set(bundle.sha256) != wanted or bundle.model_id != model_id(bundle.name, bundle.sha256):
+        raise ConfigError(
+            f"Option model: {METADATA} of {bundle.folder.name} contradicts itself about its weights; "
+            "fetch the bundle again."
+        )
+
+
+def check_weights(bundle: Bundle) -> None:
+    """Compare every weight file with its SHA-256 in the metadata.
+
+    Raises
+    ------
+    ConfigError
+        If a file is missing or differs; names it.
+    """
+    for name, digest in bundle.sha256.items():
+        path = bundle.folder / name
+        if not path.is_file() or sha256_of(path) != digest:
+            raise ConfigError(
+                f"Option model: {name} of bundle {bundle.folder.name} is missing or is not the file that "
+                f"{METADATA} names; fetch the bundle again."
+            )
+
+
+def read_splits(bundle: Bundle) -> dict[str, int]:
+    """Patients of the training (pseudonyms) and the fold that never saw them.
+
+    Raises
+    ------
+    ConfigError
+        If the table can't be used, or a fold's networks are not in the bundle: its patients could be predicted by no
+        other.
+    """
+    table = tables.read(bundle.folder / SPLITS, tables.SPLITS)
+    try:
+        table.validate(full=True)  # texts that are none, too
+        rows = table.to_pylist()
+        tested = [row for row in rows if row["scheme"] == "cross-validation" and row["part"] == "test"]
+        found = {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
+    except ValueError as error:
+        raise ConfigError(
+            f"Option model: {SPLITS} of bundle {bundle.folder.name} holds texts that no training writes; "
+            "fetch the bundle again."
+        ) from error
+    for fold in sorted(set(found.values()) - set(bundle.folds)):
+        raise ConfigError(
+            f"Option model: {SPLITS} of bundle {bundle.folder.name} names patients of fold {fold}, whose networks it "
+            "lacks; fetch the bundle again."
+        )
+    return found
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write readable JSON; a value that JSON does not know (NaN) raises ValueError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def put_in_place(made: Path, folder: Path) -> None:
+    """Move a finished bundle to its place; what lies there is replaced."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made.rename(folder)

@@ -1,0 +1,202 @@
+"""The networks, and the way from a cube around a vertebra to what they see."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from monai.networks.nets.densenet import DenseNet
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from trabecula.model.bundle import OUTPUTS, Roi
+
+AIR_HU = -1024.0
+
+# `small` has 144,000 parameters, `densenet121` 11.2 million (Huang et al., CVPR 2017, doi:10.1109/CVPR.2017.243).
+NETWORKS: dict[str, dict[str, Any]] = {
+    "small": {"init_features": 16, "growth_rate": 12, "block_config": [2, 2, 2, 2]},
+    "densenet121": {"init_features": 64, "growth_rate": 32, "block_config": [6, 12, 24, 16]},
+}
+
+
+# Channels that a fact on the scan becomes: about -1 to 1, and 0 where it is unknown.
+_SCAN_CHANNELS = {"kvp": 1, "phase": 2, "thickness_mm": 1}
+
+
+def scan_channels(scans: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
+    """What networks are told of the scans, as numbers that are the same all over a region.
+
+    Parameters
+    ----------
+    scans : DataFrame
+        Columns kvp (kV), phase and thickness_mm, a row per region.
+    names : sequence of str
+        Which of them are used.
+
+    Returns
+    -------
+    (n, channels) array
+        kvp in 20 kV from 120; phase as portal and arterial, 1 or 0; thickness in 2 mm from 3 mm.
+    """
+    portal, arterial = ((scans["phase"] == phase).astype(float) for phase in ("portal", "arterial"))
+    columns = {
+        "kvp": [(scans["kvp"].astype(float) - 120.0) / 20.0],
+        "phase": [portal, arterial],
+        "thickness_mm": [(scans["thickness_mm"].astype(float) - 3.0) / 2.0],
+    }
+    used = [column.fillna(0.0).to_numpy(np.float32) for name in names for column in columns[name]]
+    return np.stack(used, axis=1) if used else np.zeros((len(scans), 0), np.float32)
+
+
+def describe(name: str, scan_inputs: Sequence[str]) -> dict[str, Any]:
+    """Arguments of MONAI's DenseNet for a network's name, as a bundle's metadata holds them.
+
+    Parameters
+    ----------
+    name : str
+        Of `NETWORKS`.
+    scan_inputs : sequence of str
+        What it is told of the scan (see `scan_channels`): each a channel of one value, beside the voxels' channel.
+    """
+    channels = 1 + sum(_SCAN_CHANNELS[one] for one in scan_inputs)
+    return {"spatial_dims": 3, "in_channels": channels, **NETWORKS[name], "bn_size": 4}
+
+
+def build(arguments: Mapping[str, Any], task: str) -> DenseNet:
+    """A network with random weights.
+
+    Parameters
+    ----------
+    arguments : mapping
+        What `describe` gives.
+    task : str
+        Of `bundle.TASKS`; sets the number of outputs.
+    """
+    return DenseNet(**arguments, out_channels=len(OUTPUTS[task]))
+
+
+def load(arguments: Mapping[str, Any], task: str, weights: Path, device: torch.device) -> DenseNet:
+    """A network with weights from a safetensors file, ready for predictions."""
+    network = build(arguments, task)
+    network.load_state_dict(safetensors.torch.load_file(weights))
+    return placed(network, device).eval()
+
+
+def save(network: DenseNet, path: Path) -> None:
+    """Write a network's weights as safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    safetensors.torch.save_file(weights, path)
+
+
+def pick_device(device: str) -> torch.device:
+    """The device for ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def placed(module: DenseNet, device: torch.device) -> DenseNet:
+    """A network on its device, in the memory layout that is fast there."""
+    if device.type == "cuda":
+        return module.to(device=device, memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+    return module.to(device)
+
+
+def cut_roi(ct: NDArray[np.int16], *, spacing_mm: float, roi: Roi) -> NDArray[np.float16]:
+    """Cut the region that a network sees from the middle of a cube.
+
+    Coarser voxels are the mean of those that they cover, so noise goes down as it does
+    in a thicker slice; finer ones are interpolated.
+
+    Parameters
+    ----------
+    ct : (n, n, n) array
+        Cube around a vertebral body, Hounsfield units.
+    spacing_mm : float
+        Distance between the cube's voxels.
+    roi : Roi
+        The region; air where it is larger than the cube.
+
+    Returns
+    -------
+    (roi.size, roi.size, roi.size) array
+        Hounsfield units; half precision holds them to 0.5 HU in the window.
+    """
+    side = max(round(roi.size * roi.spacing_mm / spacing_mm), 1)
+    middle = _centred(ct, side)
+    if side == roi.size:
+        return middle.astype(np.float16)
+    cube = torch.from_numpy(middle.astype(np.float32))[None, None]
+    if side > roi.size:
+        cut = functional.interpolate(cube, size=roi.size, mode="area")
+    else:
+        cut = functional.interpolate(cube, size=roi.size, mode="trilinear", align_corners=False)
+    return cut[0, 0].numpy().astype(np.float16)
+
+
+def _centred(cube: NDArray, side: int) -> NDArray:
+    """Middle of a cube, or the cube with air around it."""
+    excess = cube.shape[0] - side
+    if excess < 0:
+        before = -excess // 2
+        return np.pad(cube, (before, -excess - before), constant_values=int(AIR_HU))
+    start = excess // 2
+    return cube[(slice(start, start + side),) * 3]
+
+
+def to_input(hu: Tensor, scan: Tensor, hu_window: tuple[float, float]) -> Tensor:
+    """A network's input.
+
+    Parameters
+    ----------
+    hu : (n, 1, x, y, z) tensor
+        Hounsfield units; the window becomes 0 to 1.
+    scan : (n, channels) tensor
+        See `scan_channels`.
+    hu_window : (low, high)
+
+    Returns
+    -------
+    (n, 1 + channels, x, y, z) tensor
+    """
+    low, high = hu_window
+    scaled = ((hu - low) / (high - low)).clamp(0.0, 1.0)
+    return torch.cat([scaled, scan[:, :, None, None, None].expand(-1, -1, *hu.shape[2:])], dim=1)
+
+
+@torch.inference_mode()
+def predict(network: DenseNet, hu: Tensor, scan: Tensor, *, task: str, roi: Roi) -> dict[str, NDArray[np.float64]]:
+    """Predict a batch of regions.
+
+    Parameters
+    ----------
+    network : DenseNet
+        In evaluation mode, on its device.
+    hu : (n, 1, size, size, size) tensor
+        Hounsfield units.
+    scan : (n, channels) tensor
+        See `scan_channels`.
+    task : str
+        What the network was trained for.
+    roi : Roi
+        The network's input.
+
+    Returns
+    -------
+    dict of (n,) arrays
+        By output (see `bundle.OUTPUTS`): probability of reduced density, or vBMD in mg/cm3.
+    """
+    device = next(network.parameters()).device
+    with torch.autocast(device.type, enabled=device.type == "cuda"):
+        output = network(to_input(hu.to(device).float(), scan.to(device), roi.hu_window)).double()
+    found = {}
+    for i, name in enumerate(OUTPUTS[task]):
+        value = torch.sigmoid(output[:, i]) if name.endswith("classification") else output[:, i]
+        found[name] = value.cpu().numpy()
+    return found

@@ -1,0 +1,224 @@
+"""Check the configuration and the table of cohorts before any job."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import jsonschema
+
+from trabecula.errors import ConfigError
+from trabecula.runtime.csv_lines import VERDICT_COLUMNS, VERDICT_PLACE, check_columns
+
+Role = Literal["development", "external", "screening"]
+
+COHORT_COLUMNS = ("cohort", "archive", "labels", "role")
+ROLES: tuple[Role, ...] = ("development", "external", "screening")
+# Folders that the workflow makes beside those of the cohorts.
+RESERVED = frozenset({"tables", "runs", "evaluate", "report", "train", "models"})
+
+_TYPES = {
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "array": "a list",
+    "object": "a section with options of its own",
+    "boolean": "true or false",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "minItems": "with at least {}",
+    "maxItems": "with at most {}",
+    "pattern": "that matches {}",
+}
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """One line of cohorts.tsv.
+
+    Attributes
+    ----------
+    name : str
+        Unique name, used in file names.
+    archive : Path
+        Folder of the DICOM archive.
+    labels : Path or None
+        CSV of QCT labels; None where there are none.
+    role : {"development", "external", "screening"}
+        What the cohort is for.
+    synthetic : bool
+        The archive is simulated by this workflow.
+    """
+
+    name: str
+    archive: Path
+    labels: Path | None
+    role: Role
+    synthetic: bool
+
+
+def with_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the schema's defaults and check the result.
+
+    Raises
+    ------
+    ConfigError
+        If an option is unknown, of a wrong type or out of range; one sentence that names the option and what it takes.
+    """
+    full = _fill(deepcopy(dict(config)), schema)
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(full)
+    first = min(errors, key=lambda error: [str(part) for part in error.absolute_path], default=None)
+    if first is not None:
+        raise ConfigError(_sentence(first))
+    return full
+
+
+def _fill(value: Any, schema: Mapping[str, Any]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    for name, part in schema.get("properties", {}).items():
+        if name not in value and "default" in part:
+            value[name] = deepcopy(part["default"])
+        if name in value:
+            value[name] = _fill(value[name], part)
+    other = schema.get("additionalProperties")
+    if isinstance(other, dict):
+        for name in value.keys() - schema.get("properties", {}).keys():
+            value[name] = _fill(value[name], other)
+    return value
+
+
+def _sentence(error: jsonschema.ValidationError) -> str:
+    """What is wrong with an option and what to write instead."""
+    rule, given = cast(dict[str, Any], error.schema), cast(Any, error.instance)
+    option = ".".join(map(str, error.absolute_path))
+    if error.validator == "additionalProperties":
+        known = rule.get("properties", {})
+        unknown = next(str(name) for name in given if name not in known)
+        close = get_close_matches(unknown, known, n=1)
+        cure = f"write {close[0]}" if close else "take it out, or see config/README.md for the options that there are"
+        return f"There is no option {option}{'.' if option else ''}{unknown}; {cure}."
+    if error.validator == "required":
+        missing = next(name for name in rule["required"] if name not in given)
+        return f"Option {option} lacks {missing}; give {in_words(rule['properties'][missing])}."
+    return f"Option {option} is {json.dumps(given, default=str)}; give {in_words(rule)}."
+
+
+def in_words(option: Mapping[str, Any]) -> str:
+    """Values that an option takes, from its part of the schema, such as "a whole number, at least 1, in mm"."""
+    if "enum" in option:
+        return "one of " + ", ".join(map(str, option["enum"]))
+    kinds = option["type"] if isinstance(option["type"], list) else [option["type"]]
+    words = " or ".join(_TYPES[kind] for kind in kinds)
+    if "items" in option:
+        words += f" (each: {in_words(option['items'])})"
+    bounds = [text.format(option[name]) for name, text in _BOUNDS.items() if name in option]
+    if "minItems" in option and option["minItems"] == option.get("maxItems"):
+        bounds = [f"with {option['minItems']} entries"]
+    unit = [f"in {option['unit']}"] if "unit" in option else []
+    return ", ".join([words, *bounds, *unit])
+
+
+def find(path: str, folders: Sequence[Path], *, option: str) -> Path:
+    """First of the folders that holds a relative path.
+
+    Raises
+    ------
+    ConfigError
+        If none does.
+    """
+    for folder in folders:
+        if (folder / path).exists():
+            return folder / path
+    raise ConfigError(f"Option {option} names {path}, which does not exist; give a path that does.")
+
+
+def find_verdicts(path: str | None, folders: Sequence[Path]) -> str | None:
+    """Path of the reviewers' verdicts, whose columns are checked; None without one.
+
+    Raises
+    ------
+    ConfigError
+        If the file is in none of the folders, can't be read, or lacks a column.
+    """
+    if path is None:
+        return None
+    found = find(path, folders, option="aggregate.verdicts")
+    check_columns(found, called=f"The verdicts {path}", columns=VERDICT_COLUMNS, optional=VERDICT_PLACE)
+    return str(found)
+
+
+def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:
+    """Read and check cohorts.tsv.
+
+    Parameters
+    ----------
+    path : Path
+        Tab-separated file with the columns cohort, archive, labels, role.
+    synthetic : mapping
+        Names of the cohorts that the workflow simulates; their files need not exist yet.
+
+    Raises
+    ------
+    ConfigError
+        If the table can't be read, or a cohort's name, role, archive or labels are not usable.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read; make it a text file in UTF-8.") from error
+    if "\0" in "".join(lines):
+        raise ConfigError(f"{path} holds a NUL, which is no text; make it a text file in UTF-8.")
+    header, *rows = csv.reader([line for line in lines if line.strip()] or [""], delimiter="\t")
+    if tuple(header) != COHORT_COLUMNS:
+        raise ConfigError(f"{path}: the first line must name the columns {', '.join(COHORT_COLUMNS)}, with tabs.")
+    cohorts: dict[str, Cohort] = {}
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(COHORT_COLUMNS):
+            raise ConfigError(
+                f"{path}: cohort line {number} has {len(row)} entries; give {len(COHORT_COLUMNS)}, with tabs."
+            )
+        cohort = _cohort(*row, path=path, synthetic=synthetic)
+        if cohort.name in cohorts:
+            raise ConfigError(f"{path}: the cohort {cohort.name} occurs twice; rename one.")
+        cohorts[cohort.name] = cohort
+    if not cohorts:
+        raise ConfigError(f"{path} names no cohort; add a line.")
+    return cohorts
+
+
+def _cohort(name: str, archive: str, labels: str, role: str, *, path: Path, synthetic: Mapping[str, Any]) -> Cohort:
+    if not re.fullmatch("[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"{path}: the cohort {name!r} must be named in letters, digits, _ and -; rename it.")
+    if name in RESERVED:
+        raise ConfigError(f"{path}: the cohort {name} has the name of a folder of the results; rename it.")
+    if role not in ROLES:
+        raise ConfigError(f"{path}: the cohort {name} has the role {role!r}; use one of {', '.join(ROLES)}.")
+    simulated = Path(archive) == Path("phantom") / name / "archive"
+    if simulated and name not in synthetic:
+        raise ConfigError(
+            f"{path}: the cohort {name} is synthetic, but no option phantom.cohorts.{name} exists; add it."
+        )
+    if not simulated:
+        if not archive or not Path(archive).is_dir():
+            raise ConfigError(
+                f"{path}: the archive {archive!r} of the cohort {name} is not a folder; correct its path."
+            )
+        if labels:
+            check_columns(labels, called=f"{path}: the labels {labels} of the cohort {name}")
+    return Cohort(name, Path(archive), Path(labels) if labels else None, role, simulated)
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """Canonical JSON of a configuration, for hashing and for the record of a run."""
+    return json.dumps(config, sort_keys=True, separators=(",", ":"))
