@@ -229,16 +229,6 @@ def test_undefined_numbers_are_not_written(tmp_path: Path):
         bundle.write_json({"value": float("nan")}, tmp_path / "x.json")
 
 
-def test_an_old_bundle_is_replaced_as_a_whole(tmp_path: Path):
-    """No file of the old bundle stays behind."""
-    old, new = tmp_path / "bundle", tmp_path / "new"
-    for folder, file in ((old, "stale"), (new, "fresh")):
-        folder.mkdir()
-        (folder / file).touch()
-    bundle.put_in_place(new, old)
-    assert [path.name for path in old.iterdir()] == ["fresh"]
-
-
 def test_training_on_regions_larger_than_the_cubes_is_refused():
     """What the cube does not hold would be filled with air."""
     crop = {"size": 64, "spacing_mm": 1.0}

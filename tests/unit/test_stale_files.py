@@ -2,14 +2,14 @@
 
 import os
 
-from trabecula import tables
 from trabecula.runtime import stale_files
+from trabecula.runtime.whole_file import beside
 
 
 def test_half_written_files_and_folders_are_removed_and_nothing_else(tmp_path):
     results = tmp_path / "results"
     kept = [results / "a/00000.parquet", results / "a/.hidden", results / "a/.snakemake_timestamp", results / "b.1"]
-    for file in [*kept, tables.beside(results / "a/00000.parquet"), tables.beside(results / "gallery") / "page.html"]:
+    for file in [*kept, beside(results / "a/00000.parquet"), beside(results / "gallery") / "page.html"]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     assert stale_files.remove(results) == 2

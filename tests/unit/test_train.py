@@ -178,7 +178,7 @@ def test_a_region_larger_than_the_cube_has_air_around_it():
     """The cube stays in the middle."""
     cut = network.cut_roi(np.zeros((16,) * 3, np.int16), spacing_mm=1.0, roi=Roi(20, 1.0, (-200, 600)))
     assert cut.shape == (20, 20, 20)
-    assert (cut[2:18, 2:18, 2:18] == 0).all() and (cut == network.AIR_HU).sum() == 20**3 - 16**3
+    assert (cut[2:18, 2:18, 2:18] == 0).all() and (cut == network.PADDING_HU).sum() == 20**3 - 16**3
 
 
 def test_the_scan_is_told_in_channels_of_one_value():

@@ -19,14 +19,14 @@ from trabecula.density import tissue
 from trabecula.errors import StudyFailure
 from trabecula.image import overlay
 from trabecula.image.distance import depth_mm
-from trabecula.image.levels import CODE_OF_LEVEL, LEVEL_OF_CODE, ORDER, SACRUM
+from trabecula.image.levels import BODY_CODES, CODE_OF_LEVEL, ORDER
 from trabecula.image.nifti import nifti_in
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, read_nifti, resample
 from trabecula.tables.cubes import VertebraCrop, open_cubes, read_cubes, read_spacing_mm
 
 __all__ = ["VertebraCrop", "crop_shard", "read_cubes", "read_spacing_mm", "read_study", "write_crops"]
 
-AIR_HU = -1024
 
 # A body counts as cut when less than one slice or less than this is left to the scan's edge: outlines of bodies that
 # the edge cuts end up to 3 mm before it.
@@ -39,8 +39,6 @@ PADDING_SHARE = 0.01
 THICK_MM = 2.0
 
 Box: TypeAlias = tuple[slice, slice, slice]
-
-BODY_CODES = frozenset(LEVEL_OF_CODE) - {SACRUM}
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,8 @@ def cut_ct(ct: Volume, centre_mm: NDArray[np.float64], *, size: int, spacing_mm:
     affine = cube_affine(centre_mm, size=size, spacing_mm=spacing_mm)
     near = around(ct, affine, size)
     # ITK truncates integers towards zero, and padding far below air would bleed into its neighbours.
-    hu = near.with_array(np.maximum(near.array, AIR_HU).astype(np.float32))
-    cube = resample(hu, (size, size, size), affine, outside=AIR_HU).array
+    hu = near.with_array(np.maximum(near.array, PADDING_HU).astype(np.float32))
+    cube = resample(hu, (size, size, size), affine, outside=PADDING_HU).array
     return np.ascontiguousarray(np.rint(cube).astype(np.int16))
 
 
@@ -182,7 +180,7 @@ def is_complete(ct: Volume, labels: Volume, code: int, box: Box) -> bool:
         return False
     reach = np.maximum(np.ceil(RIM_MM / spacing).astype(int), 1)
     wide = grown(box, shape, by=reach)
-    padding = ct.array[wide] <= AIR_HU
+    padding = ct.array[wide] <= PADDING_HU
     if not padding.any():
         return True
     body = labels.array[wide] == code

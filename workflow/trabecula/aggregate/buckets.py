@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from trabecula import tables
+from trabecula.runtime.whole_file import whole_file
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute
@@ -62,16 +63,14 @@ def write(rows: pa.Table, path: Path, *, starts: Sequence[str]) -> Path:
 
     The file is written beside first, since a task may run twice.
     """
-    part = tables.beside(path)
     bucket = _buckets(rows["patient_id"], starts)
     rows = rows.take(np.argsort(bucket, kind="stable")) if len(starts) else rows
     rows, n = rows.combine_chunks(), np.bincount(bucket, minlength=len(starts) + 1)
     empty = pa.RecordBatch.from_pylist([], schema=rows.schema)
-    with pa.ipc.new_file(part, rows.schema, options=_OPTIONS) as writer:
+    with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, rows.schema, options=_OPTIONS) as writer:
         for first, length in zip(np.cumsum(n) - n, n, strict=True):
             pieces = rows.slice(first, length).to_batches()
             writer.write_batch(pieces[0] if pieces else empty)
-    part.replace(path)
     return path
 
 

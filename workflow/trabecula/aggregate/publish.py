@@ -18,6 +18,7 @@ from trabecula import catalog, tables
 from trabecula.aggregate import crate, record
 from trabecula.errors import ResultError
 from trabecula.model import bundle
+from trabecula.runtime.whole_file import beside, whole_file, whole_folder
 
 LOG = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> 
     for row in history:
         if not row["kept"] and (runs / row["run_id"]).is_dir():
             LOG.info("The tables of run %s are removed: aggregate.keep_runs keeps %d.", row["run_id"], keep_runs)
-            _remove((runs / row["run_id"]).rename(tables.beside(runs / row["run_id"])))
+            _remove((runs / row["run_id"]).rename(beside(runs / row["run_id"])))
     shutil.rmtree(staged)
 
 
@@ -102,14 +103,13 @@ def _remove(folder: Path) -> None:
 def _make(place: Path, staged: Path, files: Sequence[Path], *, history: Sequence[dict[str, Any]], config: str) -> None:
     """Make a run's folder; it appears when it is whole."""
     before = [place.with_name(row["run_id"]) / "tables" for row in history[:-1]]
-    part = tables.beside(place)
-    for file in files:
-        same = (folder / file for folder in reversed(before) if _equal(staged / file, folder / file))
-        _link(next(same, staged / file), part / "tables" / file)
-    tables.write(history, tables.RUNS, part / "tables" / RUNS)
-    catalog.write(part / "tables", place=place.absolute() / "tables")
-    crate.write(part, history[-1], config=config)
-    part.rename(place)
+    with whole_folder(place) as unfinished:
+        for file in files:
+            same = (folder / file for folder in reversed(before) if _equal(staged / file, folder / file))
+            _link(next(same, staged / file), unfinished / "tables" / file)
+        tables.write(history, tables.RUNS, unfinished / "tables" / RUNS)
+        catalog.write(unfinished / "tables", place=place.absolute() / "tables")
+        crate.write(unfinished, history[-1], config=config)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -134,8 +134,8 @@ def _link(source: Path, place: Path) -> None:
 def _replace(source: Path, place: Path) -> None:
     """Put a copy of a file in its place at once, unless the same stands there already."""
     if not _equal(source, place):
-        shutil.copy(source, part := tables.beside(place))
-        part.replace(place)
+        with whole_file(place) as unfinished:
+            shutil.copy(source, unfinished)
 
 
 def _remove_others(folder: Path, files: Iterable[Path]) -> None:

@@ -13,6 +13,7 @@ from trabecula.aggregate.check import require
 from trabecula.aggregate.shards import Part, in_order
 from trabecula.aggregate.small import Piece
 from trabecula.density import calibrate
+from trabecula.runtime.whole_file import whole_file
 
 # Rows of a row group, whatever the size of batches and buckets: the same rows give the same bytes.
 ROWS_PER_GROUP = 100_000
@@ -48,13 +49,12 @@ def table_writer(folder: Path, name: str, cohort: str) -> Iterator[Rows]:
     """Writer of a cohort's table; the file takes its place when it is whole and holds the rows that went in."""
     schema = tables.in_partition(tables.PUBLIC[name])
     path = place(folder, name, cohort)
-    part = tables.beside(path)
-    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-        rows = Rows(writer, schema)
-        yield rows
-        rows.end()
-    require(pq.read_metadata(part).num_rows == rows.n, f"{path.name} does not hold the rows that went in")
-    part.replace(path)
+    with whole_file(path) as unfinished:
+        with pq.ParquetWriter(unfinished, schema, compression="zstd") as writer:
+            rows = Rows(writer, schema)
+            yield rows
+            rows.end()
+        require(pq.read_metadata(unfinished).num_rows == rows.n, f"{path.name} does not hold the rows that went in")
 
 
 def place(folder: Path, name: str, cohort: str) -> Path:

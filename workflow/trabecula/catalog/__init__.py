@@ -4,11 +4,11 @@ from pathlib import Path
 
 import duckdb
 
-from trabecula import tables
 from trabecula.catalog.package import data_package
 from trabecula.catalog.sql import PLACE, text, views_sql
 from trabecula.catalog.views import VIEWS
 from trabecula.catalog.words import dictionary, dictionary_csv
+from trabecula.runtime.whole_file import whole_file
 
 __all__ = ["PLACE", "VIEWS", "data_package", "dictionary", "dictionary_csv", "views_sql", "write"]
 
@@ -27,18 +27,13 @@ def write(folder: Path, *, place: Path) -> None:
     write_text(dictionary(), folder / "dictionary.md")
     write_text(dictionary_csv(), folder / "dictionary.csv")
     write_text(data_package(folder), folder / "datapackage.json")
-    database = folder / "trabecula.duckdb"
-    part = tables.beside(database)
-    part.unlink(missing_ok=True)
-    with duckdb.connect(part) as connection:
+    with whole_file(folder / "trabecula.duckdb") as unfinished, duckdb.connect(unfinished) as connection:
         # A view is checked when it is made, and the tables are still here.
         connection.execute(f"SET VARIABLE {PLACE} = {text(str(folder.absolute()))}")
         connection.execute(views_sql(str(place.absolute())))
-    part.replace(database)
 
 
 def write_text(content: str, path: Path) -> None:
-    """Write a text file beside first, then rename it."""
-    part = tables.beside(path)
-    part.write_text(content, encoding="utf-8")
-    part.replace(path)
+    """Write a whole text file in UTF-8."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(content, encoding="utf-8")

@@ -8,16 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trabecula.tables import beside
+from trabecula.runtime.whole_file import whole_file
 
 
 def write_private(table: pa.Table, path: Path, groups: Iterable[pa.Table] | None = None) -> None:
     """Write a Parquet file that only its owner can read, optionally in given row groups."""
-    part = beside(path)
-    with private_writer(part, table.schema) as writer:
+    with whole_file(path) as unfinished, private_writer(unfinished, table.schema) as writer:
         for group in [table] if groups is None else groups:
             writer.write_table(group)
-    part.replace(path)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trabecula.errors import ResultError
-from trabecula.tables import beside
+from trabecula.runtime.whole_file import whole_file
 
 # Without its ledger, studies would come into other shards, beside what they left in theirs.
 _RESTORE = "Bring it back from a backup, or delete the cohort's results and logs and run it anew."
@@ -114,9 +114,8 @@ def write_if_changed(text: str, path: Path) -> None:
     """Write a text file; one that holds the text already keeps its modification time."""
     if path.exists() and path.read_text() == text:
         return
-    part = beside(path)
-    part.write_text(text)
-    part.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text)
 
 
 def _tsv(columns: tuple[str, ...], rows: Iterable[object]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.convert.voxels import AIR_HU
+from trabecula.image.padding import PADDING_HU
 
 _CLOSE = 1e-6  # rows: a whole row's move is no interpolation, whatever the last digit says
 
@@ -52,7 +52,7 @@ def _shifted(plane: NDArray[np.float32], move: float, n: int) -> NDArray[np.floa
     below, last = np.arange(n) + whole, len(plane) - 1
     mixed = plane[below.clip(0, last)] * (1 - weight)
     mixed += plane[(below + 1).clip(0, last)] * weight
-    mixed[(below + weight < -0.5) | (below + weight > last + 0.5)] = AIR_HU
+    mixed[(below + weight < -0.5) | (below + weight > last + 0.5)] = PADDING_HU
     return mixed
 
 

@@ -11,9 +11,9 @@ from trabecula.convert.planes import Plane, Stored, as_if_stored, check_unchange
 from trabecula.dicom.files import as_path, read_first
 from trabecula.dicom.headers import Header
 from trabecula.errors import StudyFailure
+from trabecula.image.padding import PADDING_HU
 from trabecula.runtime.storage import patiently
 
-AIR_HU = -1024
 MAX_HU = 32767
 # Padding that rescales to more than this would be read as metal.
 MAX_TISSUE_HU = 4000
@@ -165,7 +165,7 @@ def in_place(
     _strip(pixels, stored.bits_stored)
     hu = hounsfield(pixels, slope, intercept, None if outside is not None else padding)
     if outside is not None:
-        hu[outside] = AIR_HU
+        hu[outside] = PADDING_HU
     return hu
 
 
@@ -200,9 +200,9 @@ def hounsfield(
     if slope == 1 and intercept == round(intercept) and abs(intercept) < 2**15 and stored.dtype.itemsize == 2:
         hu = _shifted(stored, int(intercept))
     else:
-        hu = np.rint(stored * slope + intercept).clip(AIR_HU, MAX_HU).astype(np.int16)
+        hu = np.rint(stored * slope + intercept).clip(PADDING_HU, MAX_HU).astype(np.int16)
     if outside is not None:
-        hu[outside] = AIR_HU
+        hu[outside] = PADDING_HU
     return hu
 
 
@@ -211,7 +211,7 @@ def _shifted(stored: NDArray[np.integer], intercept: int) -> NDArray[np.int16]:
     if not (stored.flags.writeable and stored.dtype.isnative):
         stored = stored.astype(stored.dtype.newbyteorder("="))
     limits = np.iinfo(stored.dtype)
-    low, high = AIR_HU - intercept, MAX_HU - intercept
+    low, high = PADDING_HU - intercept, MAX_HU - intercept
     if low > limits.min and stored.min() < low:  # looking takes a tenth of the time of cutting off
         np.maximum(stored, low, out=stored)
     if high < limits.max and stored.max() > high:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from trabecula.image.levels import POSTERIOR
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, bounds_mm
 
 LARGEST_BYTES = 40_000
@@ -99,7 +100,7 @@ def paint(ct: Volume, labels: Volume, points_mm: NDArray[np.float64], *, across:
         Red, green, blue.
     """
     steps = np.eye(3)[across] * np.array(SLAB_MM)[:, None]
-    hu = np.mean([sample(ct, points_mm + step, order=1, outside=-1024) for step in steps], axis=0)
+    hu = np.mean([sample(ct, points_mm + step, order=1, outside=PADDING_HU) for step in steps], axis=0)
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0, 1)[..., None] * 255
     codes = sample(labels, points_mm, order=0, outside=0).astype(np.uint8)

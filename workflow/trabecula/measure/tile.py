@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from trabecula.image.padding import PADDING_HU
 from trabecula.measure.frame import BodyFrame
 from trabecula.measure.roi import Regions
 from trabecula.tables.cubes import VertebraCrop
@@ -61,7 +62,7 @@ def paint(crop: VertebraCrop, frame: BodyFrame, regions: Regions, *, spacing_mm:
 def _panel(crop: VertebraCrop, voxels: NDArray[np.float64], regions: Regions) -> NDArray[np.uint8]:
     """(h, w, 3) section of a cube at (h, w, 3) voxels, with outlines."""
     at = np.moveaxis(voxels, -1, 0)
-    hu = ndimage.map_coordinates(crop.ct, at, order=1, cval=-1024, output=np.float32)
+    hu = ndimage.map_coordinates(crop.ct, at, order=1, cval=PADDING_HU, output=np.float32)
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0, 1)[..., None] * 255
     image = np.rint(grey.repeat(3, axis=-1)).astype(np.uint8)

@@ -6,7 +6,6 @@ expression of a `configs/` file is run, and weights are safetensors, which hold 
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,11 +219,3 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write readable JSON; a value that JSON does not know (NaN) raises ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def put_in_place(made: Path, folder: Path) -> None:
-    """Move a finished bundle to its place; what lies there is replaced."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made.rename(folder)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trabecula.image.padding import PADDING_HU
 from trabecula.model.bundle import OUTPUTS, Roi
-
-AIR_HU = -1024.0
 
 # `small` has 144,000 parameters, `densenet121` 11.2 million (Huang et al., CVPR 2017, doi:10.1109/CVPR.2017.243).
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -145,7 +144,7 @@ def _centred(cube: NDArray, side: int) -> NDArray:
     excess = cube.shape[0] - side
     if excess < 0:
         before = -excess // 2
-        return np.pad(cube, (before, -excess - before), constant_values=int(AIR_HU))
+        return np.pad(cube, (before, -excess - before), constant_values=PADDING_HU)
     start = excess // 2
     return cube[(slice(start, start + side),) * 3]
 

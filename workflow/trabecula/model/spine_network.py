@@ -17,6 +17,7 @@ from monai.networks.nets.unet import UNet
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, aligned_grid, bounds_mm, resample
 
 CLASSES = ("background", "body", "posterior", "sacrum", "rib", "hip", "disc")
@@ -24,7 +25,6 @@ BODY, POSTERIOR, SACRUM, RIB, HIP, DISC = range(1, len(CLASSES))
 
 SPACING_MM = 2.0
 PATCH = 64
-AIR_HU = -1024.0
 # From fat to cortical bone; what lies outside says nothing about the spine.
 HU_WINDOW = (-250.0, 1000.0)
 
@@ -87,10 +87,10 @@ def to_grid(ct: Volume) -> tuple[Volume, NDArray[np.bool_]]:
         Voxels of that grid that lie inside the scan.
     """
     shape, affine = aligned_grid(*bounds_mm(ct), SPACING_MM)
-    outside = AIR_HU - 1
+    outside = PADDING_HU - 1
     grid = resample(block_means(ct), shape, affine, outside=outside)
     seen = grid.array > outside
-    return grid.with_array(np.where(seen, grid.array, AIR_HU).astype(np.float32)), seen
+    return grid.with_array(np.where(seen, grid.array, PADDING_HU).astype(np.float32)), seen
 
 
 def block_means(ct: Volume) -> Volume:

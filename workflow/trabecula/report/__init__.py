@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from trabecula import tables
 from trabecula.report import (
     accuracy,
     brief,
@@ -30,6 +29,7 @@ from trabecula.report.content import Results, of_cohort, pooled, verdicts_of
 from trabecula.report.curves import read_training
 from trabecula.report.gallery import write_gallery
 from trabecula.report.pages import inline, render
+from trabecula.runtime.whole_file import whole_file
 
 __all__ = [
     "COHORT_FIGURES", "FIGURES", "SUMMARY_FIGURES", "Report", "Results", "compose", "compose_summary", "of_cohort",
@@ -229,8 +229,6 @@ def flow(results: Results, note: str) -> str:
 
 
 def write(text: str, path: Path | str) -> None:
-    """Write a text file beside first, then renamed."""
-    path = Path(path)
-    part = tables.beside(path)
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """Write a whole text file in UTF-8."""
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trabecula.errors import ConfigError
 from trabecula.image.codings import Coding
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, resample
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.masks import recode
@@ -27,7 +28,6 @@ Predictor = Any
 
 # Readers that turn images to RAS+ before training. All others keep the files' axes, and archived axial CT has LPS+.
 _REORIENTING = ("NibabelIOWithReorient",)
-AIR_HU = -1024.0
 # Like TotalSegmentator's: how often such a network's names are wrong is not in its output.
 TRUST, BLIND = 0.95, 0.8
 
@@ -126,7 +126,7 @@ def predict(predictor: Predictor, ct: Volume) -> Volume:
     axes = "RAS" if plans.plans["image_reader_writer"] in _REORIENTING else "LPS"
     # nnU-Net counts axes from the last to the first, in the order of its own.
     spacing_zyx = [predictor.configuration_manager.spacing[i] for i in plans.transpose_backward]
-    image = resample(ct, *grid_for(ct, axes, spacing_zyx[::-1]), outside=AIR_HU)
+    image = resample(ct, *grid_for(ct, axes, spacing_zyx[::-1]), outside=PADDING_HU)
     numbers = predictor.predict_single_npy_array(
         np.ascontiguousarray(image.array.transpose(2, 1, 0), np.float32)[None], {"spacing": spacing_zyx}
     )

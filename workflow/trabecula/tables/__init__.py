@@ -88,7 +88,7 @@ from trabecula.tables.public import (
     VERTEBRAE,
     WHOLE,
 )
-from trabecula.tables.store import beside, cast, from_frame, in_partition, read, read_columns, read_many, reading, write
+from trabecula.tables.store import cast, from_frame, in_partition, read, read_columns, read_many, reading, write
 
 __all__ = [
     "ACQUISITION",
@@ -160,7 +160,6 @@ __all__ = [
     "VERTEBRAE",
     "VERTEBRA_KEYS",
     "WHOLE",
-    "beside",
     "cast",
     "column",
     "crop_schema",

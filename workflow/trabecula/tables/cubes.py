@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trabecula import tables
 from trabecula.image.levels import CODE_OF_LEVEL
+from trabecula.runtime.whole_file import whole_file
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def open_cubes(path: Path | str, *, size: int, spacing_mm: float) -> Iterator[Ca
     callable
         Writes the vertebrae of one study; none is fine.
     """
-    part, schema = tables.beside(Path(path)), tables.crop_schema(size, spacing_mm)
-    with pa.ipc.new_file(part, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    schema, packed = tables.crop_schema(size, spacing_mm), pa.ipc.IpcWriteOptions(compression="zstd")
+    with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, schema, options=packed) as writer:
 
         def write(vertebrae: Iterable[VertebraCrop]) -> None:
             rows = list(vertebrae)
@@ -86,7 +87,6 @@ def open_cubes(path: Path | str, *, size: int, spacing_mm: float) -> Iterator[Ca
                 writer.write_batch(to_batch(rows, schema))
 
         yield write
-    part.replace(path)
 
 
 def to_batch(rows: list[VertebraCrop], schema: pa.Schema) -> pa.RecordBatch:

@@ -1,6 +1,5 @@
 """How tables are cast, checked, written and read."""
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula.errors import ResultError
+from trabecula.runtime.whole_file import whole_file
 from trabecula.tables.fields import TEXT, values_of
 
 
@@ -66,18 +66,10 @@ def from_frame(rows: Any, to: pa.Schema) -> pa.Table:
     return cast(table.replace_schema_metadata(None), to)
 
 
-def beside(path: Path) -> Path:
-    """Temporary name next to a file, made its own by the process; rename it when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
 def write(rows: pa.Table | Iterable[Mapping[str, Any]], to: pa.Schema, path: Path | str) -> None:
-    """Cast rows to a schema and write them as Parquet (zstd), beside first, then renamed."""
-    path = Path(path)
-    part = beside(path)
-    pq.write_table(cast(rows, to), part, compression="zstd")
-    part.replace(path)
+    """Cast rows to a schema and write them as a whole Parquet file (zstd)."""
+    with whole_file(path) as unfinished:
+        pq.write_table(cast(rows, to), unfinished, compression="zstd")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -29,6 +28,7 @@ from trabecula.model import network
 from trabecula.model.bundle import OUTPUTS, Roi, Task
 from trabecula.runtime.digest import digest
 from trabecula.runtime.log import progress
+from trabecula.runtime.whole_file import whole_file
 from trabecula.train.data import VARIATION, Data, load, seed_of, shuffled
 
 WARM_UP = 0.05
@@ -240,7 +240,7 @@ class _Run:
         self.kept = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
 
     def save(self, curve: list[Epoch], state: Path, mark: str) -> None:
-        """Write the state beside, then rename."""
+        """Write the state as a whole file."""
         parts: dict[str, Any] = {
             "mark": mark,
             "network": self.network.state_dict(),
@@ -249,11 +249,10 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "curve": [vars(epoch) for epoch in curve],
         }
-        part = state.with_name(f".{state.name}.{os.getpid()}")
         content = io.BytesIO()
         torch.save(parts, content)  # not to the file: torch's writer does not say that a disk is full
-        part.write_bytes(content.getbuffer())
-        part.replace(state)
+        with whole_file(state) as unfinished:
+            unfinished.write_bytes(content.getbuffer())
 
     def resume(self, state: Path, mark: str) -> list[Epoch]:
         """Take up a state, if there is one of the same making; a file that is not whole counts as none."""

@@ -14,9 +14,11 @@ import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
 from trabecula import tables
+from trabecula.image.padding import PADDING_HU
 from trabecula.model import bundle, uncertainty
 from trabecula.model.bundle import AUDIT, INFERENCE, METADATA, OUTPUTS, PROTOCOL, SPLITS, TRAINING, weight_file
-from trabecula.model.network import AIR_HU, describe
+from trabecula.model.network import describe
+from trabecula.runtime.whole_file import whole_folder
 from trabecula.train import card
 from trabecula.train.fit import Recipe
 from trabecula.train.protocol import fold_lines, out_of_fold, protocol
@@ -112,9 +114,14 @@ def write_bundle(
     trained : Trained
         The networks.
     """
-    folder = Path(folder)
-    made = tables.beside(folder)
-    shutil.rmtree(made, ignore_errors=True)
+    with whole_folder(folder) as made:
+        _fill(made, record, cases, splits, audit, trained)
+
+
+def _fill(
+    made: Path, record: Record, cases: pd.DataFrame, splits: pd.DataFrame, audit: pa.Table, trained: Trained
+) -> None:
+    """Write all files of a bundle into an empty folder."""
     for task, fold in ((task, fold) for task in record.tasks for fold in record.folds):
         (made / weight_file(task, fold)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(trained.weights(task, f"fold{fold}"), made / weight_file(task, fold))
@@ -132,7 +139,6 @@ def write_bundle(
     (made / "docs" / "README.md").write_text(card.model_card(metadata), encoding="utf-8")
     (made / "LICENSE").write_text(card.licence(metadata["cohorts"]), encoding="utf-8")
     bundle.write_json(metadata, made / METADATA)
-    bundle.put_in_place(made, folder)
 
 
 def describe_bundle(
@@ -218,7 +224,7 @@ def inference_config(record: Record) -> dict[str, Any]:
     side = max(round(recipe.roi_size * recipe.roi_spacing_mm / record.cube_spacing_mm), 1)
     steps = [
         {"_target_": "EnsureChannelFirst", "channel_dim": "no_channel"},
-        {"_target_": "ResizeWithPadOrCrop", "spatial_size": side, "value": AIR_HU},
+        {"_target_": "ResizeWithPadOrCrop", "spatial_size": side, "value": float(PADDING_HU)},
         {
             "_target_": "Resize",
             "spatial_size": [recipe.roi_size] * 3,

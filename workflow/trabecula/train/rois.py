@@ -11,9 +11,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from trabecula import tables
 from trabecula.model.bundle import Roi
 from trabecula.model.network import cut_roi
+from trabecula.runtime.whole_file import whole_file
 from trabecula.tables.cubes import read_cubes, read_spacing_mm
 
 KEYS = ("cohort", "patient_id", "study_id", "level")
@@ -55,8 +55,8 @@ def write_regions(
     """
     keys = zip(cases["cohort"], cases["study_id"], cases["levels"], strict=True)
     wanted = {(cohort, study, level) for cohort, study, levels in keys for level in levels}
-    part, schema = tables.beside(Path(path)), rois_schema(roi.size)
-    with pa.ipc.new_file(part, schema) as writer:
+    schema = rois_schema(roi.size)
+    with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, schema) as writer:
         for file in cubes:
             spacing_mm = read_spacing_mm(file)
             rows, regions = [], []
@@ -70,9 +70,8 @@ def write_regions(
                     regions.append(cut_roi(crop.ct, spacing_mm=spacing_mm, roi=roi))
             if rows:
                 writer.write_batch(_batch(rows, regions, schema))
-    if wanted:
-        raise AssertionError(f"{len(wanted)} chosen vertebrae have no cube")
-    part.replace(path)
+        if wanted:
+            raise AssertionError(f"{len(wanted)} chosen vertebrae have no cube")
 
 
 def _batch(rows: list[list[str]], regions: list[np.ndarray], schema: pa.Schema) -> pa.RecordBatch:

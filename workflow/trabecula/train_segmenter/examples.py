@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from trabecula import phantom
 from trabecula.image.levels import DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample
 from trabecula.model import spine_network
-from trabecula.model.spine_network import AIR_HU, CLASSES, SPACING_MM
+from trabecula.model.spine_network import CLASSES, SPACING_MM
 from trabecula.runtime.log import progress
 
 UNKNOWN = 255
@@ -85,7 +86,7 @@ def read_totalseg_example(folder: Path) -> Example:
     """TotalSegmentator's reference case (Apache-2.0): native CT, T11 to the sacrum, 3 mm."""
     ct = read_nifti(folder / "example_ct.nii.gz")
     shape, affine = aligned_grid(*bounds_mm(ct), REAL_MM)
-    hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=AIR_HU).array
+    hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=PADDING_HU).array
     classes = smoothly(ct.with_array(totalseg_classes(folder)), shape, affine)
     return _example("totalseg_example", hu, classes, REAL_MM, weight=1.0)
 
@@ -95,7 +96,7 @@ def read_tptbox_crop(folder: Path) -> Example:
     ct = read_nifti(folder / "sample_ct" / "sub-ct_label-22_ct.nii.gz")
     regions = read_nifti(folder / "sample_ct" / "sub-ct_seg-subreg_label-22_msk.nii.gz")
     shape, affine = aligned_grid(*bounds_mm(ct), REAL_MM)
-    hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=AIR_HU).array
+    hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=PADDING_HU).array
     part = resample(regions, shape, affine, outside=0, how="nearest").array
     classes = np.zeros(shape, np.uint8)
     classes[(part >= 41) & (part <= 48)] = spine_network.POSTERIOR

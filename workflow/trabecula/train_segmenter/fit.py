@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trabecula.model import spine_network
 from trabecula.runtime.log import progress
-from trabecula.tables import beside
+from trabecula.runtime.whole_file import whole_file
 from trabecula.train_segmenter.examples import UNKNOWN, Example
 from trabecula.train_segmenter.randomise import random_patch
 
@@ -108,9 +108,8 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _save(path: Path, state: Mapping[str, object]) -> None:
-    part = beside(path)
-    torch.save(state, part)
-    part.replace(path)
+    with whole_file(path) as unfinished:
+        torch.save(state, unfinished)
 
 
 def _resume(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> list[float]:

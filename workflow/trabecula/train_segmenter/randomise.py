@@ -12,8 +12,9 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from trabecula.image.padding import PADDING_HU
 from trabecula.model import spine_network
-from trabecula.model.spine_network import AIR_HU, PATCH, SPACING_MM
+from trabecula.model.spine_network import PATCH, SPACING_MM
 from trabecula.train_segmenter.examples import Example
 
 # How often the patch's middle lies near each class: discs and bodies most, so that ends of scans are seen too.
@@ -71,8 +72,8 @@ def sample(example: Example, points: NDArray[np.float64]) -> tuple[torch.Tensor,
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     # grid_sample wants the last axis first, from -1 to 1.
     grid = torch.from_numpy(((points - low) / (high - low - 1) * 2 - 1)[..., ::-1].copy()).float()[None]
-    above_air = example.hu[box].float()[None, None] - AIR_HU
-    hu = functional.grid_sample(above_air, grid, align_corners=True)[0, 0] + AIR_HU
+    above_air = example.hu[box].float()[None, None] - PADDING_HU
+    hu = functional.grid_sample(above_air, grid, align_corners=True)[0, 0] + PADDING_HU
     nearest = functional.grid_sample(example.classes[box].float()[None, None], grid, mode="nearest", align_corners=True)
     return hu, nearest[0, 0].round().long()
 
@@ -175,5 +176,5 @@ def cut_view(hu: torch.Tensor, classes: torch.Tensor, rng: Generator) -> tuple[t
         gone = slice(0, at) if rng.random() < 0.5 else slice(PATCH - at, PATCH)
         index = [slice(None)] * 3
         index[axis] = gone
-        hu[tuple(index)], classes[tuple(index)] = AIR_HU, 0
+        hu[tuple(index)], classes[tuple(index)] = PADDING_HU, 0
     return hu, classes

@@ -5,10 +5,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from trabecula.density.tissue.soft import ENOUGH, chosen_slices, slice_axis
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume
 
-# The lowest value that a CT stores; padding is given it when the scan is converted.
-PADDING_HU = -1024
 # Between lung and air.
 NOT_LUNG_HU = -900
 # From the nearest thing that is no air: beyond the point spread, clothes and scattered light from the table.

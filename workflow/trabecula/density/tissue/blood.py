@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from trabecula.density.tissue.soft import coarse
 from trabecula.image.levels import CODE_OF_LEVEL
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume
 
 # The aorta runs in front of these; it divides at L4.
@@ -76,7 +77,7 @@ def _straightened(ct: Volume, labels: Volume, edge: NDArray) -> tuple[NDArray, N
     middle, front = (np.interp(z, edge[:, 2], edge[:, axis]) for axis in (0, 1))
     grid = np.broadcast_arrays(x[:, None, None] + middle, y[None, :, None] + front, z[None, None, :])
     voxels = ct.to_voxels(np.stack([axis.ravel() for axis in grid], axis=1)).T
-    hu = ndimage.map_coordinates(ct.array, voxels, output=np.float32, order=1, mode="constant", cval=-1024)
+    hu = ndimage.map_coordinates(ct.array, voxels, output=np.float32, order=1, mode="constant", cval=PADDING_HU)
     codes = ndimage.map_coordinates(labels.array, voxels, order=0, mode="constant", cval=0)
     shape = grid[0].shape
     return hu.reshape(shape), codes.reshape(shape) == 0, np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)

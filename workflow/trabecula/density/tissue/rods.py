@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from trabecula.density.tissue.soft import coarse
 from trabecula.image.levels import BODY_CODES
+from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume
 
 # Where rods are looked for: to both sides of the spine, and from behind its last point downwards (supine).
@@ -77,7 +78,7 @@ def _space_below(ct: Volume, labels: Volume) -> tuple[NDArray, NDArray, NDArray]
     z = np.linspace(body[:, 2].min(), body[:, 2].max(), ALONG)
     grid = np.stack([axis.ravel() for axis in np.meshgrid(x, y, z, indexing="ij")], axis=1)
     hu = ndimage.map_coordinates(
-        ct.array, ct.to_voxels(grid).T, output=np.float32, order=1, mode="constant", cval=-1024
+        ct.array, ct.to_voxels(grid).T, output=np.float32, order=1, mode="constant", cval=PADDING_HU
     )
     return hu.reshape(len(x), len(y), ALONG), x, y
 

@@ -9,12 +9,12 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trabecula import tables
 from trabecula.report.content import Results, synthetic_note
 from trabecula.report.gallery.cards import LEVELS, Card, cards
 from trabecula.report.gallery.compact import Vocabulary
 from trabecula.report.gallery.pictures import picture_name, tile_name, write_pictures, write_tiles
 from trabecula.report.pages import TEMPLATES, render
+from trabecula.runtime.whole_file import whole_folder
 
 __all__ = ["page_name", "write_gallery"]
 
@@ -39,17 +39,12 @@ def write_gallery(
     per_page : int
         Cards per page.
     """
-    folder = Path(folder)
-    part = tables.beside(folder)
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    pictured = {key for path in crops for key in write_pictures(path, part)}
-    tiled = {key for path in measures for key in write_tiles(path, part)}
-    listed = cards(results, pictured, tiled)
-    shutil.copyfile(TEMPLATES / "gallery.js", part / "gallery.js")
-    _write_pages(listed, part, per_page=per_page, synthetic=synthetic_note(results))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with whole_folder(folder) as unfinished:
+        pictured = {key for path in crops for key in write_pictures(path, unfinished)}
+        tiled = {key for path in measures for key in write_tiles(path, unfinished)}
+        listed = cards(results, pictured, tiled)
+        shutil.copyfile(TEMPLATES / "gallery.js", unfinished / "gallery.js")
+        _write_pages(listed, unfinished, per_page=per_page, synthetic=synthetic_note(results))
 
 
 def page_name(number: int) -> str:

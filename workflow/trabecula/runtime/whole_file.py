@@ -1,0 +1,50 @@
+"""Write a file or a folder beside its place, and put it there when it is whole."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# A dot, the file's name, and the process that writes it: no result and no reader's file is called so.
+UNFINISHED = re.compile(r"\..+\.\d+")
+
+
+def beside(path: Path) -> Path:
+    """Give the name under which this process writes what shall stand at a path, in a folder that is made if need be.
+
+    >>> import tempfile
+    >>> bool(UNFINISHED.fullmatch(beside(Path(tempfile.gettempdir(), "series.parquet")).name))
+    True
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+@contextmanager
+def whole_file(path: Path | str) -> Iterator[Path]:
+    """Give a place to write a file to; at the end the file is moved to its path, and after an error it is removed."""
+    path = Path(path)
+    unfinished = beside(path)
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path | str) -> Iterator[Path]:
+    """Give an empty folder to fill; at the end it replaces what lies at its path, and after an error it is removed."""
+    path = Path(path)
+    unfinished = beside(path)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if path.exists():
+            shutil.rmtree(path)
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
