@@ -17,6 +17,6 @@ model = infer.load_model(Path(snakemake.input.metadata).parents[1], device=snake
 vertebrae = progress(cubes.read_cubes(snakemake.input.cubes), what="infer", unit="vertebrae")
 spacing_mm = cubes.read_spacing_mm(snakemake.input.cubes)
 studies = tables.read(snakemake.input.studies, tables.STUDIES).to_pandas()
-told = scan_inputs.scan_facts(studies, tables.read(snakemake.input.crops, tables.CROP).to_pandas())
-rows = infer.infer_shard(vertebrae, model, told, spacing_mm=spacing_mm, batch_size=snakemake.params.batch_size)
+scans = scan_inputs.scan_facts(studies, tables.read(snakemake.input.crops, tables.CROP).to_pandas())
+rows = infer.infer_shard(vertebrae, model, scans, spacing_mm=spacing_mm, batch_size=snakemake.params.batch_size)
 tables.write(rows, tables.INFER, snakemake.output.table)

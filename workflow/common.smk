@@ -45,13 +45,19 @@ try:
         else str(settings.find(config["model"], _places, option="model"))
     )
     if TRAINS:
-        bundle_checks.refuse_region(config["train"], config["crop"])
+        bundle_checks.check_region(
+            roi_size=config["train"]["roi_size"],
+            roi_spacing_mm=config["train"]["roi_spacing_mm"],
+            cube_size=config["crop"]["size"],
+            cube_spacing_mm=config["crop"]["spacing_mm"],
+        )
     else:
-        bundle_checks.refuse(
+        bundle_checks.check_bundle(
             MODEL,
             cube_size=config["crop"]["size"],
             cube_spacing_mm=config["crop"]["spacing_mm"],
-            choice=config["aggregate"],
+            levels=config["aggregate"]["levels"],
+            reduced_below_mg_cm3=config["aggregate"]["reduced_below_mg_cm3"],
         )
     VERDICTS = settings.find_verdicts(config["aggregate"]["verdicts"], _places) or []
     SEGMENT = segmenter_choice.resolve(config["segment"], _places)

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from trabecula import tables
 from trabecula.model import bundle, uncertainty
+from trabecula.model.bundle_checks import METADATA, weight_file
 
 SIZE = 16
 LEVELS, SUBSTITUTES = ("L1", "L2"), ("L3", "T12", "L4", "T11")
@@ -63,7 +64,7 @@ def known_errors() -> uncertainty.Uncertainty:
 
 def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
     """A bundle without weights: what aggregate reads of it."""
-    sha256 = {bundle.weight_file(task, fold): f"{fold}" * 64 for task in bundle.TASKS for fold in FOLDS}
+    sha256 = {weight_file(task, fold): f"{fold}" * 64 for task in bundle.TASKS for fold in FOLDS}
     lines = [
         {"name": "hu", "fold": fold, "terms": {"intercept": 10.0 * fold, "hu": 1.0 + fold}, "n": 5} for fold in FOLDS
     ]
@@ -82,7 +83,7 @@ def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
         "uncertainty": uncertainty.to_facts(known_errors()),
         "sha256": sha256,
     }
-    bundle.write_json(facts, folder / bundle.METADATA)
+    bundle.write_json(facts, folder / METADATA)
     named = {"scheme": "cross-validation", "held_out": None, "part": "test"}
     rows = [named | {"patient_id": patient, "split": f"fold{fold}"} for patient, fold in splits.items()]
     tables.write(rows, tables.SPLITS, folder / bundle.SPLITS)

@@ -10,7 +10,7 @@ from small_cohort import known_errors
 from trabecula import tables
 from trabecula.model import bundle, network, uncertainty
 from trabecula.model.baselines import Baseline
-from trabecula.model.bundle import INFERENCE, METADATA, weight_file
+from trabecula.model.bundle_checks import INFERENCE, METADATA, weight_file
 from trabecula.train.fit import Recipe
 from trabecula.train.publish import Record, inference_config
 from trabecula.train.splits import Protocol
@@ -19,7 +19,7 @@ FOLDS = (0, 1)
 LINES = tuple(Baseline("hu", fold, {"hu": 0.9, "intercept": 20.0}, 8) for fold in FOLDS)
 RECIPE = Recipe("small", 1, 1, 4, 0.01, 32, 2.0, (-200, 600), ("kvp",), 0, "cpu")
 CHOICE = {"levels": ["L1", "L2"], "reduced_below_mg_cm3": 120.0}
-CUBES = {"cube_size": 64, "cube_spacing_mm": 1.0, "choice": CHOICE}
+CUBES = {"cube_size": 64, "cube_spacing_mm": 1.0, **CHOICE}
 PROTOCOL = Protocol(2, 0, (0.6, 0.2, 0.2), False, 10, 0.2, 0)
 RECORD = Record("toy", bundle.TASKS, RECIPE, PROTOCOL, {}, frozenset(), 64, 1.0, "0")
 

@@ -17,7 +17,8 @@ from toy_bundle import CHOICE, CUBES, FOLDS, LINES, write_toy
 from trabecula import tables
 from trabecula.errors import ConfigError
 from trabecula.model import bundle, bundle_checks
-from trabecula.model.bundle import INFERENCE, METADATA, Roi, weight_file
+from trabecula.model.bundle import Roi
+from trabecula.model.bundle_checks import INFERENCE, METADATA, weight_file
 
 
 @pytest.fixture
@@ -29,27 +30,27 @@ def folder(tmp_path: Path) -> Path:
 
 def test_what_is_written_is_read(folder: Path):
     """Every fact survives the way to disk and back."""
-    bundle_checks.refuse(folder, **CUBES)
-    found = bundle.read(folder)
-    bundle.check_weights(found)
-    assert found.roi == Roi(32, 2.0, (-200, 600))
-    assert found.baselines == LINES
-    assert found.uncertainty == known_errors()
-    assert found.synthetic and found.folds == FOLDS and found.scan_inputs == ("kvp",)
-    assert bundle.read_splits(found) == {"pa1": 1}
+    bundle_checks.check_bundle(folder, **CUBES)
+    toy = bundle.read(folder)
+    bundle.check_weights(toy)
+    assert toy.roi == Roi(32, 2.0, (-200, 600))
+    assert toy.baselines == LINES
+    assert toy.uncertainty == known_errors()
+    assert toy.synthetic and toy.folds == FOLDS and toy.scan_inputs == ("kvp",)
+    assert bundle.read_splits(toy) == {"pa1": 1}
 
 
 def test_changed_weights_are_refused(folder: Path):
     """One changed byte in a weight file is noticed, and the message names the file."""
-    found = bundle.read(folder)
+    toy = bundle.read(folder)
     name = weight_file("regression", 1)
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[:-1] + b"x")
     with pytest.raises(ConfigError, match="regression_fold1"):
-        bundle.check_weights(found)
+        bundle.check_weights(toy)
     (folder / name).unlink()
     with pytest.raises(ConfigError, match="regression_fold1"):
-        bundle.check_weights(found)
+        bundle.check_weights(toy)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ def test_a_pickle_is_refused_and_not_loaded(folder: Path, tmp_path: Path, name: 
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(pickle.dumps(Trap(trap)))
     with pytest.raises(ConfigError, match=f"{Path(name).name}, in a format that may run code"):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
     assert not trap.exists()
     pickle.loads(path.read_bytes())
     assert trap.exists()
@@ -111,7 +112,7 @@ def test_weights_that_are_no_safetensors_are_refused_whatever_they_are_called(fo
     else:
         path.write_bytes({"pickle": pickle.dumps({"weight": [0.0] * 3}), "truncated": good[:20], "empty": b""}[kind])
     with pytest.raises(ConfigError, match=r"regression_fold1\.safetensors, which is no safetensors file"):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
 
 
 places = st.recursive(
@@ -129,16 +130,16 @@ def test_expressions_are_found_however_deep(content):
 @pytest.mark.parametrize("content", [{"note": [{"deep": "$__import__('os')"}]}, {"$x": 1}, {"a": "  $b"}])
 def test_expressions_are_refused_in_every_configuration(folder: Path, name: str, content: dict):
     path = folder / "configs" / name
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(known | content))
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(before | content))
     with pytest.raises(ConfigError, match=f"run as code, in configs/{name}"):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
 
 
 def test_a_configuration_that_is_no_json_is_refused(folder: Path):
     (folder / "configs" / "logging.conf").write_text("[handlers]\nargs=(sys.stdout,)\n")
     with pytest.raises(ConfigError, match=r"logging\.conf that is JSON"):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
 
 
 @pytest.mark.parametrize(
@@ -160,20 +161,20 @@ def test_a_configuration_that_is_no_json_is_refused(folder: Path):
 def test_what_is_missing_or_contradicts_is_refused(folder: Path, change, message: str):
     rewrite(folder / METADATA, change)
     with pytest.raises(ConfigError, match=message):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
 
 
 def test_another_kind_of_network_is_refused(folder: Path):
     rewrite(folder / INFERENCE, lambda facts: facts["network_def"]["joint"].update(_target_="os.system"))
     with pytest.raises(ConfigError, match="differ about the networks"):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
 
 
 @pytest.mark.parametrize("name", [weight_file("classification", 0), str(METADATA), str(INFERENCE)])
 def test_a_bundle_without_one_of_its_files_is_refused(folder: Path, name: str):
     (folder / name).unlink()
     with pytest.raises(ConfigError, match="lacks"):
-        bundle_checks.refuse(folder, **CUBES)
+        bundle_checks.check_bundle(folder, **CUBES)
 
 
 @pytest.mark.parametrize(
@@ -182,10 +183,10 @@ def test_a_bundle_without_one_of_its_files_is_refused(folder: Path, name: str):
 def test_a_region_larger_than_the_cubes_is_refused(folder: Path, size: int, spacing_mm: float, fits: bool):
     """The region has 64 mm."""
     if fits:
-        bundle_checks.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
+        bundle_checks.check_bundle(folder, cube_size=size, cube_spacing_mm=spacing_mm, **CHOICE)
     else:
         with pytest.raises(ConfigError, match=r"sees 64 mm.*raise option crop.size to (64|71)"):
-            bundle_checks.refuse(folder, cube_size=size, cube_spacing_mm=spacing_mm, choice=CHOICE)
+            bundle_checks.check_bundle(folder, cube_size=size, cube_spacing_mm=spacing_mm, **CHOICE)
 
 
 def test_splits_of_a_fold_that_is_not_there_are_refused(folder: Path):
@@ -231,15 +232,15 @@ def test_undefined_numbers_are_not_written(tmp_path: Path):
 
 def test_training_on_regions_larger_than_the_cubes_is_refused():
     """What the cube does not hold would be filled with air."""
-    crop = {"size": 64, "spacing_mm": 1.0}
-    bundle_checks.refuse_region({"roi_size": 32, "roi_spacing_mm": 2.0}, crop)
+    cubes = {"cube_size": 64, "cube_spacing_mm": 1.0}
+    bundle_checks.check_region(roi_size=32, roi_spacing_mm=2.0, **cubes)
     with pytest.raises(ConfigError, match=r"raise crop\.size to 80"):
-        bundle_checks.refuse_region({"roi_size": 40, "roi_spacing_mm": 2.0}, crop)
+        bundle_checks.check_region(roi_size=40, roi_spacing_mm=2.0, **cubes)
 
 
 @pytest.mark.parametrize("other", [{"reduced_below_mg_cm3": 100.0}, {"levels": ["T12"]}])
-def test_a_bundle_for_another_cut_or_other_levels_is_refused(folder: Path, other: dict):
+def test_a_bundle_for_another_threshold_or_other_levels_is_refused(folder: Path, other: dict):
     """Its decisions and intervals would answer another question than the rest of the tables."""
-    bundle_checks.refuse(folder, **CUBES)
+    bundle_checks.check_bundle(folder, **CUBES)
     with pytest.raises(ConfigError, match=f"aggregate.{next(iter(other))}"):
-        bundle_checks.refuse(folder, cube_size=64, cube_spacing_mm=1.0, choice=CHOICE | other)
+        bundle_checks.check_bundle(folder, cube_size=64, cube_spacing_mm=1.0, **(CHOICE | other))

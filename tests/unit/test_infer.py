@@ -16,7 +16,8 @@ from trabecula import infer, tables
 from trabecula.errors import ConfigError
 from trabecula.model import bundle, network, uncertainty
 from trabecula.model.baselines import Baseline
-from trabecula.model.bundle import INFERENCE, METADATA, OUTPUTS, SPLITS, TASKS, weight_file
+from trabecula.model.bundle import OUTPUTS, SPLITS, TASKS
+from trabecula.model.bundle_checks import INFERENCE, METADATA, weight_file
 from trabecula.tables.cubes import VertebraCrop
 from trabecula.train.fit import Recipe
 from trabecula.train.publish import Record, inference_config

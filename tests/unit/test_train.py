@@ -16,7 +16,8 @@ from toy_spines import SPACING_MM, Cohort, write_cohort
 from trabecula import tables
 from trabecula.errors import ConfigError
 from trabecula.model import bundle, network
-from trabecula.model.bundle import TASKS, Roi, weight_file
+from trabecula.model.bundle import TASKS, Roi
+from trabecula.model.bundle_checks import weight_file
 from trabecula.tables.cubes import read_cubes
 from trabecula.train import audit, card, cases, fit, publish, rois, splits
 from trabecula.train import network as job

@@ -1,7 +1,7 @@
 """A model bundle: the folder that holds trained networks and all that must be known of them.
 
-The layout is that of a MONAI bundle. What a bundle says is only ever read as data: no
-expression of a `configs/` file is run, and weights are safetensors, which hold no code.
+The layout is that of a MONAI bundle. A bundle is only ever read as data: no expression of a `configs/` file is run, and
+weights are safetensors, which hold no code.
 """
 
 import hashlib
@@ -13,24 +13,26 @@ from typing import Any, Literal
 
 from trabecula import tables
 from trabecula.errors import ConfigError
-from trabecula.model import bundle_checks
 from trabecula.model.baselines import Baseline
+from trabecula.model.bundle_checks import METADATA, weight_file
 from trabecula.model.uncertainty import Uncertainty, from_facts
 
 Task = Literal["classification", "regression", "joint"]
 TASKS: tuple[Task, ...] = ("classification", "regression", "joint")
-# What each task's network gives, in the order of its outputs; the names stand in the table `predictions`.
+# Outputs of each task's network, in their order; the names stand in the table `predictions`.
 OUTPUTS: dict[str, tuple[str, ...]] = {
     "classification": ("classification",),
     "regression": ("regression",),
     "joint": ("joint_classification", "joint_regression"),
 }
 
-METADATA, INFERENCE = bundle_checks.METADATA, bundle_checks.INFERENCE
 SPLITS = Path("splits.parquet")
 TRAINING = Path("training.parquet")
 PROTOCOL = Path("protocol.parquet")
 AUDIT = Path("audit.parquet")
+# The scheme of splits whose folds the bundle carries, the part of a split that its networks never see, and how each
+# fold's split is named: the fold's number follows.
+CROSS_VALIDATION, TEST, FOLD = "cross-validation", "test", "fold"
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,12 @@ class Roi:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What the other stages need of a bundle.
+    """A bundle's facts, as the stages need them.
 
     Attributes
     ----------
     folder : Path
-        Where it lies.
+        The bundle's folder.
     name, model_id : str
         Its name, and the name with the first digits of the weights' SHA-256.
     synthetic : bool
@@ -73,9 +75,9 @@ class Bundle:
     roi : Roi
         The network's input.
     scan_inputs : tuple of str
-        What the networks are told of the scan besides its voxels, of kvp, phase and thickness_mm.
+        Scan facts given to the networks beside the voxels, of kvp, phase and thickness_mm.
     baselines : tuple of Baseline
-        The lines from HU, age and sex to vBMD, one per name and fold.
+        Straight lines from HU, age and sex to vBMD, one per name and fold.
     uncertainty : Uncertainty
         Temperature, intervals and limits, from out-of-fold predictions.
     sha256 : mapping
@@ -96,19 +98,23 @@ class Bundle:
     sha256: Mapping[str, str]
 
 
-def weight_file(task: str, fold: int) -> str:
-    """Path of a network's weights in its bundle."""
-    return f"models/{task}_fold{fold}.safetensors"
+def fold_number(split: str) -> int:
+    """Read the fold's number from the name of its split; a name without a number raises ValueError.
+
+    >>> fold_number("fold3")
+    3
+    """
+    return int(split.removeprefix(FOLD))
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
+    """Give the SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def model_id(name: str, sha256: Mapping[str, str]) -> str:
-    """Name of a bundle with 8 hexadecimal digits that change when any of its weights changes.
+    """Give a bundle's name with 8 hexadecimal digits that change when any of its weights changes.
 
     Parameters
     ----------
@@ -122,7 +128,7 @@ def model_id(name: str, sha256: Mapping[str, str]) -> str:
 
 
 def read(folder: Path | str) -> Bundle:
-    """Read what a bundle says of itself; weights are not opened (see `check_weights`).
+    """Read a bundle's metadata; weights are not opened (see `check_weights`).
 
     Raises
     ------
@@ -160,10 +166,10 @@ def _from_facts(folder: Path, facts: Mapping[str, Any]) -> Bundle:
 
 
 def _check_listing(bundle: Bundle) -> None:
-    """The digests cover just the weights that will be loaded, and the model id stands for them."""
-    wanted = {weight_file(task, fold) for task in bundle.tasks for fold in bundle.folds}
-    known = set(bundle.tasks) <= set(TASKS)
-    if not known or set(bundle.sha256) != wanted or bundle.model_id != model_id(bundle.name, bundle.sha256):
+    """Check that the digests cover just the weights that will be loaded, and that the model id stands for them."""
+    files = {weight_file(task, fold) for task in bundle.tasks for fold in bundle.folds}
+    tasks_exist = set(bundle.tasks) <= set(TASKS)
+    if not tasks_exist or set(bundle.sha256) != files or bundle.model_id != model_id(bundle.name, bundle.sha256):
         raise ConfigError(
             f"Option model: {METADATA} of {bundle.folder.name} contradicts itself about its weights; "
             "fetch the bundle again."
@@ -188,31 +194,30 @@ def check_weights(bundle: Bundle) -> None:
 
 
 def read_splits(bundle: Bundle) -> dict[str, int]:
-    """Patients of the training (pseudonyms) and the fold that never saw them.
+    """Read the patients of the training (pseudonyms), each with the fold that never saw them.
 
     Raises
     ------
     ConfigError
-        If the table can't be used, or a fold's networks are not in the bundle: its patients could be predicted by no
-        other.
+        If the table can't be used, or a fold's networks are not in the bundle: no other network may predict that
+        fold's patients.
     """
     table = tables.read(bundle.folder / SPLITS, tables.SPLITS)
     try:
-        table.validate(full=True)  # texts that are none, too
-        rows = table.to_pylist()
-        tested = [row for row in rows if row["scheme"] == "cross-validation" and row["part"] == "test"]
-        found = {row["patient_id"]: int(row["split"].removeprefix("fold")) for row in tested}
+        table.validate(full=True)  # also notices bytes that are no text
+        tested = [row for row in table.to_pylist() if row["scheme"] == CROSS_VALIDATION and row["part"] == TEST]
+        fold_of = {row["patient_id"]: fold_number(row["split"]) for row in tested}
     except ValueError as error:
         raise ConfigError(
             f"Option model: {SPLITS} of bundle {bundle.folder.name} holds texts that no training writes; "
             "fetch the bundle again."
         ) from error
-    for fold in sorted(set(found.values()) - set(bundle.folds)):
+    for fold in sorted(set(fold_of.values()) - set(bundle.folds)):
         raise ConfigError(
             f"Option model: {SPLITS} of bundle {bundle.folder.name} names patients of fold {fold}, whose networks it "
             "lacks; fetch the bundle again."
         )
-    return found
+    return fold_of
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -1,17 +1,19 @@
-"""Model bundles that are not used: what could run code, what is incomplete, and what contradicts itself.
+"""Checks that a model bundle is safe, whole and free of contradictions, before anything of it is loaded.
 
-Everything is looked at as text and bytes; nothing of a bundle is loaded before it has passed. Only the standard
-library is needed, so that a run can refuse a bundle before its first job.
+Every file is read as text or bytes. Only the standard library is needed, so that a run can stop before its first job
+when a bundle fails a check.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from trabecula.errors import ConfigError
 
 METADATA, INFERENCE = Path("configs", "metadata.json"), Path("configs", "inference.json")
+# The one kind of network that bundles hold.
+NETWORK_CLASS = "monai.networks.nets.DenseNet"
 # Formats that torch, pickle or joblib read, all of which may hold code.
 PICKLES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ts", ".bin", ".ckpt", ".joblib"})
 # What cures most faults.
@@ -20,8 +22,33 @@ ANEW = "give a bundle that this version of the workflow wrote, or train it again
 _LONGEST_HEADER = 100_000_000
 
 
-def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float, choice: Mapping[str, Any]) -> None:
-    """Refuse a bundle that is not safe, not whole, or not made for cubes of this size or results of this kind.
+def weight_file(task: str, fold: int) -> str:
+    """Give the path of a network's weights in its bundle.
+
+    >>> weight_file("regression", 1)
+    'models/regression_fold1.safetensors'
+    """
+    return f"models/{task}_fold{fold}.safetensors"
+
+
+def side_in_cube(roi_size: int, roi_spacing_mm: float, cube_spacing_mm: float) -> int:
+    """Count the cube's voxels along each side of the region that a network sees, at least one.
+
+    >>> side_in_cube(32, 2.0, 1.0)
+    64
+    """
+    return max(round(roi_size * roi_spacing_mm / cube_spacing_mm), 1)
+
+
+def check_bundle(
+    folder: Path | str,
+    *,
+    cube_size: int,
+    cube_spacing_mm: float,
+    levels: Sequence[str],
+    reduced_below_mg_cm3: float,
+) -> None:
+    """Check that a bundle is safe and whole, and made for cubes of this size and results of this kind.
 
     Parameters
     ----------
@@ -29,56 +56,58 @@ def refuse(folder: Path | str, *, cube_size: int, cube_spacing_mm: float, choice
         The bundle.
     cube_size, cube_spacing_mm
         Voxels along the side of the archive's cubes, and their distance.
-    choice : mapping
-        The configuration's section `aggregate`.
+    levels, reduced_below_mg_cm3
+        Options of section `aggregate`: the levels that results stand on, and the vBMD below which density is reduced.
 
     Raises
     ------
     ConfigError
-        See `refuse_content`; or if the networks see more than the cubes hold, or were trained for other levels or
-        another cut of reduced density than results are made with.
+        See `check_content`; or if the networks see more than the cubes hold, or were trained for other levels or
+        another threshold of reduced density than results are made with.
     """
-    refuse_content(folder)
+    check_content(folder)
     facts = _json(Path(folder), METADATA)
-    seen_mm, held_mm = facts["roi_size"] * facts["roi_spacing_mm"], cube_size * cube_spacing_mm
-    if round(seen_mm / cube_spacing_mm) > cube_size:
-        _refuse(
+    needed = side_in_cube(facts["roi_size"], facts["roi_spacing_mm"], cube_spacing_mm)
+    if needed > cube_size:
+        _fail(
             folder,
-            f"sees {seen_mm:g} mm around a vertebra, and the archive's cubes have {held_mm:g} mm; "
-            f"raise option crop.size to {round(seen_mm / cube_spacing_mm)}, or use another bundle",
+            f"sees {facts['roi_size'] * facts['roi_spacing_mm']:g} mm around a vertebra, and the archive's cubes have "
+            f"{cube_size * cube_spacing_mm:g} mm; raise option crop.size to {needed}, or use another bundle",
         )
-    _refuse_choice(folder, facts, choice)
-
-
-def _refuse_choice(folder: Path | str, facts: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
-    for option in ("reduced_below_mg_cm3", "levels"):
-        if facts.get(option) != choice[option]:
-            _refuse(
+    for option, value in (("reduced_below_mg_cm3", reduced_below_mg_cm3), ("levels", levels)):
+        if facts.get(option) != value:
+            _fail(
                 folder,
-                f"was trained with aggregate.{option} {facts.get(option)}, and the configuration has {choice[option]}; "
+                f"was trained with aggregate.{option} {facts.get(option)}, and the configuration has {value}; "
                 "set it to the bundle's, or train a model for yours",
             )
 
 
-def refuse_region(train: Mapping[str, Any], crop: Mapping[str, Any]) -> None:
-    """Refuse to train on regions that the cubes do not hold; see the sections `train` and `crop` of the configuration.
+def check_region(*, roi_size: int, roi_spacing_mm: float, cube_size: int, cube_spacing_mm: float) -> None:
+    """Check that the cubes hold the regions that networks are to be trained on.
+
+    Parameters
+    ----------
+    roi_size, roi_spacing_mm
+        Options of section `train`: voxels along the side of a region, and their distance.
+    cube_size, cube_spacing_mm
+        Options size and spacing_mm of section `crop`: the same of the cubes.
 
     Raises
     ------
     ConfigError
         If the region is larger than the cube.
     """
-    seen_mm, held_mm = train["roi_size"] * train["roi_spacing_mm"], crop["size"] * crop["spacing_mm"]
-    needed = round(seen_mm / crop["spacing_mm"])
-    if needed > crop["size"]:
+    needed = side_in_cube(roi_size, roi_spacing_mm, cube_spacing_mm)
+    if needed > cube_size:
         raise ConfigError(
-            f"Section train: regions of {seen_mm:g} mm (roi_size, roi_spacing_mm) are larger than the cubes of "
-            f"{held_mm:g} mm; raise crop.size to {needed}, or lower them."
+            f"Section train: regions of {roi_size * roi_spacing_mm:g} mm (roi_size, roi_spacing_mm) are larger than "
+            f"the cubes of {cube_size * cube_spacing_mm:g} mm; raise crop.size to {needed}, or lower them."
         )
 
 
-def refuse_content(folder: Path | str) -> None:
-    """Refuse a bundle that is not safe or not whole, whatever the archive.
+def check_content(folder: Path | str) -> None:
+    """Check that a bundle is safe and whole, whatever the archive.
 
     Raises
     ------
@@ -88,45 +117,40 @@ def refuse_content(folder: Path | str) -> None:
         metadata.json about the networks, their weights or what they see.
     """
     folder = Path(folder)
-    _refuse_pickles(folder)
-    configs = {path: _json(folder, path.relative_to(folder)) for path in _files(folder / "configs")}
-    for path, content in configs.items():
-        for text in _texts(content):
-            if text.lstrip().startswith("$"):
-                _refuse(folder, f"holds an expression that would be run as code, in {path.relative_to(folder)}")
+    _check_formats(folder)
+    _check_expressions(folder)
     facts, inference = _json(folder, METADATA), _json(folder, INFERENCE)
     try:
-        _refuse_missing_folds(folder, facts)
-        told = _contradiction(facts, inference)
+        _check_folds(folder, facts)
+        subject = _contradiction(facts, inference)
     except (KeyError, TypeError, AttributeError, ArithmeticError):
-        _refuse(
-            folder,
-            f"holds no usable {METADATA} and {INFERENCE}; {ANEW}",
-        )
-    if told:
-        _refuse(folder, f"contradicts itself: {INFERENCE} and {METADATA} differ about {told}; fetch the bundle again")
+        _fail(folder, f"holds no usable {METADATA} and {INFERENCE}; {ANEW}")
+    if subject:
+        _fail(folder, f"contradicts itself: {INFERENCE} and {METADATA} differ about {subject}; fetch the bundle again")
 
 
-def _refuse(folder: Path | str, why: str) -> NoReturn:
-    raise ConfigError(f"Option model: bundle {Path(folder).name} {why}.")
+def _fail(folder: Path | str, fault: str) -> NoReturn:
+    """Raise a ConfigError that names the bundle and its fault."""
+    raise ConfigError(f"Option model: bundle {Path(folder).name} {fault}.")
 
 
 def _files(folder: Path) -> list[Path]:
+    """List the files of a folder and of all folders in it."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _refuse_pickles(folder: Path) -> None:
-    """Files that loading could run, and weights that are not what their name says."""
+def _check_formats(folder: Path) -> None:
+    """Check that no file is in a format that may run code, and that weights are what their name says."""
     for path in _files(folder):
         name = path.relative_to(folder)
         if path.suffix.lower() in PICKLES:
-            _refuse(folder, f"holds {name}, in a format that may run code; convert it to safetensors, and take it out")
+            _fail(folder, f"holds {name}, in a format that may run code; convert it to safetensors, and take it out")
         if name.parts[0] == "models" and not _is_safetensors(path):
-            _refuse(folder, f"holds {name}, which is no safetensors file; fetch the bundle again, or convert it")
+            _fail(folder, f"holds {name}, which is no safetensors file; fetch the bundle again, or convert it")
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins with the header of the format: its length, and a JSON object of that length."""
+    """Tell whether a file begins with the header of the format: its length, and a JSON object of that length."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if path.suffix != ".safetensors" or length > min(_LONGEST_HEADER, path.stat().st_size - 8):
@@ -137,19 +161,29 @@ def _is_safetensors(path: Path) -> bool:
             return False
 
 
+def _check_expressions(folder: Path) -> None:
+    """Check that every configuration is JSON, and that MONAI would run nothing in it as code."""
+    # All of them are read first, so that a file that is no JSON is the first fault to be named.
+    configs = {path: _json(folder, path.relative_to(folder)) for path in _files(folder / "configs")}
+    for path, content in configs.items():
+        if any(text.lstrip().startswith("$") for text in _texts(content)):
+            _fail(folder, f"holds an expression that would be run as code, in {path.relative_to(folder)}")
+
+
 def _json(folder: Path, name: Path) -> Any:
-    """Content of a JSON file of a bundle."""
+    """Read a JSON file of a bundle."""
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        _refuse(
-            folder,
-            f"lacks a {name} that is JSON; {ANEW}",
-        )
+        _fail(folder, f"lacks a {name} that is JSON; {ANEW}")
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """All texts and names in a JSON document, however deep."""
+    """Yield all texts and names in a JSON document, however deep.
+
+    >>> list(_texts({"a": ["b", {"c": 1}]}))
+    ['a', 'b', 'c']
+    """
     if isinstance(content, str):
         yield content
     elif isinstance(content, dict):
@@ -161,39 +195,39 @@ def _texts(content: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _refuse_missing_folds(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Every task has a network for every fold, and every fold its line and its limits."""
+def _check_folds(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Check that every task has a network for every fold, and every fold its baselines and its uncertainty."""
     folds = set(facts["folds"])
     for task in facts["tasks"]:
         for fold in sorted(folds):
-            name = f"models/{task}_fold{fold}.safetensors"
+            name = weight_file(task, fold)
             if name not in facts["sha256"] or not (folder / name).is_file():
-                _refuse(folder, f"lacks fold {fold} of task {task} ({name}); fetch the bundle again")
-    judged = {one["fold"] for one in facts["uncertainty"]["references"]} - {None}
-    lined = {line["fold"] for line in facts["baselines"]}
-    for known in (judged, lined):
-        if known != folds:
-            odd = ", ".join(map(str, sorted(known ^ folds)))
-            _refuse(folder, f"is incomplete: {METADATA} does not know all of fold {odd}; fetch the bundle again")
+                _fail(folder, f"lacks fold {fold} of task {task} ({name}); fetch the bundle again")
+    folds_of_references = {reference["fold"] for reference in facts["uncertainty"]["references"]} - {None}
+    folds_of_baselines = {line["fold"] for line in facts["baselines"]}
+    for listed in (folds_of_references, folds_of_baselines):
+        if listed != folds:
+            odd = ", ".join(map(str, sorted(listed ^ folds)))
+            _fail(folder, f"is incomplete: {METADATA} does not know all of fold {odd}; fetch the bundle again")
 
 
 def _contradiction(facts: Mapping[str, Any], inference: Mapping[str, Any]) -> str | None:
-    """What the two files differ about, in words; None where they agree."""
+    """Name the first thing that metadata.json and inference.json differ about; None where they agree."""
     steps = {step["_target_"]: step for step in inference["preprocessing"]["transforms"]}
-    window, side = steps["ScaleIntensityRange"], steps["Resize"]["spatial_size"]
-    cut = round(facts["roi_size"] * facts["roi_spacing_mm"] / facts["cube_spacing_mm"])
+    window, resized = steps["ScaleIntensityRange"], steps["Resize"]["spatial_size"]
+    side = side_in_cube(facts["roi_size"], facts["roi_spacing_mm"], facts["cube_spacing_mm"])
+    networks = {task: _shared_arguments(network) for task, network in inference["network_def"].items()}
+    weights = [name for names in inference["weights"].values() for name in names]
     agree = {
-        "the networks": {task: _network(one) for task, one in inference["network_def"].items()}
-        == {task: {"_target_": "monai.networks.nets.DenseNet", **facts["network"]} for task in facts["tasks"]},
-        "the size of the region": side == [facts["roi_size"]] * 3,
-        "the extent of the region": steps["ResizeWithPadOrCrop"]["spatial_size"] == max(cut, 1),
+        "the networks": networks == {task: {"_target_": NETWORK_CLASS, **facts["network"]} for task in facts["tasks"]},
+        "the size of the region": resized == [facts["roi_size"]] * 3,
+        "the extent of the region": steps["ResizeWithPadOrCrop"]["spatial_size"] == side,
         "the HU window": [window["a_min"], window["a_max"]] == facts["hu_window"],
-        "the weights": sorted(name for names in inference["weights"].values() for name in names)
-        == sorted(facts["sha256"]),
+        "the weights": sorted(weights) == sorted(facts["sha256"]),
     }
-    return next((what for what, agrees in agree.items() if not agrees), None)
+    return next((subject for subject, agrees in agree.items() if not agrees), None)
 
 
-def _network(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that all tasks' networks share."""
-    return {name: value for name, value in arguments.items() if name != "out_channels"}
+def _shared_arguments(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the arguments that all tasks' networks share: all but the number of outputs."""
+    return {name: value for name, value in network.items() if name != "out_channels"}

@@ -1,6 +1,6 @@
 """The networks, and the way from a cube around a vertebra to what they see."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from trabecula.image.padding import PADDING_HU
 from trabecula.model.bundle import OUTPUTS, Roi
+from trabecula.model.bundle_checks import side_in_cube
 
 # `small` has 144,000 parameters, `densenet121` 11.2 million (Huang et al., CVPR 2017, doi:10.1109/CVPR.2017.243).
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -23,64 +24,71 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-# Channels that a fact on the scan becomes: about -1 to 1, and 0 where it is unknown.
-_SCAN_CHANNELS = {"kvp": 1, "phase": 2, "thickness_mm": 1}
+# Channels that each scan fact becomes: about -1 to 1. An unknown fact becomes 0.
+_SCAN_CHANNELS: dict[str, tuple[Callable[[pd.DataFrame], pd.Series], ...]] = {
+    "kvp": (lambda scans: (scans["kvp"].astype(float) - 120.0) / 20.0,),
+    "phase": (lambda scans: _in_phase(scans, "portal"), lambda scans: _in_phase(scans, "arterial")),
+    "thickness_mm": (lambda scans: (scans["thickness_mm"].astype(float) - 3.0) / 2.0,),
+}
+
+
+def _in_phase(scans: pd.DataFrame, phase: str) -> pd.Series:
+    """Give 1 for scans in a contrast phase, 0 for others."""
+    return (scans["phase"] == phase).astype(float)
 
 
 def scan_channels(scans: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float32]:
-    """What networks are told of the scans, as numbers that are the same all over a region.
+    """Give the scan facts for the networks as numbers; each is the same all over a region.
 
     Parameters
     ----------
     scans : DataFrame
         Columns kvp (kV), phase and thickness_mm, a row per region.
     names : sequence of str
-        Which of them are used.
+        The columns that are used.
 
     Returns
     -------
     (n, channels) array
         kvp in 20 kV from 120; phase as portal and arterial, 1 or 0; thickness in 2 mm from 3 mm.
+
+    >>> scans = pd.DataFrame({"kvp": [100.0], "phase": ["portal"], "thickness_mm": [5.0]})
+    >>> scan_channels(scans, ["kvp", "phase"]).tolist()
+    [[-1.0, 1.0, 0.0]]
     """
-    portal, arterial = ((scans["phase"] == phase).astype(float) for phase in ("portal", "arterial"))
-    columns = {
-        "kvp": [(scans["kvp"].astype(float) - 120.0) / 20.0],
-        "phase": [portal, arterial],
-        "thickness_mm": [(scans["thickness_mm"].astype(float) - 3.0) / 2.0],
-    }
-    used = [column.fillna(0.0).to_numpy(np.float32) for name in names for column in columns[name]]
-    return np.stack(used, axis=1) if used else np.zeros((len(scans), 0), np.float32)
+    channels = [channel(scans).fillna(0.0).to_numpy(np.float32) for name in names for channel in _SCAN_CHANNELS[name]]
+    return np.stack(channels, axis=1) if channels else np.zeros((len(scans), 0), np.float32)
 
 
 def describe(name: str, scan_inputs: Sequence[str]) -> dict[str, Any]:
-    """Arguments of MONAI's DenseNet for a network's name, as a bundle's metadata holds them.
+    """Give the arguments of MONAI's DenseNet for a network's name, as a bundle's metadata hold them.
 
     Parameters
     ----------
     name : str
-        Of `NETWORKS`.
+        A key of `NETWORKS`.
     scan_inputs : sequence of str
-        What it is told of the scan (see `scan_channels`): each a channel of one value, beside the voxels' channel.
+        Scan facts that the network is given (see `scan_channels`), as channels beside the voxels' channel.
     """
-    channels = 1 + sum(_SCAN_CHANNELS[one] for one in scan_inputs)
+    channels = 1 + sum(len(_SCAN_CHANNELS[fact]) for fact in scan_inputs)
     return {"spatial_dims": 3, "in_channels": channels, **NETWORKS[name], "bn_size": 4}
 
 
 def build(arguments: Mapping[str, Any], task: str) -> DenseNet:
-    """A network with random weights.
+    """Build a network with random weights.
 
     Parameters
     ----------
     arguments : mapping
-        What `describe` gives.
+        The result of `describe`.
     task : str
-        Of `bundle.TASKS`; sets the number of outputs.
+        One of `bundle.TASKS`; sets the number of outputs.
     """
     return DenseNet(**arguments, out_channels=len(OUTPUTS[task]))
 
 
 def load(arguments: Mapping[str, Any], task: str, weights: Path, device: torch.device) -> DenseNet:
-    """A network with weights from a safetensors file, ready for predictions."""
+    """Load a network with weights from a safetensors file, ready for predictions."""
     network = build(arguments, task)
     network.load_state_dict(safetensors.torch.load_file(weights))
     return placed(network, device).eval()
@@ -94,14 +102,14 @@ def save(network: DenseNet, path: Path) -> None:
 
 
 def pick_device(device: str) -> torch.device:
-    """The device for ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``."""
+    """Pick the device for ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
 
 
 def placed(module: DenseNet, device: torch.device) -> DenseNet:
-    """A network on its device, in the memory layout that is fast there."""
+    """Move a network to its device, in the memory layout that is fast there."""
     if device.type == "cuda":
         return module.to(device=device, memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     return module.to(device)
@@ -110,8 +118,8 @@ def placed(module: DenseNet, device: torch.device) -> DenseNet:
 def cut_roi(ct: NDArray[np.int16], *, spacing_mm: float, roi: Roi) -> NDArray[np.float16]:
     """Cut the region that a network sees from the middle of a cube.
 
-    Coarser voxels are the mean of those that they cover, so noise goes down as it does
-    in a thicker slice; finer ones are interpolated.
+    Coarser voxels are the mean of those that they cover, so noise goes down as it does in a thicker slice; finer voxels
+    are interpolated.
 
     Parameters
     ----------
@@ -127,20 +135,20 @@ def cut_roi(ct: NDArray[np.int16], *, spacing_mm: float, roi: Roi) -> NDArray[np
     (roi.size, roi.size, roi.size) array
         Hounsfield units; half precision holds them to 0.5 HU in the window.
     """
-    side = max(round(roi.size * roi.spacing_mm / spacing_mm), 1)
+    side = side_in_cube(roi.size, roi.spacing_mm, spacing_mm)
     middle = _centred(ct, side)
     if side == roi.size:
         return middle.astype(np.float16)
     cube = torch.from_numpy(middle.astype(np.float32))[None, None]
     if side > roi.size:
-        cut = functional.interpolate(cube, size=roi.size, mode="area")
+        region = functional.interpolate(cube, size=roi.size, mode="area")
     else:
-        cut = functional.interpolate(cube, size=roi.size, mode="trilinear", align_corners=False)
-    return cut[0, 0].numpy().astype(np.float16)
+        region = functional.interpolate(cube, size=roi.size, mode="trilinear", align_corners=False)
+    return region[0, 0].numpy().astype(np.float16)
 
 
 def _centred(cube: NDArray, side: int) -> NDArray:
-    """Middle of a cube, or the cube with air around it."""
+    """Give the middle of a cube, or the cube with air around it where the side is longer."""
     excess = cube.shape[0] - side
     if excess < 0:
         before = -excess // 2
@@ -150,7 +158,7 @@ def _centred(cube: NDArray, side: int) -> NDArray:
 
 
 def to_input(hu: Tensor, scan: Tensor, hu_window: tuple[float, float]) -> Tensor:
-    """A network's input.
+    """Put a network's input together.
 
     Parameters
     ----------
@@ -182,7 +190,7 @@ def predict(network: DenseNet, hu: Tensor, scan: Tensor, *, task: str, roi: Roi)
     scan : (n, channels) tensor
         See `scan_channels`.
     task : str
-        What the network was trained for.
+        The task that the network was trained for.
     roi : Roi
         The network's input.
 
@@ -194,8 +202,8 @@ def predict(network: DenseNet, hu: Tensor, scan: Tensor, *, task: str, roi: Roi)
     device = next(network.parameters()).device
     with torch.autocast(device.type, enabled=device.type == "cuda"):
         output = network(to_input(hu.to(device).float(), scan.to(device), roi.hu_window)).double()
-    found = {}
+    predictions = {}
     for i, name in enumerate(OUTPUTS[task]):
-        value = torch.sigmoid(output[:, i]) if name.endswith("classification") else output[:, i]
-        found[name] = value.cpu().numpy()
-    return found
+        values = torch.sigmoid(output[:, i]) if name.endswith("classification") else output[:, i]
+        predictions[name] = values.cpu().numpy()
+    return predictions

@@ -16,7 +16,8 @@ from sklearn.metrics import roc_auc_score
 from trabecula import tables
 from trabecula.image.padding import PADDING_HU
 from trabecula.model import bundle, uncertainty
-from trabecula.model.bundle import AUDIT, INFERENCE, METADATA, OUTPUTS, PROTOCOL, SPLITS, TRAINING, weight_file
+from trabecula.model.bundle import AUDIT, OUTPUTS, PROTOCOL, SPLITS, TRAINING
+from trabecula.model.bundle_checks import INFERENCE, METADATA, NETWORK_CLASS, side_in_cube, weight_file
 from trabecula.model.network import describe
 from trabecula.runtime.whole_file import whole_folder
 from trabecula.train import card
@@ -221,7 +222,7 @@ def inference_config(record: Record) -> dict[str, Any]:
     """
     recipe = record.recipe
     low, high = recipe.hu_window
-    side = max(round(recipe.roi_size * recipe.roi_spacing_mm / record.cube_spacing_mm), 1)
+    side = side_in_cube(recipe.roi_size, recipe.roi_spacing_mm, record.cube_spacing_mm)
     steps = [
         {"_target_": "EnsureChannelFirst", "channel_dim": "no_channel"},
         {"_target_": "ResizeWithPadOrCrop", "spatial_size": side, "value": float(PADDING_HU)},
@@ -235,7 +236,7 @@ def inference_config(record: Record) -> dict[str, Any]:
     return {
         "network_def": {
             task: {
-                "_target_": "monai.networks.nets.DenseNet",
+                "_target_": NETWORK_CLASS,
                 **describe(recipe.network, recipe.scan_inputs),
                 "out_channels": len(OUTPUTS[task]),
             }
