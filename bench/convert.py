@@ -14,7 +14,6 @@ import measure
 from measure import Contender, Figures, child, ratio
 
 SCRIPT = __file__
-MAX_GAP_MM = 10.0  # the configuration's default
 TARGETS = {"work": 0.5, "peak_mb": 100, "shard": 0.6}
 DISTINCT = 8  # studies of a shard that are files of their own
 
@@ -93,13 +92,16 @@ def ours() -> Callable[..., None]:
     from trabecula.convert import convert_stack
     from trabecula.convert.by_hand import read_folder
     from trabecula.dicom.stacks import stacks_of, without_copies
+    from trabecula.runtime.defaults import default_of
+
+    max_gap_mm = default_of("convert.max_gap_mm")
 
     def work(out: str, ending: str, *folders: str) -> None:
         for folder in folders:
             sound, _ = without_copies(read_folder(Path(folder)))
-            (stack,) = stacks_of(sound, max_gap_mm=MAX_GAP_MM)
+            (stack,) = stacks_of(sound, max_gap_mm=max_gap_mm)
             path = Path(out) / f"{Path(folder).name}.{ending}"
-            convert_stack(Linked(list(stack.headers)), path, max_gap_mm=MAX_GAP_MM)
+            convert_stack(Linked(list(stack.headers)), path, max_gap_mm=max_gap_mm)
 
     return work
 

@@ -94,7 +94,7 @@ def test_a_member_of_a_zip_file_that_grows_without_end_costs_what_its_header_say
 def test_a_stream_that_claims_a_larger_image_than_its_header_is_undecodable(tmp_path, monkeypatch):
     """JPEG 2000: the size of the image in the SIZ marker (ISO 15444-1 A.5.1)."""
     monkeypatch.setattr(decoder, "MOST_MEMORY_BYTES", 2**28)
-    monkeypatch.setattr("trabecula.convert.voxels._decoder", decoder.Decoder())
+    monkeypatch.setattr("trabecula.convert.read._decoder", decoder.Decoder())
     for number, dataset in enumerate(axial_stack()):
         frame = bytearray(compressed(dataset, JPEG2000Lossless))
         if number == 3:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from trabecula.errors import ConfigError
 from trabecula.runtime import config
+from trabecula.runtime.defaults import default_of
 
 HOME = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((HOME / "workflow/schemas/config.schema.yaml").read_text())
@@ -41,6 +42,14 @@ def test_an_empty_configuration_is_complete_and_valid():
     full = config.with_defaults({}, SCHEMA)
     jsonschema.Draft202012Validator(SCHEMA).validate(full)
     assert {name.split(".")[0] for name in LEAVES} == set(full)
+
+
+@pytest.mark.parametrize("path", [path for path, part in LEAVES.items() if "default" in part and ".any." not in path])
+def test_a_single_default_is_the_one_of_the_whole_configuration(path):
+    value = config.with_defaults({}, SCHEMA)
+    for name in path.split("."):
+        value = value[name]
+    assert default_of(path) == value
 
 
 def test_the_shipped_configurations_are_valid():

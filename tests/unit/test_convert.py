@@ -30,12 +30,13 @@ from trabecula.cohort.linkage import LINKAGE, Linked
 from trabecula.cohort.linkage import slice_of as in_linkage
 from trabecula.cohort.shards import Chosen
 from trabecula.convert import Converted, convert_shard, convert_stack, decoder, write_shard
-from trabecula.convert.arrange import arrange
+from trabecula.convert.arrange import arrange, in_order
 from trabecula.convert.by_hand import convert_folder
-from trabecula.convert.planes import in_order, planes_of
-from trabecula.convert.voxels import Sample, hounsfield, read_slices
+from trabecula.convert.hounsfield import Sample, hounsfield
+from trabecula.convert.read import read_slices
+from trabecula.convert.slices import slices_of
 from trabecula.dicom.attributes import quiet
-from trabecula.dicom.geometry import ladder_of
+from trabecula.dicom.geometry import even_spacing_of
 from trabecula.dicom.headers import Header, read_headers
 from trabecula.errors import StudyFailure
 from trabecula.image.volume import Volume, read_nifti, write_nifti
@@ -157,16 +158,16 @@ def test_positions_rounded_to_a_tenth_are_even(tmp_path):
 
 
 @given(st.integers(3, 60), st.floats(0.3, 5), st.integers(-9, 9), st.data())
-def test_a_ladder_bridges_gaps_up_to_the_limit(n, step, first, data):
+def test_even_spacing_bridges_gaps_up_to_the_limit(n, step, first, data):
     """Slices of an even stack that are missing one by one come back as the same stack."""
     whole = first + step * np.arange(n)
     gone = data.draw(st.sets(st.integers(1, n - 2), max_size=n // 4))
     kept = np.delete(whole, sorted(gone))
     usual = len(kept) - 1 > 2 * (np.diff(kept) > 1.5 * step).sum()
     if usual and np.diff(kept).max() <= 10:
-        ladder = ladder_of(kept, max_gap_mm=10)
-        assert ladder.n == n and ladder.step_mm == pytest.approx(step)
-        assert ladder.repair == ("missing_slices" if gone else None)
+        spacing = even_spacing_of(kept, max_gap_mm=10)
+        assert spacing.n_slices == n and spacing.step_mm == pytest.approx(step)
+        assert spacing.repair == ("missing_slices" if gone else None)
 
 
 def test_every_slice_has_its_own_rescale(tmp_path):
@@ -400,7 +401,7 @@ def test_dcm2niix_writes_the_same_volume(real_data, tmp_path, place):
 def test_dcm2niix_stacks_the_same_voxels(real_data):
     """A tilted head with three slice distances: two volumes for us, and voxel for voxel what dcm2niix stacks."""
     files = files_in(real_data, "dcm_qa_ct_ge_tilt_variable/In/GE/*.dcm")
-    stack = np.stack([hu.copy() for hu in read_slices(planes_of(headers_of(files)))])
+    stack = np.stack([hu.copy() for hu in read_slices(slices_of(headers_of(files)))])
     raw = sitk.GetArrayFromImage(sitk.ReadImage(files_in(real_data, "dcm_qa_ct_ge_tilt_variable/Ref/_2.nii.gz")[0]))
     np.testing.assert_array_equal(stack, raw[:, ::-1].clip(-1024, None))
     for part in (files[:14], files[14:]):
@@ -414,7 +415,7 @@ def test_every_lossless_syntax_holds_the_same_pixels(real_data):
     for file in files_in(real_data, "cornerstone_ct_transfer_syntaxes/CTImage.dcm*"):
         try:
             with quiet():
-                (hu,) = read_slices(planes_of(headers_of([file])))
+                (hu,) = read_slices(slices_of(headers_of([file])))
         except StudyFailure as failure:
             assert failure.reason == "lossy"
             continue
@@ -426,8 +427,8 @@ def test_every_lossless_syntax_holds_the_same_pixels(real_data):
 
 def test_a_multi_frame_twin_holds_the_same(real_data):
     with quiet():
-        single = in_order(planes_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/image/*"))))
-        multi = in_order(planes_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/multiframe/mf.dcm"))))
+        single = in_order(slices_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/image/*"))))
+        multi = in_order(slices_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/multiframe/mf.dcm"))))
         one, other = (arrange(planes, lambda a, b: False, max_gap_mm=10) for planes in (single, multi))
         np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
         for hu, twin in zip(read_slices(single), read_slices(multi), strict=True):
@@ -612,6 +613,19 @@ def test_a_folder_by_hand_says_what_became_of_all(tmp_path):
     ]
     assert error_hu(read_nifti(tmp_path / "out" / entries[1]["file"])) <= 0.51
     assert not [word for word in ("Muster", "HOSPITAL", "1.2.826", "notes") if word in text + done.stdout]
+
+
+def test_a_folder_by_hand_is_converted_with_the_defaults_of_the_configuration(tmp_path, monkeypatch):
+    save_all(_at(0, 3, 6, 12, 15), tmp_path / "in")
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert (entry["repairs"], entry["flags"]) == (["missing_slices"], [])
+    defaults = {"convert.max_gap_mm": 10, "index.gates.thick_mm": 2}
+    monkeypatch.setattr("trabecula.convert.by_hand.default_of", defaults.__getitem__)
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert (entry["repairs"], entry["flags"]) == (["missing_slices"], ["thick_slices"])
+    defaults["convert.max_gap_mm"] = 5
+    (entry,) = convert_folder(tmp_path / "in", tmp_path / "out")
+    assert entry["reason"] == "missing_slices"
 
 
 def test_label_maps_are_written_like_scans(tmp_path):

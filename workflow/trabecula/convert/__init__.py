@@ -1,8 +1,9 @@
 """Turn a stack of DICOM slices into one volume in Hounsfield units, or refuse it with a reason.
 
 Geometry comes from positions and orientations alone: slice thickness, spacing between slices, instance numbers and
-patient position are never looked at. `planes` are the slices, `arrange` finds their grid, `voxels` reads them, `mend`
-moves and interpolates. Slices are read, mended and written one by one, so that memory holds a few of them.
+patient position are never looked at. A stack passes through the modules in this order: `slices` describes its slices
+by their headers, `arrange` finds their grid, `read` reads them (`decoder` decompresses, `hounsfield` rescales), `mend`
+moves and interpolates them. Slices are read, mended and written one by one, so that memory holds a few of them.
 """
 
 import logging
@@ -17,9 +18,10 @@ from trabecula import tables
 from trabecula.cohort.linkage import Linked, read_archive, read_linked
 from trabecula.cohort.shards import Chosen, read_manifest
 from trabecula.convert.arrange import Arrangement, arrange
+from trabecula.convert.hounsfield import Sample
 from trabecula.convert.mend import mended
-from trabecula.convert.planes import Plane, planes_of
-from trabecula.convert.voxels import Sample, SliceFailure, read_slices
+from trabecula.convert.read import SliceFailure, read_slices
+from trabecula.convert.slices import Slice, slices_of
 from trabecula.dicom.attributes import quiet
 from trabecula.errors import StudyFailure
 from trabecula.image.nifti import writing_nifti
@@ -28,13 +30,13 @@ from trabecula.runtime.storage import must_be_there
 
 log = logging.getLogger(__name__)
 
-# With more slices damaged than this part, a scan says what is wrong with it rather than how large its gaps are.
+# Where a larger part of the slices is damaged, the reason is their damage rather than the gaps that they leave.
 MAX_DAMAGED = 0.25
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of a stack that was written as a volume.
+    """Outcome of a stack that was written as a volume.
 
     Attributes
     ----------
@@ -85,81 +87,85 @@ def convert_stack(stack: Linked, path: Path, *, max_gap_mm: float, any_values: b
     StudyFailure
         If the stack is no volume, can't be read or holds no Hounsfield units.
     """
-    planes = planes_of(stack.headers)
-    found = ["odd_slices"] * (stack.n_odd > 0) + ["damaged_slices"] * (stack.n_damaged > 0)
+    slices = slices_of(stack.headers)
+    repairs = ["odd_slices"] * (stack.n_odd > 0) + ["damaged_slices"] * (stack.n_damaged > 0)
+    options = {"max_gap_mm": max_gap_mm, "any_values": any_values}
     try:
-        return _write(_arranged(planes, max_gap_mm), planes, found, path, any_values)
+        return _convert_slices(slices, path, repairs, **options)
     except SliceFailure:
-        whole = _readable(planes)
-        return _write(_arranged(whole, max_gap_mm), whole, [*found, "damaged_slices"], path, any_values)
+        return _convert_slices(_readable(slices), path, [*repairs, "damaged_slices"], **options)
 
 
-def _arranged(planes: Sequence[Plane], max_gap_mm: float) -> Arrangement:
-    return arrange(planes, _same_values, max_gap_mm=max_gap_mm)
+def _convert_slices(
+    slices: list[Slice], path: Path, repairs: list[str], *, max_gap_mm: float, any_values: bool
+) -> Converted:
+    """Write slices as a volume; raises SliceFailure where the pixels of one can't be had."""
+    plan = arrange(slices, _have_same_values, max_gap_mm=max_gap_mm)
+    return _write(plan, path, repairs, _flags(slices), any_values=any_values)
 
 
-def _same_values(one: Plane, other: Plane) -> bool:
+def _have_same_values(first: Slice, second: Slice) -> bool:
     try:
-        first, second = read_slices([one, other])
+        first_hu, second_hu = read_slices([first, second])
     except SliceFailure:
         return False
-    return bool(np.array_equal(first, second))
+    return bool(np.array_equal(first_hu, second_hu))
 
 
-def _readable(planes: Sequence[Plane]) -> list[Plane]:
-    """Planes whose pixels can be had.
+def _readable(slices: Sequence[Slice]) -> list[Slice]:
+    """Keep the slices whose pixels can be had.
 
     Raises
     ------
     StudyFailure
-        The first one's, if it is too many that can't.
+        The first one's, if too many can't be had.
     """
     kept, failures = [], []
-    for plane in planes:
+    for ct_slice in slices:
         try:
-            next(read_slices([plane]))
-            kept.append(plane)
+            next(read_slices([ct_slice]))
+            kept.append(ct_slice)
         except SliceFailure as damaged:
             failures.append(damaged.failure)
-    if len(failures) > MAX_DAMAGED * len(planes):
-        raise StudyFailure(failures[0].reason, f"{len(failures)} of {len(planes)} slices; {failures[0].detail}")
+    if len(failures) > MAX_DAMAGED * len(slices):
+        raise StudyFailure(failures[0].reason, f"{len(failures)} of {len(slices)} slices; {failures[0].detail}")
     return kept
 
 
-def _write(plan: Arrangement, planes: Sequence[Plane], found: list[str], path: Path, any_values: bool) -> Converted:
-    sample, flags = Sample(), _flags(planes)
-    with writing_nifti(path, plan.shape, plan.affine, np.int16) as write:
-        for plane in mended(read_slices(plan.planes), plan.moves, plan.between, plan.shape[:2]):
-            sample.add(plane)
-            write(plane)
-        against = sample.implausible()
-        if against and not any_values:
-            raise StudyFailure("implausible_hu", against)
-    low, high = sample.percentiles()
-    return Converted(
-        plan.shape,
-        np.linalg.norm(plan.affine[:3, :3], axis=0).tolist(),
-        len(plan.planes),
-        list(dict.fromkeys([*found, *plan.repairs])),
-        flags + ["implausible_hu"] * (against is not None),
-        plan.largest_gap_mm,
-        plan.tilt_degrees,
-        low,
-        high,
-    )
-
-
-def _flags(planes: Sequence[Plane]) -> list[str]:
-    encodings = {
-        (plane.header.bits_stored, plane.header.high_bit, plane.header.signed, plane.header.photometric)
-        for plane in planes
-    }
-    found = {
-        "monochrome1": any(plane.header.photometric == "MONOCHROME1" for plane in planes),
-        "rescale_varies": len({(plane.slope, plane.intercept) for plane in planes}) > 1,
+def _flags(slices: Sequence[Slice]) -> list[str]:
+    """List the flags that the headers of a stack's slices give reason for."""
+    headers = [ct_slice.header for ct_slice in slices]
+    encodings = {(header.bits_stored, header.high_bit, header.signed, header.photometric) for header in headers}
+    applies = {
+        "monochrome1": any(header.photometric == "MONOCHROME1" for header in headers),
+        "rescale_varies": len({(ct_slice.slope, ct_slice.intercept) for ct_slice in slices}) > 1,
         "encoding_varies": len(encodings) > 1,
     }
-    return [flag for flag, holds in found.items() if holds]
+    return [flag for flag, holds in applies.items() if holds]
+
+
+def _write(plan: Arrangement, path: Path, repairs: list[str], flags: list[str], *, any_values: bool) -> Converted:
+    """Read, mend and write the slices of a volume, and tell what became of it."""
+    sample = Sample()
+    with writing_nifti(path, plan.shape, plan.affine, np.int16) as write:
+        for slice_hu in mended(read_slices(plan.slices), plan.moves, plan.between, plan.shape[:2]):
+            sample.add(slice_hu)
+            write(slice_hu)
+        implausible = sample.implausible()
+        if implausible and not any_values:
+            raise StudyFailure("implausible_hu", implausible)
+    low, high = sample.percentiles()
+    return Converted(
+        shape=plan.shape,
+        spacing_mm=np.linalg.norm(plan.affine[:3, :3], axis=0).tolist(),
+        n_slices=len(plan.slices),
+        repairs=list(dict.fromkeys([*repairs, *plan.repairs])),
+        flags=flags + ["implausible_hu"] * (implausible is not None),
+        largest_gap_mm=plan.largest_gap_mm,
+        tilt_degrees=plan.tilt_degrees,
+        hu_p01=low,
+        hu_p99=high,
+    )
 
 
 def convert_shard(
@@ -206,26 +212,26 @@ def convert_shard(
         row |= {"series_id": study.series_id}
         try:
             path = folder / f"{study.study_id}.{file_format}"
-            done = convert_stack(stacks[study.study_id], path, max_gap_mm=max_gap_mm)
+            converted = convert_stack(stacks[study.study_id], path, max_gap_mm=max_gap_mm)
         except StudyFailure as failure:
             if failure.reason in ("vanished", "unreadable"):
                 must_be_there(archive)
             log.info("%s: %s", study.study_id, failure)
-            yield row | failed(failure)
+            yield row | failure_entries(failure)
         else:
-            yield row | ok(done)
+            yield row | volume_entries(converted)
 
 
-def failed(failure: StudyFailure) -> dict[str, Any]:
-    """What the table says of a stack that was refused."""
+def failure_entries(failure: StudyFailure) -> dict[str, Any]:
+    """Give the table's entries for a stack that was refused."""
     unknown = ("shape", "spacing_mm", "n_slices", "largest_gap_mm", "tilt_degrees", "hu_p01", "hu_p99")
     outcome = {"status": "failed", "reason": failure.reason, "detail": failure.detail or None}
     return outcome | {"repairs": [], "flags": []} | dict.fromkeys(unknown)
 
 
-def ok(done: Converted) -> dict[str, Any]:
-    """What the table says of a stack that was converted."""
-    return {"status": "ok", "reason": None, "detail": None, **vars(done), "shape": list(done.shape)}
+def volume_entries(converted: Converted) -> dict[str, Any]:
+    """Give the table's entries for a stack that was converted."""
+    return {"status": "ok", "reason": None, "detail": None, **vars(converted), "shape": list(converted.shape)}
 
 
 def write_shard(
@@ -238,7 +244,7 @@ def write_shard(
     manifest : Path
         List of the shard's studies (``results/{cohort}/shards/{shard}.tsv``).
     linkage : Path
-        Private table that tells where slices lie.
+        Private table with the files of each stack.
     cohort : str
         Name of the cohort.
     folder : Path

@@ -1,17 +1,18 @@
-"""The grid that a stack of slices makes, and what has to be mended for it. LPS+ millimetres, as in DICOM."""
+"""Find the grid that a stack of slices makes, and what has to be mended for it. LPS+ millimetres, as in DICOM."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.convert.planes import Plane, check_size, in_order
+from trabecula.convert.slices import MAX_VOXELS, Slice
 from trabecula.dicom.geometry import (
     SAME_POSITION_MM,
+    even_spacing_of,
     is_straight,
-    ladder_of,
     lean_of,
     normal_of,
     places_of,
@@ -31,26 +32,26 @@ class Arrangement:
 
     Attributes
     ----------
-    planes : list of Plane
+    slices : list of Slice
         Slices that are read, in order.
     shape : (int, int, int)
         Columns, rows and slices of the volume.
     affine : (4, 4) array
         Its voxel indices to RAS+ millimetres, without shear.
     moves : (n, 2) array or None
-        By how many columns and rows each plane lies beside the volume's first voxel; None where none does.
+        By how many columns and rows each slice lies beside the volume's first voxel; None where none does.
     between : (m,) array or None
-        For each of the volume's slices the plane below it and the weight of the next one, as `below + weight`; None
-        where the planes are the slices.
+        For each of the volume's slices the number of the scan's slice below it, plus the weight of the next one; None
+        where the scan's slices are the volume's.
     repairs : list of str
         What is mended, keys of `trabecula.errors.REPAIRS`.
     largest_gap_mm : float
-        Largest distance between neighbouring planes.
+        Largest distance between neighbouring slices of the scan.
     tilt_degrees : float
         Lean of the stack away from its slices' normal.
     """
 
-    planes: list[Plane]
+    slices: list[Slice]
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
     moves: NDArray[np.float64] | None
@@ -60,15 +61,17 @@ class Arrangement:
     tilt_degrees: float
 
 
-def arrange(planes: Sequence[Plane], same: Callable[[Plane, Plane], bool], *, max_gap_mm: float) -> Arrangement:
+def arrange(
+    slices: Sequence[Slice], have_same_values: Callable[[Slice, Slice], bool], *, max_gap_mm: float
+) -> Arrangement:
     """Find the grid of a stack of slices.
 
     Parameters
     ----------
-    planes : sequence of Plane
+    slices : sequence of Slice
         Slices in any order.
-    same : callable
-        Whether two planes hold the same values; asked only of planes at one position.
+    have_same_values : callable
+        Tells whether two slices hold the same values; asked only of slices at one position.
     max_gap_mm : float
         Largest distance between uneven slices that is interpolated.
 
@@ -77,96 +80,131 @@ def arrange(planes: Sequence[Plane], same: Callable[[Plane, Plane], bool], *, ma
     StudyFailure
         too_few_slices, duplicate_position, missing_slices, irregular_spacing, no_geometry or too_large.
     """
-    fitting = _fitting(planes)
-    ordered = in_order(fitting)
-    single = _without_repeats(ordered, same)
+    ordered = in_order(_alike(slices))
+    single = _without_repeats(ordered, have_same_values)
     straight = _straight(single)
-    repairs = ["odd_slices"] * (len(straight) + len(ordered) - len(single) < len(planes))
+    repairs = ["odd_slices"] * (len(straight) + len(ordered) - len(single) < len(slices))
     repairs += ["duplicate_slices"] * (len(single) < len(ordered))
     if len(straight) < 2:
-        raise StudyFailure("too_few_slices", f"{len(straight)} of {len(planes)} slices")
+        raise StudyFailure("too_few_slices", f"{len(straight)} of {len(slices)} slices")
     return _on_grid(straight, repairs, max_gap_mm)
 
 
-def _fitting(planes: Sequence[Plane]) -> list[Plane]:
-    """Planes that share matrix, pixel spacing and directions with most of the others."""
-    shape = Counter(plane.shape for plane in planes).most_common(1)[0][0]
-    alike = [plane for plane in planes if plane.shape == shape]
-    for values, tolerance in (("orientation", _DIRECTION_TOLERANCE), ("pixel_mm", _PIXEL_TOLERANCE_MM)):
-        usual = np.median([getattr(plane, values) for plane in alike], axis=0)
-        alike = [plane for plane in alike if np.abs(np.subtract(getattr(plane, values), usual)).max() <= tolerance]
-        if not alike:
-            raise StudyFailure("mixed_orientation" if values == "orientation" else "mixed_matrix")
+def _alike(slices: Sequence[Slice]) -> list[Slice]:
+    """Keep the slices that share matrix, pixel spacing and directions with most of the others."""
+    shape = Counter(ct_slice.shape for ct_slice in slices).most_common(1)[0][0]
+    alike = [ct_slice for ct_slice in slices if ct_slice.shape == shape]
+    alike = _near_median(alike, lambda ct_slice: ct_slice.orientation, _DIRECTION_TOLERANCE)
+    if not alike:
+        raise StudyFailure("mixed_orientation")
+    alike = _near_median(alike, lambda ct_slice: ct_slice.pixel_mm, _PIXEL_TOLERANCE_MM)
+    if not alike:
+        raise StudyFailure("mixed_matrix")
     return alike
 
 
-def _without_repeats(planes: list[Plane], same: Callable[[Plane, Plane], bool]) -> list[Plane]:
-    """One plane per position, where the others there hold the same values.
+def _near_median(slices: list[Slice], values_of: Callable[[Slice], list[float]], tolerance: float) -> list[Slice]:
+    """Keep the slices whose values differ from the median of all by no more than a tolerance."""
+    usual = np.median([values_of(ct_slice) for ct_slice in slices], axis=0)
+    return [ct_slice for ct_slice in slices if np.abs(np.subtract(values_of(ct_slice), usual)).max() <= tolerance]
+
+
+def in_order(slices: Iterable[Slice]) -> list[Slice]:
+    """Sort slices as they follow each other along the normal of the first one."""
+    listed = list(slices)
+    normal = normal_of(listed[0].orientation).tolist()
+
+    def place(ct_slice: Slice) -> tuple[float, str, str, int]:
+        along = sum(n * p for n, p in zip(normal, ct_slice.position_mm, strict=True))
+        header = ct_slice.header
+        return along, header.path, header.member or "", header.frame or 0
+
+    return sorted(listed, key=place)
+
+
+def _without_repeats(slices: list[Slice], have_same_values: Callable[[Slice, Slice], bool]) -> list[Slice]:
+    """Keep one slice per position, where the others there hold the same values.
 
     Raises
     ------
     StudyFailure
         duplicate_position, if they don't.
     """
-    kept = planes[:1]
-    for plane in planes[1:]:
-        if np.linalg.norm(np.subtract(plane.position_mm, kept[-1].position_mm)) >= SAME_POSITION_MM:
-            kept.append(plane)
-        elif not same(kept[-1], plane):
+    kept = slices[:1]
+    for ct_slice in slices[1:]:
+        if np.linalg.norm(np.subtract(ct_slice.position_mm, kept[-1].position_mm)) >= SAME_POSITION_MM:
+            kept.append(ct_slice)
+        elif not have_same_values(kept[-1], ct_slice):
             raise StudyFailure("duplicate_position", "different values at one position")
     return kept
 
 
-def _straight(planes: list[Plane]) -> list[Plane]:
-    """Planes that lie on one straight line."""
-    if len(planes) < 3:
-        return planes
-    near = is_straight(_places(planes))
-    if near.sum() * 2 <= len(planes):
+def _straight(slices: list[Slice]) -> list[Slice]:
+    """Keep the slices that lie on one straight line.
+
+    Raises
+    ------
+    StudyFailure
+        irregular_spacing, if that is not more than half of them.
+    """
+    if len(slices) < 3:
+        return slices
+    near = is_straight(_places(slices))
+    if near.sum() * 2 <= len(slices):
         raise StudyFailure("irregular_spacing", "slices do not lie on a straight line")
-    return [plane for plane, is_near in zip(planes, near, strict=True) if is_near]
+    return [ct_slice for ct_slice, is_near in zip(slices, near, strict=True) if is_near]
 
 
-def _places(planes: Sequence[Plane]) -> NDArray[np.float64]:
-    return places_of([plane.position_mm for plane in planes], planes[0].orientation)
+def _places(slices: Sequence[Slice]) -> NDArray[np.float64]:
+    return places_of([ct_slice.position_mm for ct_slice in slices], slices[0].orientation)
 
 
-def _on_grid(planes: list[Plane], repairs: list[str], max_gap_mm: float) -> Arrangement:
-    first = planes[0]
-    places = _places(planes)
-    distances, lean = places[:, 2], lean_of(places)
-    ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
+def _on_grid(slices: list[Slice], repairs: list[str], max_gap_mm: float) -> Arrangement:
+    """Lay a grid through slices that lie on one line, in order."""
+    first, places = slices[0], _places(slices)
+    spacing, lean = even_spacing_of(places[:, 2], max_gap_mm=max_gap_mm), lean_of(places)
     beside, line = places[:, :2], places[:, 2:] * lean
     tilted = bool(np.linalg.norm(lean) * places[-1, 2] > ROUNDED_MM)
     jumps = bool(np.abs(beside - line).max() > ROUNDED_MM)
-    repairs = [*repairs, *["gantry_tilt"] * tilted, *([ladder.repair] if ladder.repair else [])]
+    repairs = [*repairs, *["gantry_tilt"] * tilted, *([spacing.repair] if spacing.repair else [])]
     repairs += ["irregular_spacing"] * (jumps and "irregular_spacing" not in repairs)
-    between_rows, between_columns = first.pixel_mm
-    pixels = np.array([between_columns, between_rows])
-    moves = (beside if jumps else line) / pixels if tilted or jumps else None
-    low = np.zeros(2, int) if moves is None else np.floor(moves.min(axis=0)).astype(int)
-    high = np.zeros(2, int) if moves is None else np.ceil(moves.max(axis=0)).astype(int)
+    moves = (beside if jumps else line) / first.pixel_mm[::-1] if tilted or jumps else None
+    low, high = _reach(moves)
     rows, columns = first.shape
-    shape = (int(columns + high[0] - low[0]), int(rows + high[1] - low[1]), ladder.n)
-    check_size(shape)
-    row, column = np.reshape(first.orientation, (2, 3))
-    affine = np.eye(4)
-    affine[:3, :3] = np.column_stack([row, column, normal_of(first.orientation)]) * [*pixels, ladder.step_mm]
-    affine[:3, 3] = first.position_mm + affine[:3, :2] @ low
+    shape = (int(columns + high[0] - low[0]), int(rows + high[1] - low[1]), spacing.n_slices)
+    if math.prod(shape) > MAX_VOXELS:
+        raise StudyFailure("too_large")
     return Arrangement(
-        planes,
+        slices,
         shape,
-        np.diag([-1.0, -1.0, 1.0, 1.0]) @ _upright(affine),
-        None if moves is None else moves - low,
-        None if ladder.repair is None else _between(distances, ladder.step_mm, ladder.n),
-        repairs,
-        ladder.largest_mm,
-        float(np.degrees(np.arctan(np.linalg.norm(lean)))) if tilted else 0.0,
+        affine=_affine_ras(first, low, spacing.step_mm),
+        moves=None if moves is None else moves - low,
+        between=_between(places[:, 2], spacing.step_mm, spacing.n_slices) if spacing.repair else None,
+        repairs=repairs,
+        largest_gap_mm=spacing.largest_gap_mm,
+        tilt_degrees=float(np.degrees(np.arctan(np.linalg.norm(lean)))) if tilted else 0.0,
     )
 
 
+def _reach(moves: NDArray[np.float64] | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Give the least and the largest whole move, (2,) columns and rows each, that hold all slices."""
+    if moves is None:
+        return np.zeros(2, int), np.zeros(2, int)
+    return np.floor(moves.min(axis=0)).astype(int), np.ceil(moves.max(axis=0)).astype(int)
+
+
+def _affine_ras(first: Slice, low: NDArray[np.intp], step_mm: float) -> NDArray[np.float64]:
+    """Give the (4, 4) affine of a volume that begins `low` columns and rows beside its first slice."""
+    row, column = np.reshape(first.orientation, (2, 3))
+    affine = np.eye(4)
+    steps_mm = [*first.pixel_mm[::-1], step_mm]
+    affine[:3, :3] = np.column_stack([row, column, normal_of(first.orientation)]) * steps_mm
+    affine[:3, 3] = first.position_mm + affine[:3, :2] @ low
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ _upright(affine)
+
+
 def _upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The affine with the second axis put exactly across the first: directions are written with few digits."""
+    """Put the second axis of an affine exactly across the first: directions are written with few digits."""
     straight = affine.copy()
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / lengths
@@ -175,9 +213,15 @@ def _upright(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     return straight
 
 
-def _between(distances: NDArray[np.float64], step_mm: float, n: int) -> NDArray[np.float64]:
-    """(n,) number of the plane below each of the volume's slices, plus the weight of the plane above it."""
-    wanted = (distances[0] + step_mm * np.arange(n)).clip(distances[0], distances[-1])
-    found = np.interp(wanted, distances, np.arange(len(distances)))
-    nearest = np.rint(found).astype(int)
-    return np.where(np.abs(distances[nearest] - wanted) < ROUNDED_MM / 2, nearest, found)
+def _between(distances_mm: NDArray[np.float64], step_mm: float, n: int) -> NDArray[np.float64]:
+    """Give the number of the scan's slice below each of the volume's, plus the weight of the slice above it.
+
+    A slice of the volume that lies on one of the scan's, but for rounding, is that slice.
+
+    >>> _between(np.array([0.0, 3.0, 9.0]), 3.0, 4).tolist()
+    [0.0, 1.0, 1.5, 2.0]
+    """
+    heights_mm = (distances_mm[0] + step_mm * np.arange(n)).clip(distances_mm[0], distances_mm[-1])
+    numbers = np.interp(heights_mm, distances_mm, np.arange(len(distances_mm)))
+    nearest = np.rint(numbers).astype(int)
+    return np.where(np.abs(distances_mm[nearest] - heights_mm) < ROUNDED_MM / 2, nearest, numbers)

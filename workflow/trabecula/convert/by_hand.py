@@ -7,22 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from trabecula.cohort.linkage import Linked
-from trabecula.convert import convert_stack, failed, ok
+from trabecula.convert import convert_stack, failure_entries, volume_entries
 from trabecula.dicom.files import as_text
 from trabecula.dicom.geometry import is_thick
 from trabecula.dicom.headers import Header, read_headers
 from trabecula.dicom.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
 from trabecula.errors import StudyFailure
+from trabecula.runtime.defaults import default_of
 from trabecula.runtime.log import progress
-
-MAX_GAP_MM = 10.0  # as in the configuration's default
-THICK_MM = 3.0
 
 
 def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dict[str, Any]]:
     """Write every stack of slices below a folder that is a volume, whatever it shows.
 
-    Anatomy, extent and values are no reason to refuse a stack; values that no patient can have are flagged.
+    Anatomy, extent and values are no reason to refuse a stack; values that no patient can have are flagged. Gaps are
+    bridged, and thick slices flagged, as by the defaults of the configuration.
 
     Parameters
     ----------
@@ -36,27 +35,23 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
     Returns
     -------
     list of dict
-        What ``convert.json`` holds: for each stack its file, status, reason, repairs, flags and geometry; and for each
+        Content of ``convert.json``: for each stack its file, status, reason, repairs, flags and geometry; and for each
         reason why files belong to no stack, their number. No identity is among it.
     """
     out.mkdir(parents=True, exist_ok=True)
     headers = read_folder(folder)
     sound, damaged = sound_and_damaged(headers)
     kept, copies = without_copies(sound)
-    stacks = stacks_of(kept, max_gap_mm=MAX_GAP_MM, damaged=damaged)
+    stacks = stacks_of(kept, max_gap_mm=default_of("convert.max_gap_mm"), damaged=damaged)
     shown = progress(stacks, what="convert", unit="stacks", total=len(stacks))
     entries = [_converted(stack, out, f"{number:03d}.{form}") for number, stack in enumerate(shown)]
-    in_series = {id(header) for header in (*sound, *damaged)}
-    lost = Counter(defect_of(header) for header in headers if id(header) not in in_series)
-    lost.update(["duplicate_file"] * len(copies))
-    for reason, n_files in sorted(lost.items(), key=str):
-        entries.append({"file": None, **failed(StudyFailure(str(reason))), "n_files": n_files})
+    entries += _entries_without_stack(headers, sound, damaged, copies)
     (out / "convert.json").write_text(json.dumps(entries, indent=2) + "\n")
     return entries
 
 
 def read_folder(folder: Path) -> list[Header]:
-    """Headers of all files below a folder, sorted, with full paths."""
+    """Read the headers of all files below a folder, sorted, with full paths."""
     top = str(folder)
     files = []
     for place, _, names in os.walk(top):
@@ -66,13 +61,14 @@ def read_folder(folder: Path) -> list[Header]:
                 state = os.stat(f"{top}/{path}")
                 files.append((as_text(path), state.st_size, state.st_mtime_ns, None))
             else:
-                there = os.path.exists(f"{top}/{path}")
-                files.append((as_text(path), 0, 0, "not_regular" if there else "link_outside"))
+                exists = os.path.exists(f"{top}/{path}")
+                files.append((as_text(path), 0, 0, "not_regular" if exists else "link_outside"))
     rows = read_headers(top, sorted(files), archives=True)
     return [header._replace(path=f"{top}/{header.path}") for header in (Header(*row) for row in rows)]
 
 
 def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
+    """Convert a stack to a file, and give its entry."""
     header = stack.first
     about = {
         "modality": header.modality,
@@ -83,14 +79,28 @@ def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,
     }
+    max_gap_mm, thick_mm = default_of("convert.max_gap_mm"), default_of("index.gates.thick_mm")
     try:
-        against = reason_against_image(stack)
-        if against:
-            raise StudyFailure(against)
+        reason = reason_against_image(stack)
+        if reason:
+            raise StudyFailure(reason)
         linked = Linked(list(stack.headers), stack.n_damaged, stack.n_odd)
-        done = convert_stack(linked, out / name, max_gap_mm=MAX_GAP_MM, any_values=True)
+        converted = convert_stack(linked, out / name, max_gap_mm=max_gap_mm, any_values=True)
     except StudyFailure as failure:
-        return {"file": None, **failed(failure), **about}
-    outcome = ok(done)
-    outcome["flags"] += stack.flags + ["thick_slices"] * is_thick(done.spacing_mm[2], THICK_MM)
-    return {"file": name, **outcome, **about}
+        return {"file": None, **failure_entries(failure), **about}
+    entry = {"file": name, **volume_entries(converted), **about}
+    entry["flags"] += stack.flags + ["thick_slices"] * is_thick(converted.spacing_mm[2], thick_mm)
+    return entry
+
+
+def _entries_without_stack(
+    headers: list[Header], sound: list[Header], damaged: list[Header], copies: list[Header]
+) -> list[dict[str, Any]]:
+    """Count the files that belong to no stack, an entry for each reason."""
+    in_series = {id(header) for header in (*sound, *damaged)}
+    n_files = Counter(defect_of(header) for header in headers if id(header) not in in_series)
+    n_files.update(["duplicate_file"] * len(copies))
+    return [
+        {"file": None, **failure_entries(StudyFailure(str(reason))), "n_files": n}
+        for reason, n in sorted(n_files.items(), key=str)
+    ]

@@ -13,12 +13,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import HTJ2K, JPEG2000, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLossless,
+)
 
-from trabecula.convert.planes import read_dataset
-from trabecula.dicom.attributes import UNCOMPRESSED, quiet
+from trabecula.dicom.attributes import UNCOMPRESSED, quiet, read_dicom
+from trabecula.dicom.files import as_path, open_file
 from trabecula.dicom.headers import Header
 from trabecula.errors import StudyFailure
 from trabecula.runtime.children import end_with
@@ -27,16 +34,18 @@ from trabecula.runtime.children import end_with
 _LONGEST_S = 60.0
 # What the child may take in addition to what it is born with: a compressed stream can claim to be of any size.
 MOST_MEMORY_BYTES = 2**31
+# Retired lossless JPEG processes (DICOM PS3.6 A): the same streams as process 14, which decoders know.
+_RETIRED_LOSSLESS = {f"1.2.840.10008.1.2.4.{number}" for number in (58, 65, 66)}
 
 
 class Decoder:
-    """Reads pixels that are not simply there. The child is started when it is first needed."""
+    """Decodes pixels in a child process, which is started when it is first needed."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
 
     def decode(self, header: Header) -> tuple[NDArray[np.integer], bool]:
-        """Stored values of a slice, (rows, columns), and whether they were uncompressed.
+        """Give the stored values of a slice, (rows, columns), and tell whether they were uncompressed.
 
         Raises
         ------
@@ -60,7 +69,7 @@ class Decoder:
 
 
 def _begin(parent: int) -> None:
-    """What the child does first."""
+    """Set up the child: it ends with its parent, and its memory is limited."""
     end_with(parent)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MOST_MEMORY_BYTES
@@ -80,8 +89,48 @@ def _decode_in_child(header: Header) -> tuple[NDArray[np.integer], bool]:
         return decode(_last[1], header)
 
 
+def read_dataset(header: Header) -> Dataset:
+    """Read a DICOM file, with or without preamble.
+
+    Raises
+    ------
+    StudyFailure
+        vanished, changed, unreadable or truncated.
+    OSError
+        If disk or network fail: worth a retry, and no property of the study.
+    """
+    check_unchanged(header)
+    with open_file(header.path, header.member) as file:
+        try:
+            dataset = read_dicom(file, force=True)
+        except EOFError:
+            raise StudyFailure("truncated") from None
+        except (OSError, StudyFailure):
+            raise
+        except Exception as error:  # damaged files raise anything, from struct.error to RecursionError
+            raise StudyFailure("unreadable", type(error).__name__) from None
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" not in dataset.file_meta:  # old files without the preamble
+        implicit = dataset.original_encoding[0]
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    if dataset.file_meta.TransferSyntaxUID in _RETIRED_LOSSLESS:
+        dataset.file_meta.TransferSyntaxUID = JPEGLossless
+    return dataset
+
+
+def check_unchanged(header: Header, handle: int | None = None) -> None:
+    """Raise StudyFailure (changed, vanished) where a file is not the one that the index saw."""
+    try:
+        state = os.stat(as_path(header.path)) if handle is None else os.fstat(handle)
+    except FileNotFoundError:
+        raise StudyFailure("vanished") from None
+    if (state.st_size, state.st_mtime_ns) != (header.size, header.mtime_ns):
+        raise StudyFailure("changed")
+
+
 def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]:
-    """See `Decoder.decode`."""
+    """Decode one frame of a data set; see `Decoder.decode`."""
     syntax = dataset.file_meta.TransferSyntaxUID
     plain = syntax in (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian)  # the name itself may be damaged
     try:
@@ -104,6 +153,6 @@ def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]
 
 
 def _is_reversible(pixel_data: bytes) -> bool:
-    """Whether a JPEG 2000 stream uses the reversible 5-3 wavelet (ISO 15444-1 A.6.1, last byte of the COD marker)."""
+    """Tell whether a JPEG 2000 stream uses the reversible 5-3 wavelet (ISO 15444-1 A.6.1, end of the COD marker)."""
     marker = pixel_data.find(b"\xff\x52")
     return marker >= 0 and pixel_data[marker + 13 : marker + 14] == b"\x01"

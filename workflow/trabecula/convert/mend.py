@@ -1,4 +1,4 @@
-"""Bring slices onto their grid: moved within their planes, and mixed from their neighbours."""
+"""Bring slices onto their grid: moved along their rows and columns, and mixed from their neighbours."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ def mended(
     between: NDArray[np.float64] | None,
     shape: tuple[int, int],
 ) -> Iterator[NDArray[np.int16]]:
-    """Slices of the volume, one after another; two of the scan's are held at a time.
+    """Give the slices of the volume one after another; two of the scan's are held at a time.
 
     Parameters
     ----------
@@ -31,33 +31,39 @@ def mended(
         yield from slices
         return
     moved = _moved(slices, moves, shape)
-    yield from (_rounded(plane) for plane in (moved if between is None else _mixed(moved, between)))
+    for exact in moved if between is None else _mixed(moved, between):
+        yield np.rint(exact).astype(np.int16)
 
 
 def _moved(
     slices: Iterable[NDArray[np.int16]], moves: NDArray[np.float64] | None, shape: tuple[int, int]
 ) -> Iterator[NDArray[np.float32]]:
-    for k, plane in enumerate(slices):
-        exact = plane.astype(np.float32)
+    """Move each slice by its columns and rows, onto the columns and rows of the volume."""
+    for number, slice_hu in enumerate(slices):
+        exact = slice_hu.astype(np.float32)
         if moves is not None:
             columns, rows = shape
-            exact = _shifted(_shifted(exact, moves[k, 1], rows).T, moves[k, 0], columns).T
+            exact = _shifted(_shifted(exact, moves[number, 1], rows).T, moves[number, 0], columns).T
         yield exact
 
 
-def _shifted(plane: NDArray[np.float32], move: float, n: int) -> NDArray[np.float32]:
-    """A slice moved along its first axis by linear interpolation, on so many rows; air where it has nothing."""
+def _shifted(slice_hu: NDArray[np.float32], move: float, n: int) -> NDArray[np.float32]:
+    """Move a slice along its first axis by linear interpolation, onto n rows; air where it has nothing.
+
+    >>> _shifted(np.array([[0], [10]], np.float32), 0.5, 3).ravel().tolist()
+    [0.0, 5.0, 10.0]
+    """
     whole = int(np.floor(_CLOSE - move))
     weight = np.float32(max(0.0, -move - whole))  # the same for all rows
-    below, last = np.arange(n) + whole, len(plane) - 1
-    mixed = plane[below.clip(0, last)] * (1 - weight)
-    mixed += plane[(below + 1).clip(0, last)] * weight
+    below, last = np.arange(n) + whole, len(slice_hu) - 1
+    mixed = slice_hu[below.clip(0, last)] * (1 - weight)
+    mixed += slice_hu[(below + 1).clip(0, last)] * weight
     mixed[(below + weight < -0.5) | (below + weight > last + 0.5)] = PADDING_HU
     return mixed
 
 
 def _mixed(slices: Iterator[NDArray[np.float32]], between: NDArray[np.float64]) -> Iterator[NDArray[np.float32]]:
-    """Slices at even distances, each mixed from the two beside it."""
+    """Mix each slice of the volume from the two of the scan beside it."""
     number = 0
     lower = upper = next(slices)
     for place in between:
@@ -69,7 +75,3 @@ def _mixed(slices: Iterator[NDArray[np.float32]], between: NDArray[np.float64]) 
             yield upper
         else:
             yield (lower + (upper - lower) * weight).astype(np.float32, copy=False)
-
-
-def _rounded(plane: NDArray[np.float32]) -> NDArray[np.int16]:
-    return np.rint(plane).astype(np.int16)

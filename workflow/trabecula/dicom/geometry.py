@@ -1,4 +1,9 @@
-"""Where the slices of a scan lie, from positions and orientations alone (DICOM PS3.3 C.7.6.2.1.1)."""
+"""Where the slices of a scan lie, from positions and orientations alone (DICOM PS3.3 C.7.6.2.1.1).
+
+A stack of slices is described by their *places*: millimetres along a row, along a column and along the normal, counted
+from the first slice. They should lie on one straight line (`is_straight`), which may lean away from the normal
+(`lean_of`), at even distances along it (`even_spacing_of`).
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,39 +28,48 @@ Unevenness = Literal["missing_slices", "irregular_spacing"]
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """Even distances along the normal that stand for a stack's slices.
+class EvenSpacing:
+    """Even distances along the normal at which a volume holds a stack's slices.
 
     Attributes
     ----------
     step_mm : float
-        Distance between neighbours.
-    n : int
-        Number of slices.
-    largest_mm : float
-        Largest distance between neighbouring slices that there are.
+        Distance between neighbouring slices of the volume.
+    n_slices : int
+        Number of slices of the volume.
+    largest_gap_mm : float
+        Largest distance between neighbouring slices of the scan.
     repair : str or None
-        Why slices have to be interpolated; None where they lie on the ladder already.
+        Why slices have to be interpolated; None where the scan's lie at even distances already.
     """
 
     step_mm: float
-    n: int
-    largest_mm: float
+    n_slices: int
+    largest_gap_mm: float
     repair: Unevenness | None
 
 
 def is_thick(spacing_mm: float, limit_mm: float) -> bool:
-    """Whether slices lie further apart than a limit, by more than positions are rounded."""
+    """Tell whether slices lie further apart than a limit, by more than positions are rounded.
+
+    >>> is_thick(3.05, 3.0), is_thick(3.2, 3.0)
+    (False, True)
+    """
     return spacing_mm > limit_mm + ROUNDING_MM
 
 
 def normal_of(orientation: ArrayLike) -> NDArray[np.float64]:
-    """(3,) unit normal of a slice from its (6,) row and column directions.
+    """Give the (3,) unit normal of a slice from its (6,) row and column directions.
 
     Raises
     ------
     StudyFailure
         If the directions are no two perpendicular unit vectors (no_geometry).
+
+    Examples
+    --------
+    >>> normal_of([1, 0, 0, 0, 1, 0]).tolist()
+    [0.0, 0.0, 1.0]
     """
     return _normal(tuple(np.ravel(np.asarray(orientation, float)).tolist()))
 
@@ -73,19 +87,35 @@ def _normal(orientation: tuple[float, ...]) -> NDArray[np.float64]:
 
 
 def distances_mm(positions_mm: ArrayLike, orientation: ArrayLike) -> NDArray[np.float64]:
-    """(n,) distances of slices along their common normal, in millimetres, from (n, 3) positions."""
+    """Give the (n,) distances of slices along their common normal, in millimetres, from (n, 3) positions.
+
+    >>> distances_mm([[-17, -20, 3], [-17, -20, 6]], [1, 0, 0, 0, 1, 0]).tolist()
+    [3.0, 6.0]
+    """
     return np.asarray(positions_mm, float) @ normal_of(orientation)
 
 
 def places_of(positions_mm: ArrayLike, orientation: ArrayLike) -> NDArray[np.float64]:
-    """(n, 3) places of slices from the first one on: along a row, along a column, along the normal, in millimetres."""
+    """Give the (n, 3) places of slices, counted from the first one.
+
+    Columns are millimetres along a row, along a column and along the normal.
+
+    >>> places_of([[-17, -20, 3], [-17, -19, 6]], [1, 0, 0, 0, 1, 0]).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 3.0]]
+    """
     row, column = np.reshape(np.asarray(orientation, float), (2, 3))
     positions = np.asarray(positions_mm, float)
     return (positions - positions[0]) @ np.column_stack([row, column, normal_of(orientation)])
 
 
 def lean_of(places: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2,) drift along rows and columns per millimetre along the normal; a few strays do not change it."""
+    """Give the (2,) drift of slices along rows and columns per millimetre along the normal, from their (n, 3) places.
+
+    It is the median over pairs of slices half a stack apart, so that a few strays do not change it.
+
+    >>> lean_of(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 4.0], [0.0, 2.0, 8.0], [0.0, 3.0, 12.0]])).tolist()
+    [0.0, 0.25]
+    """
     places = places[np.argsort(places[:, 2], kind="stable")]
     half = len(places) // 2
     steps = places[half:] - places[: len(places) - half]
@@ -94,13 +124,20 @@ def lean_of(places: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def is_straight(places: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) whether slices (see `places_of`) lie on the straight line of most of them."""
+    """Mark the slices that lie on the straight line of most of them: (n,), from their (n, 3) places.
+
+    >>> is_straight(np.array([[0.0, 0.0, 0.0], [5.0, 0.0, 3.0], [0.0, 0.0, 6.0], [0.0, 0.0, 9.0], [0.0, 0.0, 12.0]]))
+    array([ True, False,  True,  True,  True])
+    """
     beside = places[:, :2] - places[:, 2:] * lean_of(places)
     return np.linalg.norm(beside - np.median(beside, axis=0), axis=1) <= STRAY_MM
 
 
-def ladder_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> Ladder:
-    """Even distances for a stack of slices.
+def even_spacing_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> EvenSpacing:
+    """Find the even distances at which a volume holds a stack's slices.
+
+    Slices that are even but for rounding stay as they are. Where all steps are whole multiples of the usual one,
+    slices are missing and are put back; other steps give a volume at the usual step.
 
     Parameters
     ----------
@@ -113,6 +150,11 @@ def ladder_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> Ladder:
     ------
     StudyFailure
         duplicate_position, missing_slices or irregular_spacing.
+
+    Examples
+    --------
+    >>> even_spacing_of(np.array([0.0, 3.0, 6.0, 12.0]), max_gap_mm=10)
+    EvenSpacing(step_mm=3.0, n_slices=5, largest_gap_mm=6.0, repair='missing_slices')
     """
     steps = np.diff(distances)
     if steps.min() < SAME_POSITION_MM:
@@ -121,16 +163,17 @@ def ladder_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> Ladder:
     slope, first = np.polyfit(numbers, distances, 1)
     largest = float(steps.max())
     if np.abs(distances - first - slope * numbers).max() <= ROUNDING_MM:
-        return Ladder(float(slope), len(distances), largest, None)
+        return EvenSpacing(float(slope), len(distances), largest, None)
     length = float(distances[-1] - distances[0])
     usual = float(np.sort(steps)[(len(steps) - 1) // 2])  # of two middle ones the smaller: a gap is no usual step
     multiples = np.round(steps / usual)
-    of_usual = bool(np.all(multiples >= 1) and np.abs(steps - multiples * usual).max() <= MILD * usual)
-    if largest > max_gap_mm + ROUNDING_MM and not (of_usual and multiples.max() == 1):
+    are_multiples = bool(np.all(multiples >= 1) and np.abs(steps - multiples * usual).max() <= MILD * usual)
+    if largest > max_gap_mm + ROUNDING_MM and not (are_multiples and multiples.max() == 1):
         detail = f"steps of {steps.min():.2f} to {largest:.2f} mm, mostly {usual:.2f} mm"
-        raise StudyFailure("missing_slices" if of_usual else "irregular_spacing", detail)
-    if of_usual:
+        raise StudyFailure("missing_slices" if are_multiples else "irregular_spacing", detail)
+    if are_multiples:
         n = int(multiples.sum()) + 1
-        return Ladder(length / (n - 1), n, largest, "irregular_spacing" if n == len(distances) else "missing_slices")
+        repair: Unevenness = "irregular_spacing" if n == len(distances) else "missing_slices"
+        return EvenSpacing(length / (n - 1), n, largest, repair)
     n = int(length / usual + ROUNDING_MM) + 1
-    return Ladder(usual, n, largest, "irregular_spacing")
+    return EvenSpacing(usual, n, largest, "irregular_spacing")

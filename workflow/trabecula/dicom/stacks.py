@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, is_straight, ladder_of, places_of
+from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
 from trabecula.dicom.headers import Header
 from trabecula.errors import StudyFailure
 
@@ -342,13 +342,13 @@ def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
     if distances is None or len(distances) < 2:
         return None
     try:
-        ladder = ladder_of(distances, max_gap_mm=max_gap_mm)
+        spacing = even_spacing_of(distances, max_gap_mm=max_gap_mm)
     except StudyFailure:
         return None
     places = places_of([header.positions_mm or [] for header in headers], headers[0].orientation or ())
     if len(headers) > 2 and not is_straight(places).all():
         return None
-    return "mendable" if ladder.repair else "even"
+    return "mendable" if spacing.repair else "even"
 
 
 def reason_against_image(stack: Stack) -> str | None:

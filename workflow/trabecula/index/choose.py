@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trabecula.dicom.geometry import SAME_POSITION_MM, is_thick, ladder_of, normal_of
+from trabecula.dicom.geometry import SAME_POSITION_MM, even_spacing_of, is_thick, normal_of
 from trabecula.dicom.stacks import Stack, reason_against_image
 from trabecula.errors import StudyFailure
 
@@ -188,12 +188,12 @@ def _is_tilted(stack: Stack) -> bool:
 
 
 def _uneven(stack: Stack, gates: Gates) -> str | None:
-    """Give the reason of `ladder_of`; slices at one position are left to convert, which sees the pixels."""
+    """Give the reason of `even_spacing_of`; slices at one position are left to convert, which sees the pixels."""
     distances = stack.distances_mm
     assert distances is not None
     different = distances[[True, *(distances[1:] - distances[:-1] >= SAME_POSITION_MM)]]
     try:
-        ladder_of(different, max_gap_mm=gates.max_gap_mm)
+        even_spacing_of(different, max_gap_mm=gates.max_gap_mm)
     except StudyFailure as failure:
         return failure.reason
     return None
