@@ -12,6 +12,7 @@ from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
 from trabecula.model import uncertainty
+from trabecula.model.uncertainty.decision import REDUCED_FROM
 from trabecula.model.uncertainty.intervals import EVERYONE, groups
 from trabecula.model.uncertainty.novelty import BLOCKING
 
@@ -76,7 +77,7 @@ def judged(cases: pd.DataFrame, known: uncertainty.Uncertainty) -> pd.DataFrame:
     """New patients with what is said of them, and in `one_width` the half width that is the same for all."""
     names = {"regression": "vbmd_mg_cm3", "hu": "hu_baseline_vbmd_mg_cm3"}
     results = cases.rename(columns=names).assign(fold=np.nan)
-    everyone = known.of(None).width(EVERYONE).half_width_mg_cm3
+    everyone = known.reference(None).width(EVERYONE).half_width_mg_cm3
     return results.join(uncertainty.judge(results, known)).assign(kind=groups(cases), one_width=everyone)
 
 
@@ -100,7 +101,7 @@ def coverage(found: pd.DataFrame) -> pd.DataFrame:
 def decisions(found: pd.DataFrame) -> pd.Series:
     """Wrong calls of each class, wrong calls at one half, and how many have none, in percent."""
     reduced, decided = found["reduced"], found["decision"]
-    half = found["probability_reduced"] >= 0.5
+    half = found["probability_reduced"] >= REDUCED_FROM
     return 100 * pd.Series(
         {
             "normal called reduced": (decided[~reduced] == "reduced").mean(),

@@ -53,7 +53,7 @@ def known_errors() -> uncertainty.Uncertainty:
             uncertainty.Reference(
                 fold=fold,
                 temperature=uncertainty.Temperature(2.0, 10, None),
-                cuts=uncertainty.Cuts(0.4, 0.6, 5, 5),
+                thresholds=uncertainty.DecisionThresholds(0.4, 0.6, 5, 5),
                 widths=(uncertainty.Width("all patients", half_width, 10),),
                 experience=seen,
             )

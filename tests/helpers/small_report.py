@@ -11,7 +11,7 @@ from small_study import LOST, empty, fold_of, patient, study, training, vertebra
 
 from trabecula import evaluate, report, tables
 from trabecula.model.bundle import Bundle, Roi
-from trabecula.model.uncertainty import Cuts, Experience, Reference, Temperature, Uncertainty, Width
+from trabecula.model.uncertainty import DecisionThresholds, Experience, Reference, Temperature, Uncertainty, Width
 
 CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
 ROLES = {"clinic_a": "development", "clinic_b": "external", "clinic_c": "screening", "clinic_d": "screening"}
@@ -39,7 +39,7 @@ def bundle(folder: Path, *, synthetic: bool = True, lines: tuple = ()) -> Bundle
     """A model without weights."""
     experience = Experience(("Maker|One|120|B30f",), None, None, None, None, 8.0, 25.0, 40)
     widths = (Width("all patients", 14.2, 40), Width("native, 111-130 kV", None, 3))
-    reference = Reference(None, Temperature(1.1, 40, None), Cuts(0.4, 0.6, 20, 20), widths, experience)
+    reference = Reference(None, Temperature(1.1, 40, None), DecisionThresholds(0.4, 0.6, 20, 20), widths, experience)
     return Bundle(
         folder=folder,
         name="demo",

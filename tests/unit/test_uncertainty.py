@@ -221,7 +221,7 @@ def test_a_small_group_takes_the_width_of_all_patients_and_says_so():
     known = uncertainty.learn(cases)
     judged = uncertainty.judge(as_results(cases), known)
     assert judged["interval_group"].value_counts().to_dict() == {"native, 111-130 kV": 81, "all patients": 19}
-    assert known.of(None).width("native, over 130 kV") == known.of(None).widths[0]
+    assert known.reference(None).width("native, over 130 kV") == known.reference(None).widths[0]
 
 
 @pytest.mark.parametrize(
@@ -265,8 +265,8 @@ def test_nothing_of_a_patients_own_fold_is_used_to_judge_them(known):
         kvp=cases["kvp"].mask(own, 70),
     )
     changed = uncertainty.learn(other)
-    assert changed.of(2) == known.of(2)
-    assert changed.of(1) != known.of(1) and changed.of(None) != known.of(None)
+    assert changed.reference(2) == known.reference(2)
+    assert changed.reference(1) != known.reference(1) and changed.reference(None) != known.reference(None)
 
 
 def test_patients_of_a_fold_are_judged_by_the_others_and_new_ones_by_all(known):
@@ -274,7 +274,7 @@ def test_patients_of_a_fold_are_judged_by_the_others_and_new_ones_by_all(known):
     inside, outside = uncertainty.judge(as_results(cases, fold=1), known), uncertainty.judge(as_results(cases), known)
     half = ((inside["vbmd_high"] - inside["vbmd_low"]) / 2).to_numpy()
     for i in (0, 57, 198):
-        reference = known.of(int(cases["fold"][i]))
+        reference = known.reference(int(cases["fold"][i]))
         width = reference.width(intervals.groups(cases)[i])
         assert half[i] == pytest.approx(width.half_width_mg_cm3)
         assert inside["probability_reduced"].iloc[i] == temperature.probability(
@@ -345,11 +345,11 @@ def test_what_lies_beyond_the_training_is_told_and_only_what_is_odd_itself_stops
 def test_differences_of_one_in_a_hundred_are_believed():
     many = uncertainty.learn(cohort(199))
     differences = (cohort(199)["regression"] - cohort(199)["hu"]).abs().to_numpy()
-    assert many.of(None).experience.hu_difference_mg_cm3 == np.sort(differences)[-2]
+    assert many.reference(None).experience.hu_difference_mg_cm3 == np.sort(differences)[-2]
     few = cohort(60)
     largest = np.sort((few["regression"] - few["hu"]).abs().to_numpy())[-3]
-    assert uncertainty.learn(few).of(None).experience.hu_difference_mg_cm3 == 1.5 * largest
-    assert uncertainty.learn(cohort(18)).of(None).experience.hu_difference_mg_cm3 is None
+    assert uncertainty.learn(few).reference(None).experience.hu_difference_mg_cm3 == 1.5 * largest
+    assert uncertainty.learn(cohort(18)).reference(None).experience.hu_difference_mg_cm3 is None
 
 
 def test_no_results_give_no_judgements(known):

@@ -7,8 +7,6 @@ import pandas as pd
 
 from trabecula.errors import STAGES
 
-# Probability of reduced density from which a patient counts as reduced where nobody may abstain.
-REDUCED_FROM = 0.5
 # Flags of a vertebra that no result stands on.
 BARRING = frozenset({"metal", "rejected_by_reviewer"})
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from trabecula.cohort.patients import REDUCED_FROM
 from trabecula.model import baselines
 from trabecula.model.baselines import THRESHOLDS_HU, Baseline
+from trabecula.model.uncertainty.decision import REDUCED_FROM
 
 TRAINING, CROSS_VALIDATED, RANDOM = "training", "cross-validated", "random grouping"
 DEVICE, EXTERNAL, NOT_IN_TRAINING = "leave one device out", "external", "development, not in training"

@@ -43,7 +43,7 @@ def model_facts(bundle: Bundle) -> dict[str, str]:
         "Folds": str(len(bundle.folds)),
         "Region": f"{bundle.roi.size}³ voxels of {bundle.roi.spacing_mm:g} mm, {words.number(low, 0)} to {high:.0f} HU",
         "Told besides": ", ".join(bundle.scan_inputs) or "nothing",
-        "90 % interval": "; ".join(_width(width) for width in bundle.uncertainty.of(None).widths),
+        "90 % interval": "; ".join(_width(width) for width in bundle.uncertainty.reference(None).widths),
         "HU alone": "; ".join(
             f"without fold {line.fold}: {line.terms.get('hu', 0.0):.3f} × HU {_signed(line.terms['intercept'])} mg/cm³ "
             f"(n = {line.n:,})"

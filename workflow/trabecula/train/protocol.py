@@ -8,9 +8,9 @@ import pandas as pd
 from scipy.special import expit
 
 from trabecula import tables
-from trabecula.cohort.patients import REDUCED_FROM
 from trabecula.model import baselines
 from trabecula.model.baselines import Baseline
+from trabecula.model.uncertainty.decision import REDUCED_FROM
 from trabecula.model.uncertainty.temperature import logit
 from trabecula.train.splits import CROSS_VALIDATION, TEST
 

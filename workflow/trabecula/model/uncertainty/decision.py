@@ -1,4 +1,4 @@
-"""From a probability to normal, reduced, or neither."""
+"""The decision from a probability: normal, reduced, or neither."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from trabecula.model.uncertainty.quantile import exceeded_by
 
 # Largest share of a class that may be called the other one.
 ERROR = 0.1
-# Without reason to abstain, the likelier class is called.
-EVEN = 0.5
+# Probability of reduced density from which a patient counts as reduced where nobody may abstain: the likelier class.
+REDUCED_FROM = 0.5
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """Where the decision changes, in calibrated probability of reduced density.
+class DecisionThresholds:
+    """Probabilities of reduced density, calibrated, at which the decision changes.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Cuts:
     reduced_from : float or None
         At most `ERROR` of normal patients lie at or above it; None where there are too few to say.
     n_normal, n_reduced : int
-        Patients of each class that they were taken from.
+        Patients of each class that the thresholds were taken from.
     """
 
     normal_below: float | None
@@ -34,41 +34,46 @@ class Cuts:
 
     @property
     def low(self) -> float:
-        """Below it the decision is normal: one half unless too many reduced patients lie there."""
-        return EVEN if self.normal_below is None else min(EVEN, self.normal_below)
+        """Give the probability below which the decision is normal: 0.5 unless too many reduced patients lie there."""
+        return REDUCED_FROM if self.normal_below is None else min(REDUCED_FROM, self.normal_below)
 
     @property
     def high(self) -> float:
-        """From it on the decision is reduced: one half unless too many normal patients lie there."""
-        return EVEN if self.reduced_from is None else max(EVEN, self.reduced_from)
+        """Give the probability from which the decision is reduced: 0.5 unless too many normal patients lie there."""
+        return REDUCED_FROM if self.reduced_from is None else max(REDUCED_FROM, self.reduced_from)
 
 
-def learn(probability: NDArray[np.float64], reduced: NDArray[np.bool_]) -> Cuts:
-    """Class-conditional split conformal cuts.
+def learn(probability: NDArray[np.float64], reduced: NDArray[np.bool_]) -> DecisionThresholds:
+    """Learn the thresholds by class-conditional split conformal prediction.
 
-    Each class has its own quantile, so the error holds within each, whatever their shares
+    Each class has its own quantile, so the error holds within each class, whatever their shares
     (Vovk, Conditional validity of inductive conformal predictors, ACML 2012, arXiv:1209.2673).
 
     Parameters
     ----------
     probability : (n,) array
-        Calibrated, of patients that the networks did not learn from.
+        Calibrated probabilities of patients that the networks did not learn from.
     reduced : (n,) array
         True where density is reduced.
     """
-    of_normal, of_reduced = probability[~reduced], probability[reduced]
-    highest = exceeded_by(of_normal, share=ERROR)
-    lowest = exceeded_by(-of_reduced, share=ERROR)
-    return Cuts(
+    normal_patients, reduced_patients = probability[~reduced], probability[reduced]
+    highest = exceeded_by(normal_patients, share=ERROR)
+    lowest = exceeded_by(-reduced_patients, share=ERROR)
+    return DecisionThresholds(
         normal_below=None if lowest is None else -lowest,
         # The patient at the quantile is still normal.
         reduced_from=None if highest is None else float(np.nextafter(highest, 1.0)),
-        n_normal=len(of_normal),
-        n_reduced=len(of_reduced),
+        n_normal=len(normal_patients),
+        n_reduced=len(reduced_patients),
     )
 
 
-def decide(probability: NDArray[np.float64], cuts: Cuts) -> list[str]:
-    """Decide for each of (n,) probabilities: normal, reduced, indeterminate; not_evaluable where it is NaN."""
-    cases = [np.isnan(probability), probability >= cuts.high, probability < cuts.low]
+def decide(probability: NDArray[np.float64], thresholds: DecisionThresholds) -> list[str]:
+    """Decide for each of (n,) probabilities: normal, reduced, indeterminate; not_evaluable where it is NaN.
+
+    >>> thresholds = DecisionThresholds(normal_below=0.4, reduced_from=0.7, n_normal=50, n_reduced=50)
+    >>> decide(np.array([0.39, 0.5, 0.7, np.nan]), thresholds)
+    ['normal', 'indeterminate', 'reduced', 'not_evaluable']
+    """
+    cases = [np.isnan(probability), probability >= thresholds.high, probability < thresholds.low]
     return np.select(cases, ["not_evaluable", "reduced", "normal"], default="indeterminate").tolist()

@@ -1,4 +1,4 @@
-"""Half widths of prediction intervals, by kind of scan."""
+"""Half widths of the intervals around a predicted vBMD, by kind of scan."""
 
 from dataclasses import dataclass
 
@@ -33,20 +33,24 @@ class Width:
 
 
 def contrast(phase: pd.Series) -> pd.Series:
-    """Native, contrast or unknown, from the contrast phase (see `calibrate.contrast_rows`)."""
-    named = {"native": "native", "portal": "contrast", "arterial": "contrast"}
-    return phase.map(named).astype(object).where(phase.isin(list(named)), "unknown")
+    """Reduce the contrast phase to native, contrast or unknown (see `calibrate.contrast_rows`)."""
+    names = {"native": "native", "portal": "contrast", "arterial": "contrast"}
+    return phase.map(names).astype(object).where(phase.isin(list(names)), "unknown")
 
 
 def voltage(kvp: pd.Series) -> pd.Series:
-    """Family of the tube voltage, one of `VOLTAGES` or unknown kV."""
+    """Give the family of the tube voltage: one of `VOLTAGES`, or unknown kV.
+
+    >>> voltage(pd.Series([90.0, 120.0, None])).tolist()
+    ['up to 90 kV', '111-130 kV', 'unknown kV']
+    """
     place = np.digitize(kvp.astype(float), [90.5, 110.5, 130.5])
-    named = pd.Series([VOLTAGES[i] for i in place], kvp.index, object)
-    return named.where(kvp.notna(), "unknown kV")
+    families = pd.Series([VOLTAGES[i] for i in place], kvp.index, object)
+    return families.where(kvp.notna(), "unknown kV")
 
 
 def groups(scans: pd.DataFrame) -> pd.Series:
-    """Group of each scan: contrast and voltage, such as "native, 111-130 kV".
+    """Name the group of each scan by contrast and voltage, such as "native, 111-130 kV".
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ def groups(scans: pd.DataFrame) -> pd.Series:
 
 
 def learn(residuals: NDArray[np.float64], group: NDArray[np.str_]) -> tuple[Width, ...]:
-    """Half widths over all patients, and for every group with at least `MIN_GROUP` of them.
+    """Learn the half widths over all patients, and for every group with at least `MIN_GROUP` of them.
 
     Mondrian conformal regression by crepes (Boström, Proc Mach Learn Res 2022, 179:24-41): a group's own
     residuals give its width, so the coverage holds within the group.
@@ -71,11 +75,12 @@ def learn(residuals: NDArray[np.float64], group: NDArray[np.str_]) -> tuple[Widt
     """
     names, n = np.unique(group, return_counts=True)
     large = {str(name): int(k) for name, k in zip(names, n, strict=True) if k >= MIN_GROUP}
-    own = [Width(name, _half_width(residuals[group == name]), k) for name, k in large.items()]
-    return (Width(EVERYONE, _half_width(residuals), len(residuals)), *own)
+    by_group = [Width(name, _half_width(residuals[group == name]), k) for name, k in large.items()]
+    return (Width(EVERYONE, _half_width(residuals), len(residuals)), *by_group)
 
 
 def _half_width(residuals: NDArray[np.float64]) -> float | None:
+    """Give the half width that covers `COVERAGE` of new patients; None where there are too few residuals."""
     # Slow to import, and only training needs it.
     from crepes import ConformalRegressor
 

@@ -1,4 +1,4 @@
-"""One scalar that makes a network's probabilities as sure as they deserve."""
+"""Temperature scaling: one number that makes a network's probabilities as sure as they deserve."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,14 @@ from scipy.special import logit as log_odds
 
 # Probabilities are kept this far from 0 and 1, where the logit is infinite.
 NEAREST = 1e-6
-# With classes that the logits part without a mistake, the likelihood asks for 0; with useless ones for infinity.
+# Where the logits part the classes without a mistake, the likelihood asks for 0; where they are useless, for infinity.
 LOWEST, HIGHEST = 0.25, 20.0
 MIN_PATIENTS = 10
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are divided by.
+    """The number that logits are divided by.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Temperature:
     n : int
         Patients that it was fitted on.
     reason : str or None
-        Why it is 1 without a fit (a key of `errors.REASONS`).
+        The reason why it is 1 without a fit (a key of `errors.REASONS`).
     """
 
     value: float
@@ -36,19 +36,23 @@ class Temperature:
 
 
 def logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of the odds, of probabilities cut to `NEAREST` and 1 - `NEAREST`; NaN stays NaN."""
+    """Give the logarithm of the odds, with probabilities kept from `NEAREST` to 1 - `NEAREST`; NaN stays NaN.
+
+    >>> logit(np.array([0.5, 1.0])).round(1).tolist()
+    [0.0, 13.8]
+    """
     return log_odds(np.clip(probability, NEAREST, 1 - NEAREST))
 
 
 def fit(logits: NDArray[np.float64], reduced: NDArray[np.bool_]) -> Temperature:
-    """Temperature of least negative log-likelihood.
+    """Find the temperature of least negative log-likelihood.
 
     Guo et al., On calibration of modern neural networks, ICML 2017 (arXiv:1706.04599).
 
     Parameters
     ----------
     logits : (n,) array
-        Of patients that the networks did not learn from.
+        Logits of patients that the networks did not learn from.
     reduced : (n,) array
         True where density is reduced.
 
@@ -75,5 +79,9 @@ def fit(logits: NDArray[np.float64], reduced: NDArray[np.bool_]) -> Temperature:
 
 
 def probability(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Probabilities of logits that were divided by the temperature."""
+    """Give the probabilities of logits that are divided by the temperature.
+
+    >>> probability(np.array([0.0, 4.0]), 2.0).round(2).tolist()
+    [0.5, 0.88]
+    """
     return expit(logits / temperature)
