@@ -5,6 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from trabecula import catalog, tables
+from trabecula.tables.fields import NULLABLE, PURE, column, one_of, some_of
+from trabecula.tables.fields import schema as table_schema
 
 ALL = {name: value for name, value in vars(tables).items() if isinstance(value, pa.Schema) and not name.startswith("_")}
 SPLIT = {"scheme": "random", "split": "random0", "held_out": None, "patient_id": "a", "part": "test"}
@@ -32,24 +34,26 @@ def test_keys_are_columns_and_their_tables_exist(name):
 
 
 def test_a_column_without_description_or_unit_is_refused():
-    tables.column("share", tables.FLOAT, "A share", unit="1")
-    tables.column("name", tables.TEXT, "A name")
-    for kind, description, more in (
-        (tables.TEXT, "", {}),
-        (tables.FLOAT, "A number", {}),
-        (pa.list_(tables.INT), "Numbers", {}),
-        (tables.TEXT, "A name", {"required": True, "null": "Unknown"}),
-    ):
+    column("share", PURE, "A share")
+    column("name", tables.TEXT, "A name")
+    for kind, description in ((tables.TEXT, ""), (tables.FLOAT, "A number"), (pa.list_(tables.INT), "Numbers")):
         with pytest.raises(ValueError, match="column x"):
-            tables.column("x", kind, description, **more)
+            column("x", kind, description)
+
+
+def test_a_column_may_hold_null_only_where_that_is_said():
+    assert not column("name", tables.TEXT, "A name").nullable
+    assert column("name", tables.TEXT, "A name", "Unknown").nullable
+    assert tables.said(column("name", tables.TEXT, "A name", "Unknown"), "null") == "Unknown"
+    assert column("name", tables.TEXT, "A name", NULLABLE).nullable
 
 
 def test_a_text_that_is_none_of_its_values_is_refused():
     fields = [
-        tables.column("sex", tables.TEXT, "Sex", values={"F": "female", "M": "male"}, null="Unknown"),
-        tables.column("flags", tables.TEXTS, "Flags", values="flags, reasons", required=True),
+        column("sex", one_of({"F": "female", "M": "male"}), "Sex", "Unknown"),
+        column("flags", some_of("flags, reasons"), "Flags"),
     ]
-    schema = tables.schema(*fields, name="few")
+    schema = table_schema("few", *fields)
     good = [{"sex": "F", "flags": ["split", "metal"]}, {"sex": None, "flags": []}]
     assert tables.cast(good, schema).to_pylist() == good
     for wrong in ({"sex": "female", "flags": []}, {"sex": "F", "flags": ["metal", "transitional"]}):

@@ -2,32 +2,33 @@
 
 import pyarrow as pa
 
-from trabecula.tables import BOOL, COHORT, FLOAT, INT, PATIENT, TEXT, column, schema
+from trabecula.tables.common import COHORT, PATIENT
+from trabecula.tables.fields import BOOL, FLOAT, INT, MG_CM3, NULLABLE, PURE, TEXT, Kind, column, schema
 
 
 def _text(name: str, description: str) -> pa.Field:
     """Describe a text that is never NULL."""
-    return column(name, TEXT, description, required=True)
+    return column(name, TEXT, description)
 
 
 def _count(name: str, description: str, unit: str = "1") -> pa.Field:
     """Describe a whole number that is never NULL."""
-    return column(name, INT, description, required=True, unit=unit)
+    return column(name, Kind(INT, unit), description)
 
 
 def _number(name: str, unit: str, description: str) -> pa.Field:
     """Describe a number that is never NULL."""
-    return column(name, FLOAT, description, required=True, unit=unit)
+    return column(name, Kind(FLOAT, unit), description)
 
 
 def _ratio(name: str, description: str) -> pa.Field:
     """Describe a number without a unit; it may be NULL."""
-    return column(name, FLOAT, description, unit="1")
+    return column(name, PURE, description, NULLABLE)
 
 
 def _figure(name: str, description: str) -> pa.Field:
     """Describe a number in the unit that its row names; it may be NULL."""
-    return column(name, FLOAT, description, unit="see unit")
+    return column(name, Kind(FLOAT, "see unit"), description, NULLABLE)
 
 
 _SETS = "training; cross-validated; random grouping; leave one device out; external; or development, not in training"
@@ -38,7 +39,7 @@ _DECIDED = "abstention (share without a decision); recall, precision, specificit
 
 ROLE = _text("role", "Role of the cohorts that the set comes from")
 SET = (_text("set", _SETS), ROLE)
-PART = (*SET, column("cohort", TEXT, _ANY_COHORT))
+PART = (*SET, column("cohort", TEXT, _ANY_COHORT, NULLABLE))
 PREDICTOR = _text("predictor", "network, joint, calibrated, or one of the baselines")
 TASK = _text("task", "classification (reduced or not) or regression (vBMD)")
 METRIC = _text("metric", "Name of the figure")
@@ -49,9 +50,9 @@ ESTIMATE = (
     _figure("low", "Lower end of the 95 % interval; NULL when undefined"),
     _figure("high", "Upper end of the 95 % interval; NULL when undefined"),
     _count("n", "Patients that the figure stands on: the denominator of a proportion"),
-    column("unit", TEXT, "Unit of value, low and high; NULL for pure numbers"),
+    column("unit", TEXT, "Unit of value, low and high; NULL for pure numbers", NULLABLE),
     _text("method", "How the interval was made"),
-    column("reason", TEXT, "Why value or interval is undefined, in words; NULL when both are defined"),
+    column("reason", TEXT, "Why value or interval is undefined, in words; NULL when both are defined", NULLABLE),
 )
 
 _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
@@ -76,7 +77,7 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
         _text("metric", "auc, mae or accuracy"),
         _text("first", "Predictor that is compared: network"),
         _text("second", "Predictor that it is compared with"),
-        column("best_hu", BOOL, "The second has the lowest cross-validated MAE of the lines from HU", required=True),
+        column("best_hu", BOOL, "The second has the lowest cross-validated MAE of the lines from HU"),
         _figure("first_value", "Figure of the first"),
         _figure("second_value", "Figure of the second on the same patients"),
         _figure("difference", "first_value - second_value"),
@@ -84,10 +85,10 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
         _figure("high", "Upper end of the difference's 95 % interval"),
         _ratio("p_value", "Two-sided p-value of the difference; NULL where the method gives none"),
         _count("n", "Patients with both predictions and a label"),
-        column("unit", TEXT, "Unit of the figures; NULL for pure numbers"),
+        column("unit", TEXT, "Unit of the figures; NULL for pure numbers", NULLABLE),
         _text("method", "How the difference was tested"),
         _text("sentence", "The outcome in one plain sentence"),
-        column("reason", TEXT, "Why the difference or its interval is undefined, in words"),
+        column("reason", TEXT, "Why the difference or its interval is undefined, in words", NULLABLE),
     ),
     "left_out": (
         *PART,
@@ -106,7 +107,7 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
     "spread": (
         _text("scheme", "cross-validation, random, or device (leave one device out)"),
         _text("split", "Name of the split"),
-        column("held_out", TEXT, "Device that was left out (maker, model); NULL in other schemes"),
+        column("held_out", TEXT, "Device that was left out (maker, model); NULL in other schemes", NULLABLE),
         PREDICTOR,
         METRIC,
         *ESTIMATE,
@@ -133,20 +134,22 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
         _ratio("covered", "Share of the patients whose QCT value lies in their 90 % interval; NULL when undefined"),
         _ratio("low", "Lower end of its 95 % interval"),
         _ratio("high", "Upper end of its 95 % interval"),
-        column("width_mg_cm3", FLOAT, "Mean width of the 90 % intervals; NULL when undefined", unit="mg/cm3"),
+        column(
+            "width_mg_cm3", Kind(FLOAT, "mg/cm3"), "Mean width of the 90 % intervals; NULL when undefined", NULLABLE
+        ),
         _count("n", "Patients with a label and an interval"),
         _text("method", "How the interval of the share was made"),
-        column("reason", TEXT, "Why the figures are undefined, in words"),
+        column("reason", TEXT, "Why the figures are undefined, in words", NULLABLE),
     ),
     "recalibration": (
         COHORT,
-        column("device_key", TEXT, "Device (maker, model, kVp, kernel); NULL for the cohort as a whole"),
+        column("device_key", TEXT, "Device (maker, model, kVp, kernel); NULL for the cohort as a whole", NULLABLE),
         PREDICTOR,
         _text("terms", "What was fitted: none; intercept; or intercept and slope"),
         _count("k", "Labelled local patients that it was fitted on"),
         _number("mae_mg_cm3", "mg/cm3 HA", "MAE on the other patients, mean over draws"),
-        column("low", FLOAT, "2.5th percentile over draws; NULL where nothing is drawn", unit="mg/cm3 HA"),
-        column("high", FLOAT, "97.5th percentile over draws; NULL where nothing is drawn", unit="mg/cm3 HA"),
+        column("low", MG_CM3, "2.5th percentile over draws; NULL where nothing is drawn", NULLABLE),
+        column("high", MG_CM3, "97.5th percentile over draws; NULL where nothing is drawn", NULLABLE),
         _count("draws", "Random choices of the k patients"),
         _count("n", "Labelled patients of the cohort, or of its device, that the draws are made from"),
     ),
@@ -160,7 +163,9 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
         _ratio("high", "Upper end of its 95 % interval; NULL when undefined"),
         _count("n", "Patients of the tenth; of the smooth curve all"),
         _text("method", "How the interval was made"),
-        column("reason", TEXT, "Why the share or its interval is undefined, in words; NULL when both are defined"),
+        column(
+            "reason", TEXT, "Why the share or its interval is undefined, in words; NULL when both are defined", NULLABLE
+        ),
     ),
     "decision_curve": (
         *PART,
@@ -184,7 +189,9 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
         *ESTIMATE,
         _ratio("interaction_p", "p-value: the figure is the same in all cells of the stratum; NULL when undefined"),
         _text("interaction_method", "Test of interaction_p"),
-        column("interaction_reason", TEXT, "Why interaction_p is undefined, in words; NULL when it is defined"),
+        column(
+            "interaction_reason", TEXT, "Why interaction_p is undefined, in words; NULL when it is defined", NULLABLE
+        ),
     ),
     "predictive_values": (
         *PART,
@@ -230,4 +237,4 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
     ),
 }
 
-STATISTICS: dict[str, pa.Schema] = {name: schema(*columns, name=name) for name, columns in _COLUMNS.items()}
+STATISTICS: dict[str, pa.Schema] = {name: schema(name, *columns) for name, columns in _COLUMNS.items()}

@@ -11,6 +11,7 @@ from trabecula.tables.common import (
     LEVEL_FLAGGED,
     MEASUREMENT,
     PATIENT,
+    PREDICTED,
     REASON,
     REPAIRED,
     SCAN_FACTS,
@@ -19,158 +20,188 @@ from trabecula.tables.common import (
     TASKS,
     VERTEBRA_KEYS,
 )
-from trabecula.tables.fields import BOOL, FLOAT, INT, SCHEMA_VERSION, TEXT, TEXTS, column, schema
+from trabecula.tables.fields import (
+    BOOL,
+    COUNT,
+    DAYS,
+    DEGREES,
+    HU,
+    KV,
+    MG_CM3,
+    MM,
+    NULLABLE,
+    PURE,
+    SCHEMA_VERSION,
+    TEXT,
+    TEXTS,
+    YEARS,
+    Kind,
+    column,
+    list_of,
+    one_of,
+    schema,
+)
 from trabecula.tables.public import PREDICTIONS
 
 CONVERT = schema(
+    "convert",
     *KEYS,
-    column("series_id", TEXT, "Keyed pseudonym of the series", required=True),
+    column("series_id", TEXT, "Keyed pseudonym of the series"),
     STATUS,
     REASON,
     DETAIL,
-    column("shape", pa.list_(INT), "Voxels along each axis of the NIfTI", unit="1"),
-    column("spacing_mm", pa.list_(FLOAT), "Distance between voxels along each axis", unit="mm"),
-    column("n_slices", INT, "Slices that were read", unit="1"),
+    column("shape", list_of(COUNT), "Voxels along each axis of the NIfTI", NULLABLE),
+    column("spacing_mm", list_of(MM), "Distance between voxels along each axis", NULLABLE),
+    column("n_slices", COUNT, "Slices that were read", NULLABLE),
     REPAIRED,
     FLAGGED,
-    column("largest_gap_mm", FLOAT, "Largest distance between neighbouring slices that were read", unit="mm"),
-    column("tilt_degrees", FLOAT, "Lean of the stack away from its slices' normal", unit="degrees"),
-    column("hu_p01", FLOAT, "1st percentile of a sample of the voxels", unit="HU"),
-    column("hu_p99", FLOAT, "99th percentile of a sample of the voxels", unit="HU"),
-    name="convert",
+    column("largest_gap_mm", MM, "Largest distance between neighbouring slices that were read", NULLABLE),
+    column("tilt_degrees", DEGREES, "Lean of the stack away from its slices' normal", NULLABLE),
+    column("hu_p01", HU, "1st percentile of a sample of the voxels", NULLABLE),
+    column("hu_p99", HU, "99th percentile of a sample of the voxels", NULLABLE),
 )
 
 SEGMENT = schema(
+    "segment",
     *KEYS,
     STATUS,
     REASON,
     DETAIL,
-    column("segmenter", TEXT, "Backend and version that outlined the vertebrae", required=True),
-    column("level", TEXT, "One row per level found; NULL in the one row of a failed study"),
-    column("level_confidence", FLOAT, "Confidence in the level's name, 0 to 1", unit="1"),
-    column("level_uncertain", BOOL, "The level's name may be off by one"),
+    column("segmenter", TEXT, "Backend and version that outlined the vertebrae"),
+    column("level", TEXT, "One row per level found; NULL in the one row of a failed study", NULLABLE),
+    column("level_confidence", PURE, "Confidence in the level's name, 0 to 1", NULLABLE),
+    column("level_uncertain", BOOL, "The level's name may be off by one", NULLABLE),
     LEVEL_FLAGGED,
-    name="segment",
 )
 
 CROP = schema(
+    "crop",
     *KEYS,
     STATUS,
     REASON,
     DETAIL,
-    column("n_vertebrae", INT, "Vertebrae cut out", required=True, unit="1"),
+    column("n_vertebrae", COUNT, "Vertebrae cut out"),
     *SCAN_FACTS,
-    column("picture", pa.binary(), "Sagittal and coronal overlay, WebP"),
-    name="crop",
+    column("picture", pa.binary(), "Sagittal and coronal overlay, WebP", NULLABLE),
 )
 
 MEASURE = schema(
+    "measure",
     *KEYS,
     LEVEL,
     *MEASUREMENT,
     column(
-        "picture", pa.binary(), "Axial and sagittal section with the regions outlined, WebP; NULL when not measured"
+        "picture",
+        pa.binary(),
+        "Axial and sagittal section with the regions outlined, WebP; NULL when not measured",
+        NULLABLE,
     ),
-    name="measure",
 )
 
-INFER = PREDICTIONS.with_metadata({"table": "infer", "schema_version": str(SCHEMA_VERSION)})
+INFER = schema("infer", *PREDICTIONS)
 
 
 _SPLIT = (
-    column("scheme", TEXT, "cross-validation, random, or device (leave one device out)", required=True),
-    column("split", TEXT, "Name of the split: fold0.., random0.., device0..", required=True),
+    column("scheme", TEXT, "cross-validation, random, or device (leave one device out)"),
+    column("split", TEXT, "Name of the split: fold0.., random0.., device0.."),
 )
-_HELD_OUT = column("held_out", TEXT, "Scanner that is left out (maker, model); NULL in other schemes")
-_PART = column("part", TEXT, "train; validation (chooses the epoch); or test", required=True)
+_SCAN = (
+    column("device_key", TEXT, "Maker, model, kVp, kernel", NULLABLE),
+    column("kvp", KV, "Peak tube voltage (0018,0060)", NULLABLE),
+    column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown", NULLABLE),
+)
+_HELD_OUT = column("held_out", TEXT, "Scanner that is left out (maker, model); NULL in other schemes", NULLABLE)
+_PART = column("part", TEXT, "train; validation (chooses the epoch); or test")
 
-SPLITS = schema(*_SPLIT, _HELD_OUT, PATIENT, _PART, name="splits")
+SPLITS = schema(
+    "splits",
+    *_SPLIT,
+    _HELD_OUT,
+    PATIENT,
+    _PART,
+)
 
 TRAINING = schema(
+    "training",
     *_SPLIT,
-    column("task", TEXT, "classification, regression or joint", required=True),
-    column("epoch", INT, "Passes over the training part so far", required=True, unit="1"),
-    column("learning_rate", FLOAT, "Learning rate at the end of the epoch", required=True, unit="1"),
-    column("training_loss", FLOAT, "Mean loss over the training part, augmented", required=True, unit="1"),
-    column("validation_loss", FLOAT, "Mean loss over the validation part", required=True, unit="1"),
-    column("kept", BOOL, "The weights after this epoch were kept", required=True),
-    name="training",
+    column("task", TEXT, "classification, regression or joint"),
+    column("epoch", COUNT, "Passes over the training part so far"),
+    column("learning_rate", PURE, "Learning rate at the end of the epoch"),
+    column("training_loss", PURE, "Mean loss over the training part, augmented"),
+    column("validation_loss", PURE, "Mean loss over the validation part"),
+    column("kept", BOOL, "The weights after this epoch were kept"),
 )
 
 # A network's predictions of all development patients, before they are put together.
 FITTED = schema(
+    "fitted",
     COHORT,
     PATIENT,
     STUDY,
     LEVEL,
-    column("task", TEXT, "As in the table predictions", required=True, values=TASKS),
-    column(
-        "value", FLOAT, "Probability of reduced density, or vBMD in mg/cm3 HA", required=True, unit="1 or mg/cm3 HA"
-    ),
-    name="fitted",
+    column("task", one_of(TASKS), "As in the table predictions"),
+    PREDICTED,
 )
 
 CASES = schema(
+    "cases",
     *KEYS,
-    column("levels", TEXTS, "Levels that the patient's regions are cut at", required=True),
-    column("trabecular_hu", FLOAT, "Mean trabecular HU over these levels", unit="HU", required=True),
-    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
-    column("reduced", BOOL, "It lies below the cut of reduced density", required=True),
-    column("age_years", FLOAT, "Age at the study", unit="years"),
-    column("sex", TEXT, "F, M or O (0010,0040)"),
-    column("device_key", TEXT, "Maker, model, kVp, kernel"),
-    column("kvp", FLOAT, "Peak tube voltage (0018,0060)", unit="kV"),
-    column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown"),
-    column("thickness_mm", FLOAT, "Slice thickness (0018,0050)", unit="mm"),
-    column("spacing_mm", FLOAT, "Median distance between slices", unit="mm"),
-    name="cases",
+    column("levels", TEXTS, "Levels that the patient's regions are cut at"),
+    column("trabecular_hu", HU, "Mean trabecular HU over these levels"),
+    column("qct_vbmd_mg_cm3", MG_CM3, "vBMD by quantitative CT"),
+    column("reduced", BOOL, "It lies below the cut of reduced density"),
+    column("age_years", YEARS, "Age at the study", NULLABLE),
+    column("sex", TEXT, "F, M or O (0010,0040)", NULLABLE),
+    *_SCAN,
+    column("thickness_mm", MM, "Slice thickness (0018,0050)", NULLABLE),
+    column("spacing_mm", MM, "Median distance between slices", NULLABLE),
 )
 
 AUDIT = schema(
+    "audit",
     COHORT,
     PATIENT,
     column(
-        "line", INT, "Line of the hospital's file, for one that can't be used; NULL in the row of a patient", unit="1"
+        "line", COUNT, "Line of the hospital's file, for one that can't be used; NULL in the row of a patient", NULLABLE
     ),
-    column("study_id", TEXT, "Keyed pseudonym of the study nearest to a label; NULL where there is none"),
-    column("status", TEXT, "used or left_out, for a patient; unused, for a line of the labels", required=True),
-    column("reason", TEXT, "Why not used, reason code; NULL when used"),
-    column("faults", TEXTS, "All that is wrong with the line itself, reason codes", required=True),
+    column("study_id", TEXT, "Keyed pseudonym of the study nearest to a label; NULL where there is none", NULLABLE),
+    column("status", TEXT, "used or left_out, for a patient; unused, for a line of the labels"),
+    column("reason", TEXT, "Why not used, reason code; NULL when used", NULLABLE),
+    column("faults", TEXTS, "All that is wrong with the line itself, reason codes"),
     column(
         "n_labels",
-        INT,
+        COUNT,
         "Lines of the labels whose mean is the patient's vBMD; 0 where none is joined to a scan",
-        unit="1",
+        NULLABLE,
     ),
-    column("label_levels", TEXTS, "Levels of these lines, such as L1 or L1-L2", required=True),
-    column("levels_used", TEXTS, "Levels that the patient's regions are cut at", required=True),
-    column("interval_days", INT, "Days from the study to the label; NULL where one has no date", unit="days"),
-    column("same_day", BOOL, "Label and study are of one day; else the label comes from another examination"),
-    column("unit_given", TEXT, "Units of the lines in the hospital's file, with commas between different ones"),
-    column("converted", BOOL, "A line was converted from K2HPO4 to HA"),
-    column("n_scans", INT, "Scans of the patient in this cohort that were measured", unit="1"),
-    column("n_cohorts", INT, "Development cohorts that know the patient", unit="1"),
-    column("vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT, converted to HA", unit="mg/cm3 HA"),
-    name="audit",
+    column("label_levels", TEXTS, "Levels of these lines, such as L1 or L1-L2"),
+    column("levels_used", TEXTS, "Levels that the patient's regions are cut at"),
+    column("interval_days", DAYS, "Days from the study to the label; NULL where one has no date", NULLABLE),
+    column("same_day", BOOL, "Label and study are of one day; else the label comes from another examination", NULLABLE),
+    column(
+        "unit_given", TEXT, "Units of the lines in the hospital's file, with commas between different ones", NULLABLE
+    ),
+    column("converted", BOOL, "A line was converted from K2HPO4 to HA", NULLABLE),
+    column("n_scans", COUNT, "Scans of the patient in this cohort that were measured", NULLABLE),
+    column("n_cohorts", COUNT, "Development cohorts that know the patient", NULLABLE),
+    column("vbmd_mg_cm3", MG_CM3, "vBMD by quantitative CT, converted to HA", NULLABLE),
 )
 
 PROTOCOL = schema(
+    "protocol",
     *_SPLIT,
     _HELD_OUT,
     _PART,
     COHORT,
     PATIENT,
-    column("device_key", TEXT, "Maker, model, kVp, kernel"),
-    column("kvp", FLOAT, "Peak tube voltage (0018,0060)", unit="kV"),
-    column("phase", TEXT, "Contrast phase: native, portal, arterial or unknown"),
-    column("trabecular_hu", FLOAT, "Mean trabecular HU over the levels used", unit="HU", required=True),
-    column("predictor", TEXT, "network, joint, or one of the baselines", required=True),
-    column("vbmd_mg_cm3", FLOAT, "vBMD by the predictor; NULL where it gives none", unit="mg/cm3 HA"),
-    column("score", FLOAT, "Higher means more likely reduced; NULL where the predictor lacks a fact", unit="1"),
-    column("reduced", BOOL, "The predictor's decision; NULL where it has none"),
-    column("qct_vbmd_mg_cm3", FLOAT, "vBMD by quantitative CT", unit="mg/cm3 HA", required=True),
-    column("qct_reduced", BOOL, "It lies below the cut of reduced density", required=True),
-    name="protocol",
+    *_SCAN,
+    column("trabecular_hu", HU, "Mean trabecular HU over the levels used"),
+    column("predictor", TEXT, "network, joint, or one of the baselines"),
+    column("vbmd_mg_cm3", MG_CM3, "vBMD by the predictor; NULL where it gives none", NULLABLE),
+    column("score", PURE, "Higher means more likely reduced; NULL where the predictor lacks a fact", NULLABLE),
+    column("reduced", BOOL, "The predictor's decision; NULL where it has none", NULLABLE),
+    column("qct_vbmd_mg_cm3", MG_CM3, "vBMD by quantitative CT"),
+    column("qct_reduced", BOOL, "It lies below the cut of reduced density"),
 )
 
 
@@ -183,9 +214,9 @@ def crop_schema(size: int, spacing_mm: float) -> pa.Schema:
     return pa.schema(
         [
             *VERTEBRA_KEYS,
-            column("segmenter", TEXT, "Backend and version that outlined it"),
-            column("ct", pa.fixed_shape_tensor(pa.int16(), cube), "CT around the body", unit="HU", required=True),
-            column("label", pa.fixed_shape_tensor(pa.uint8(), cube), "Canonical label codes", required=True, unit="1"),
+            column("segmenter", TEXT, "Backend and version that outlined it", NULLABLE),
+            column("ct", Kind(pa.fixed_shape_tensor(pa.int16(), cube), "HU"), "CT around the body"),
+            column("label", Kind(pa.fixed_shape_tensor(pa.uint8(), cube), "1"), "Canonical label codes"),
         ],
         metadata={"table": "vertebra_crops", "schema_version": str(SCHEMA_VERSION), "spacing_mm": str(spacing_mm)},
     )

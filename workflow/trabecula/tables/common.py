@@ -1,9 +1,26 @@
 """Columns and groups of columns that several tables share, and the closed sets of values."""
 
-import pyarrow as pa
-
 from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE
-from trabecula.tables.fields import BOOL, FLOAT, INT, TEXT, TEXTS, column
+from trabecula.tables.fields import (
+    BOOL,
+    COUNT,
+    DEGREES,
+    FLOAT,
+    HU,
+    KV,
+    MG_CM3,
+    MM,
+    MM2,
+    MM3,
+    PURE,
+    TEXT,
+    YEARS,
+    Kind,
+    column,
+    list_of,
+    one_of,
+    some_of,
+)
 
 SEXES = {"F": "female", "M": "male", "O": "other"}
 ROLES = {
@@ -72,88 +89,81 @@ STAGE_MEANINGS = {
 }
 LEVELS = {LEVEL_OF_CODE[code]: f"vertebra {LEVEL_OF_CODE[code]}" for code in sorted(BODY_CODES)}
 
-COHORT = column("cohort", TEXT, "Name of the cohort in cohorts.tsv", required=True)
-PATIENT = column("patient_id", TEXT, "Keyed pseudonym of the patient", required=True)
-STUDY = column("study_id", TEXT, "Keyed pseudonym of the study", required=True)
-SERIES_ID = column("series_id", TEXT, "Keyed pseudonym of the series", null="No single series is concerned")
-LEVEL = column("level", TEXT, "Vertebral level: C1..C7, T1..T13, L1..L6", required=True, values=LEVELS)
-STATUS = column("status", TEXT, "ok, or failed with a reason", required=True, values=OUTCOMES)
+# What NULL means in several columns.
+HEADER_SILENT = "The header does not say"
+NO_PREDICTION = "No usable vertebra, or no prediction"
+NO_LINE = "Without a line"
+NOT_FOUND = "Not found in the scan, or the scan did not get so far"
+NOT_CALIBRATED = "Undefined; calibration_reason says why"
+NO_COHORT = "No cohort has the study"
+NO_DEVICE = "The header names neither maker nor model"
+NO_STUDY = "No study of the patient was measured"
+NO_JOINT_NETWORK = "No result, or the model has no such network"
+NO_DATED_LABEL = "No usable label, or without a date"
+NOT_MEASURABLE = "Not measurable: the body is cut, or its region is empty; flags say which"
+
+COHORT = column("cohort", TEXT, "Name of the cohort in cohorts.tsv")
+PATIENT = column("patient_id", TEXT, "Keyed pseudonym of the patient")
+STUDY = column("study_id", TEXT, "Keyed pseudonym of the study")
+SERIES_ID = column("series_id", TEXT, "Keyed pseudonym of the series", "No single series is concerned")
+LEVEL = column("level", one_of(LEVELS), "Vertebral level: C1..C7, T1..T13, L1..L6")
+STATUS = column("status", one_of(OUTCOMES), "ok, or failed with a reason")
 REASON = column(
     "reason",
-    TEXT,
+    one_of("reasons"),
     "Reason code when failed (see the list of reasons), else NULL",
-    values="reasons",
-    null="Accepted, measured or used",
+    "Accepted, measured or used",
 )
-DETAIL = column("detail", TEXT, "Figures that explain the reason; never an identity", null="Nothing to add")
-REPAIRED = column(
-    "repairs", TEXTS, "What was mended when the scan was converted, repair codes", required=True, values="repairs"
-)
-LEVEL_FLAGGED = column(
-    "level_flags", TEXTS, "What speaks against the level's name, codes", required=True, values="level_flags"
-)
-FLAGGED = column("flags", TEXTS, "What limits the scan's figures, flag codes", required=True, values="flags")
+DETAIL = column("detail", TEXT, "Figures that explain the reason; never an identity", "Nothing to add")
+REPAIRED = column("repairs", some_of("repairs"), "What was mended when the scan was converted, repair codes")
+LEVEL_FLAGGED = column("level_flags", some_of("level_flags"), "What speaks against the level's name, codes")
+FLAGGED = column("flags", some_of("flags"), "What limits the scan's figures, flag codes")
 KEYS = (COHORT, PATIENT, STUDY)
+AGE = column("age_years", YEARS, "Age at the study", "The header gives neither age nor dates of birth and study")
+SPACING = column(
+    "spacing_mm", MM, "Median distance between slices, from their positions", "A single slice, or positions are missing"
+)
+INTERVAL = (
+    column("vbmd_low", MG_CM3, "Lower end of the 90 % interval", NO_PREDICTION),
+    column("vbmd_high", MG_CM3, "Upper end of the 90 % interval", NO_PREDICTION),
+)
+PROBABILITY = column(
+    "probability_reduced",
+    PURE,
+    "Probability of reduced density by the network, after temperature scaling",
+    NO_PREDICTION,
+)
+HU_BASELINE = column(
+    "hu_baseline_vbmd_mg_cm3",
+    MG_CM3,
+    "vBMD by the linear HU baseline, same folds",
+    "No usable vertebra, or a fact that the line needs is unknown",
+)
+PREDICTED = column("value", Kind(FLOAT, "1 or mg/cm3 HA"), "Probability of reduced density, or vBMD in mg/cm3 HA")
+
 
 ACQUISITION = (
-    column("kvp", FLOAT, "Peak tube voltage (0018,0060)", unit="kV", null="The header does not say"),
-    column("kernel", TEXT, "Reconstruction kernel (0018,1210)", null="The header does not say"),
-    column("manufacturer", TEXT, "Maker of the scanner (0008,0070)", null="The header does not say"),
-    column("model", TEXT, "Model of the scanner (0008,1090)", null="The header does not say"),
-    column("image_type", TEXT, "Image type (0008,0008), joined by backslashes", null="The header does not say"),
-    column("thickness_mm", FLOAT, "Slice thickness (0018,0050)", unit="mm", null="The header does not say"),
+    column("kvp", KV, "Peak tube voltage (0018,0060)", HEADER_SILENT),
+    column("kernel", TEXT, "Reconstruction kernel (0018,1210)", HEADER_SILENT),
+    column("manufacturer", TEXT, "Maker of the scanner (0008,0070)", HEADER_SILENT),
+    column("model", TEXT, "Model of the scanner (0008,1090)", HEADER_SILENT),
+    column("image_type", TEXT, "Image type (0008,0008), joined by backslashes", HEADER_SILENT),
+    column("thickness_mm", MM, "Slice thickness (0018,0050)", HEADER_SILENT),
 )
 
 # What `crop` finds in the whole scan.
 SCAN_FACTS = (
-    column(
-        "noise_hu",
-        FLOAT,
-        "Standard deviation between neighbouring voxels in soft tissue",
-        unit="HU",
-        null="Not found in the scan, or the scan did not get so far",
-    ),
-    column(
-        "padding_share",
-        FLOAT,
-        "Share of the voxels that hold padding, no measurement",
-        unit="1",
-        null="Not found in the scan, or the scan did not get so far",
-    ),
-    column(
-        "air_hu",
-        FLOAT,
-        "Median of the air around the patient and in bowel, without padding",
-        unit="HU",
-        null="Not found in the scan, or the scan did not get so far",
-    ),
-    column(
-        "fat_hu",
-        FLOAT,
-        "Median of the subcutaneous fat",
-        unit="HU",
-        null="Not found in the scan, or the scan did not get so far",
-    ),
-    column(
-        "muscle_hu",
-        FLOAT,
-        "Median of the paravertebral soft tissue",
-        unit="HU",
-        null="Not found in the scan, or the scan did not get so far",
-    ),
-    column(
-        "blood_hu",
-        FLOAT,
-        "Median of the aorta in front of T11 to L3",
-        unit="HU",
-        null="Not found in the scan, or the scan did not get so far",
-    ),
+    column("noise_hu", HU, "Standard deviation between neighbouring voxels in soft tissue", NOT_FOUND),
+    column("padding_share", PURE, "Share of the voxels that hold padding, no measurement", NOT_FOUND),
+    column("air_hu", HU, "Median of the air around the patient and in bowel, without padding", NOT_FOUND),
+    column("fat_hu", HU, "Median of the subcutaneous fat", NOT_FOUND),
+    column("muscle_hu", HU, "Median of the paravertebral soft tissue", NOT_FOUND),
+    column("blood_hu", HU, "Median of the aorta in front of T11 to L3", NOT_FOUND),
     column(
         "rods_hu",
-        pa.list_(FLOAT),
+        list_of(HU),
         "Even round rods under the patient, from left to right",
-        unit="HU",
-        null="No phantom was looked for, or the scan did not get so far",
+        "No phantom was looked for, or the scan did not get so far",
     ),
 )
 
@@ -161,208 +171,98 @@ SCAN_FACTS = (
 CONTRAST = (
     column(
         "contrast_probability",
-        FLOAT,
+        PURE,
         "Probability that contrast medium was given; NULL where no blood is seen",
-        unit="1",
-        null="No blood is seen",
+        "No blood is seen",
     ),
-    column("phase", TEXT, "native, portal, arterial or unknown", values=PHASES, null="The scan was not measured"),
+    column("phase", one_of(PHASES), "native, portal, arterial or unknown", "The scan was not measured"),
 )
 
 # Bone density from HU alone, without the network.
 CALIBRATED = (
-    column(
-        "vbmd_hu_mg_cm3",
-        FLOAT,
-        "Trabecular vBMD from HU by the calibration, without network",
-        unit="mg/cm3 HA",
-        null="Undefined; calibration_reason says why",
-    ),
-    column(
-        "vbmd_hu_sd_mg_cm3",
-        FLOAT,
-        "Standard deviation of vbmd_hu_mg_cm3",
-        unit="mg/cm3 HA",
-        null="Undefined; calibration_reason says why",
-    ),
+    column("vbmd_hu_mg_cm3", MG_CM3, "Trabecular vBMD from HU by the calibration, without network", NOT_CALIBRATED),
+    column("vbmd_hu_sd_mg_cm3", MG_CM3, "Standard deviation of vbmd_hu_mg_cm3", NOT_CALIBRATED),
     column(
         "calibration",
-        TEXT,
+        one_of(CALIBRATION_METHODS),
         "Method of vbmd_hu_mg_cm3: none, device, phantom or phantomless",
-        values=CALIBRATION_METHODS,
-        null="Not measured",
+        "Not measured",
     ),
     column(
         "calibration_reason",
-        TEXT,
+        one_of("reasons"),
         "Why vbmd_hu_mg_cm3 is NULL, reason code; NULL where it is given",
-        values="reasons",
-        null="vbmd_hu_mg_cm3 is given",
+        "vbmd_hu_mg_cm3 is given",
     ),
     column(
         "calibration_extrapolates",
         BOOL,
         "HU beyond those that the calibration was made from; NULL without one",
-        null="Without calibration",
+        "Without calibration",
     ),
 )
 
 # What the vertebrae of a scan give by themselves; a patient's row holds it of the scan that was chosen.
 SCAN_RESULT = (
-    column("levels_used", TEXTS, "Levels that this scan's own result stands on", required=True, values=LEVELS),
-    column("trabecular_hu", FLOAT, "Mean trabecular HU over these levels", unit="HU", null="No usable vertebra"),
-    column(
-        "vbmd_mg_cm3",
-        FLOAT,
-        "Trabecular vBMD of this scan by the network",
-        unit="mg/cm3 HA",
-        null="No usable vertebra, or no prediction",
-    ),
-    column(
-        "vbmd_low",
-        FLOAT,
-        "Lower end of the 90 % interval",
-        unit="mg/cm3 HA",
-        null="No usable vertebra, or no prediction",
-    ),
-    column(
-        "vbmd_high",
-        FLOAT,
-        "Upper end of the 90 % interval",
-        unit="mg/cm3 HA",
-        null="No usable vertebra, or no prediction",
-    ),
-    column(
-        "probability_reduced",
-        FLOAT,
-        "Probability of reduced density by the network, after temperature scaling",
-        unit="1",
-        null="No usable vertebra, or no prediction",
-    ),
-    column(
-        "hu_baseline_vbmd_mg_cm3",
-        FLOAT,
-        "vBMD by the linear HU baseline, same folds",
-        unit="mg/cm3 HA",
-        null="No usable vertebra, or a fact that the line needs is unknown",
-    ),
-    column(
-        "vbmd_hu_mg_cm3",
-        FLOAT,
-        "vBMD from HU by the calibration, without network",
-        unit="mg/cm3 HA",
-        null="Undefined; calibration_reason says why",
-    ),
+    column("levels_used", some_of(LEVELS), "Levels that this scan's own result stands on"),
+    column("trabecular_hu", HU, "Mean trabecular HU over these levels", "No usable vertebra"),
+    column("vbmd_mg_cm3", MG_CM3, "Trabecular vBMD of this scan by the network", NO_PREDICTION),
+    *INTERVAL,
+    PROBABILITY,
+    HU_BASELINE,
+    column("vbmd_hu_mg_cm3", MG_CM3, "vBMD from HU by the calibration, without network", NOT_CALIBRATED),
     column(
         "novelty",
-        TEXTS,
+        some_of("novelty"),
         "How scan and result differ from those of the training, novelty codes; empty without a result",
-        required=True,
-        values="novelty",
     ),
 )
-
-_NOT_MEASURABLE = "Not measurable: the body is cut, or its region is empty; flags say which"
 
 VERTEBRA_KEYS = (
     *KEYS,
     LEVEL,
-    column(
-        "level_confidence", FLOAT, "Confidence in the level's name, 0 to 1", unit="1", null="The segmenter gives none"
-    ),
-    column("level_uncertain", BOOL, "The level's name may be off by one", required=True),
+    column("level_confidence", PURE, "Confidence in the level's name, 0 to 1", "The segmenter gives none"),
+    column("level_uncertain", BOOL, "The level's name may be off by one"),
     LEVEL_FLAGGED,
-    column("complete", BOOL, "The vertebral body lies wholly within the scan", required=True),
-    column(
-        "centroid_x_mm",
-        FLOAT,
-        "Centre of the vertebral body, to the patient's right is positive",
-        unit="mm",
-        null="Unknown",
-    ),
-    column("centroid_y_mm", FLOAT, "Centre of the vertebral body, to the front is positive", unit="mm", null="Unknown"),
-    column("centroid_z_mm", FLOAT, "Centre of the vertebral body, to the head is positive", unit="mm", null="Unknown"),
+    column("complete", BOOL, "The vertebral body lies wholly within the scan"),
+    column("centroid_x_mm", MM, "Centre of the vertebral body, to the patient's right is positive", "Unknown"),
+    column("centroid_y_mm", MM, "Centre of the vertebral body, to the front is positive", "Unknown"),
+    column("centroid_z_mm", MM, "Centre of the vertebral body, to the head is positive", "Unknown"),
 )
 
 MEASUREMENT = (
-    column("trabecular_hu_mean", FLOAT, "Mean over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_hu_median", FLOAT, "Median over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_hu_sd", FLOAT, "Standard deviation over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_hu_p05", FLOAT, "5th percentile over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_hu_p25", FLOAT, "25th percentile over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_hu_p75", FLOAT, "75th percentile over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_hu_p95", FLOAT, "95th percentile over the trabecular region", unit="HU", null=_NOT_MEASURABLE),
-    column("trabecular_volume_mm3", FLOAT, "Volume of the trabecular region", unit="mm3", null=_NOT_MEASURABLE),
-    column("body_volume_mm3", FLOAT, "Volume of the vertebral body", unit="mm3", null=_NOT_MEASURABLE),
-    column(
-        "ellipse_hu_mean",
-        FLOAT,
-        "Mean over the ellipse that radiologists draw, 3 mm at mid-height",
-        unit="HU",
-        null=_NOT_MEASURABLE,
-    ),
-    column("ellipse_hu_sd", FLOAT, "Standard deviation over the ellipse", unit="HU", null=_NOT_MEASURABLE),
-    column("ellipse_area_mm2", FLOAT, "Area of the ellipse", unit="mm2", null=_NOT_MEASURABLE),
-    column(
-        "height_anterior_mm",
-        FLOAT,
-        "Height of the body along its own axis, near the front wall",
-        unit="mm",
-        null=_NOT_MEASURABLE,
-    ),
-    column(
-        "height_middle_mm",
-        FLOAT,
-        "Height of the body along its own axis, in the middle",
-        unit="mm",
-        null=_NOT_MEASURABLE,
-    ),
-    column(
-        "height_posterior_mm",
-        FLOAT,
-        "Height of the body along its own axis, near the back wall",
-        unit="mm",
-        null=_NOT_MEASURABLE,
-    ),
-    column("height_ratio_anterior", FLOAT, "Anterior over posterior height (wedge)", unit="1", null=_NOT_MEASURABLE),
-    column("height_ratio_middle", FLOAT, "Middle over posterior height (biconcave)", unit="1", null=_NOT_MEASURABLE),
+    column("trabecular_hu_mean", HU, "Mean over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_hu_median", HU, "Median over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_hu_sd", HU, "Standard deviation over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_hu_p05", HU, "5th percentile over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_hu_p25", HU, "25th percentile over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_hu_p75", HU, "75th percentile over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_hu_p95", HU, "95th percentile over the trabecular region", NOT_MEASURABLE),
+    column("trabecular_volume_mm3", MM3, "Volume of the trabecular region", NOT_MEASURABLE),
+    column("body_volume_mm3", MM3, "Volume of the vertebral body", NOT_MEASURABLE),
+    column("ellipse_hu_mean", HU, "Mean over the ellipse that radiologists draw, 3 mm at mid-height", NOT_MEASURABLE),
+    column("ellipse_hu_sd", HU, "Standard deviation over the ellipse", NOT_MEASURABLE),
+    column("ellipse_area_mm2", MM2, "Area of the ellipse", NOT_MEASURABLE),
+    column("height_anterior_mm", MM, "Height of the body along its own axis, near the front wall", NOT_MEASURABLE),
+    column("height_middle_mm", MM, "Height of the body along its own axis, in the middle", NOT_MEASURABLE),
+    column("height_posterior_mm", MM, "Height of the body along its own axis, near the back wall", NOT_MEASURABLE),
+    column("height_ratio_anterior", PURE, "Anterior over posterior height (wedge)", NOT_MEASURABLE),
+    column("height_ratio_middle", PURE, "Middle over posterior height (biconcave)", NOT_MEASURABLE),
     column(
         "height_ratio_neighbours",
-        FLOAT,
+        PURE,
         "Height over the median of up to four neighbours' (crush)",
-        unit="1",
-        null="Not measurable, or without measurable neighbours",
+        "Not measurable, or without measurable neighbours",
     ),
     column(
         "genant_grade",
-        INT,
+        COUNT,
         "Grade of the largest loss of height by Genant's limits, 0 to 3; no diagnosis",
-        unit="1",
-        null=_NOT_MEASURABLE,
+        NOT_MEASURABLE,
     ),
-    column(
-        "rim_overhang_mm",
-        FLOAT,
-        "How far the rims stand out beyond the waist, front and sides",
-        unit="mm",
-        null=_NOT_MEASURABLE,
-    ),
-    column(
-        "tilt_sagittal_deg", FLOAT, "Lean of the body's own axis to the front", unit="degrees", null=_NOT_MEASURABLE
-    ),
-    column(
-        "tilt_coronal_deg",
-        FLOAT,
-        "Lean of the body's own axis to the patient's right",
-        unit="degrees",
-        null=_NOT_MEASURABLE,
-    ),
-    column(
-        "rotation_deg",
-        FLOAT,
-        "Turn of the vertebra's front to the patient's right",
-        unit="degrees",
-        null=_NOT_MEASURABLE,
-    ),
-    column("flags", TEXTS, "Findings that limit the measurement, reason codes", required=True, values="reasons"),
+    column("rim_overhang_mm", MM, "How far the rims stand out beyond the waist, front and sides", NOT_MEASURABLE),
+    column("tilt_sagittal_deg", DEGREES, "Lean of the body's own axis to the front", NOT_MEASURABLE),
+    column("tilt_coronal_deg", DEGREES, "Lean of the body's own axis to the patient's right", NOT_MEASURABLE),
+    column("rotation_deg", DEGREES, "Turn of the vertebra's front to the patient's right", NOT_MEASURABLE),
+    column("flags", some_of("reasons"), "Findings that limit the measurement, reason codes"),
 )

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import pyarrow as pa
@@ -24,46 +25,82 @@ CODES: dict[str, Mapping[str, str]] = {
 }
 
 
-def column(
-    name: str,
-    kind: pa.DataType,
-    description: str,
-    *,
-    unit: str = "",
-    required: bool = False,
-    values: Mapping[str, str] | str | None = None,
-    null: str = "",
-) -> pa.Field:
+# In place of what NULL means: the column may hold NULL, and its description says when.
+NULLABLE = ""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a column holds.
+
+    Attributes
+    ----------
+    type : DataType
+        Arrow's type.
+    unit : str
+        Needed for numbers; pure numbers have the unit 1 (UCUM).
+    values : mapping, str or None
+        The only texts that the column may hold, code to meaning; or names of lists in `CODES`, divided by commas.
+    """
+
+    type: pa.DataType
+    unit: str = ""
+    values: Mapping[str, str] | str | None = None
+
+
+PURE, COUNT = Kind(FLOAT, "1"), Kind(INT, "1")
+MM, MM2, MM3, DEGREES = Kind(FLOAT, "mm"), Kind(FLOAT, "mm2"), Kind(FLOAT, "mm3"), Kind(FLOAT, "degrees")
+DAYS, YEARS = Kind(INT, "days"), Kind(FLOAT, "years")
+HU, KV, MG_CM3 = Kind(FLOAT, "HU"), Kind(FLOAT, "kV"), Kind(FLOAT, "mg/cm3 HA")
+
+
+def one_of(values: Mapping[str, str] | str) -> Kind:
+    """Describe a text from a closed set: code to meaning, or the name of a list in `CODES`."""
+    return Kind(TEXT, values=values)
+
+
+def some_of(values: Mapping[str, str] | str) -> Kind:
+    """Describe a list of texts from a closed set: code to meaning, or names of lists in `CODES`."""
+    return Kind(TEXTS, values=values)
+
+
+def list_of(number: Kind) -> Kind:
+    """Describe a list of numbers of one kind."""
+    return Kind(pa.list_(number.type), number.unit)
+
+
+def column(name: str, kind: Kind | pa.DataType, description: str, null: str | None = None) -> pa.Field:
     """Describe one column.
 
     Parameters
     ----------
-    unit : str
-        Needed for numbers; pure numbers have the unit 1 (UCUM).
-    required : bool
-        The column may not hold NULL.
-    values : mapping, str or None
-        The only texts that it may hold, code to meaning; or names of lists in `CODES`, divided by commas.
-    null : str
-        What NULL means.
+    name : str
+        Name of the column.
+    kind : Kind or DataType
+        What it holds; a bare type for texts, bytes, times and truth values.
+    description : str
+        What the column means.
+    null : str or None
+        What NULL means, or `NULLABLE`; None where the column may not hold NULL.
 
     Raises
     ------
     ValueError
-        If a description or a number's unit is missing, or a required column says what NULL means.
+        If the description or a number's unit is missing.
     """
-    if not description or (is_number(kind) and not unit):
+    kind = kind if isinstance(kind, Kind) else Kind(kind)
+    if not description or (is_number(kind.type) and not kind.unit):
         raise ValueError(f"column {name} lacks a description or a unit")
-    if required and null:
-        raise ValueError(f"column {name} can't be NULL")
-    metadata = {"description": description, "unit": unit}
-    metadata |= {"values": values if isinstance(values, str) else json.dumps(dict(values))} if values else {}
-    metadata |= {"null": null} if null else {}
-    return pa.field(name, kind, nullable=not required, metadata=metadata)
+    metadata = {"description": description, "unit": kind.unit}
+    if kind.values:
+        metadata["values"] = kind.values if isinstance(kind.values, str) else json.dumps(dict(kind.values))
+    if null:
+        metadata["null"] = null
+    return pa.field(name, kind.type, nullable=null is not None, metadata=metadata)
 
 
-def schema(*columns: pa.Field, name: str) -> pa.Schema:
-    """A table's schema, carrying the table's name and the schema version."""
+def schema(name: str, *columns: pa.Field) -> pa.Schema:
+    """Give a table's schema, which carries the table's name and the schema version."""
     return pa.schema(list(columns), metadata={"table": name, "schema_version": str(SCHEMA_VERSION)})
 
 
