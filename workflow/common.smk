@@ -11,7 +11,6 @@ from snakemake.logging import logger
 from trabecula.model import bundle_checks, segmenter_choice
 from trabecula.runtime import clock, privacy, stale_files
 from trabecula.runtime import config as settings
-from trabecula.image.codings import CODINGS
 from trabecula.runtime.digest import digest
 from trabecula.errors import ConfigError
 from trabecula.cohort.pseudonym import refuse_other_key

@@ -1,5 +1,6 @@
 """Codings: what numbers and names of label maps mean, and the choice of a backend before any job."""
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from trabecula.errors import ConfigError
 from trabecula.image.codings import CODINGS, Structure, read_coding, structure_named
 from trabecula.image.levels import CODE_OF_LEVEL, DISC, HIP, POSTERIOR, RIB, SACRUM
 from trabecula.model import segmenter_choice
+from trabecula.model.segmenter_settings import Builtin, Masks, NnUNet, Settings, TotalSegmentator, from_params
 from trabecula.model.totalseg_weights import FOLDERS
 from trabecula.runtime import config
 
@@ -114,11 +116,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_auto_takes_totalsegmentator_where_all_its_weights_are(weights: Path) -> None:
-    assert segmenter_choice.resolve(section(), [HOME])["backend"] == "builtin"
+    assert segmenter_choice.resolve(section(), [HOME]) == Builtin(str(HOME / "models/segmenter"), "auto")
     for name in FOLDERS["total"]:
         (weights / name).mkdir(parents=True)
-    assert segmenter_choice.resolve(section(), [HOME])["backend"] == "totalsegmentator"
-    assert segmenter_choice.resolve(section(task="fast"), [HOME])["backend"] == "builtin"
+    assert segmenter_choice.resolve(section(), [HOME]) == TotalSegmentator("total", "auto")
+    assert segmenter_choice.resolve(section(task="fast"), [HOME]).backend == "builtin"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +149,28 @@ def test_paths_are_looked_for_like_the_model(tmp_path: Path, weights: Path) -> N
     chosen = segmenter_choice.resolve(
         section(backend="nnunet", nnunet={"folder": "net", "folds": [0, "all"]}, coding="mine.tsv"), [tmp_path, HOME]
     )
-    assert chosen["nnunet_folder"] == tmp_path / "net"
-    assert chosen["coding"] == str(tmp_path / "mine.tsv")
-    assert chosen["network"] == HOME / "models/segmenter"
-    assert chosen["folds"] == [0, "all"]
+    coding = str(tmp_path / "mine.tsv")
+    assert chosen == NnUNet(coding, str(tmp_path / "net"), [0, "all"], "auto")
+    assert chosen.coding_file == [coding]
+    (tmp_path / "mine").mkdir()
+    chosen = segmenter_choice.resolve(section(backend="builtin", network="mine", device="cuda"), [tmp_path, HOME])
+    assert chosen == Builtin(str(tmp_path / "mine"), "cuda")
+    assert chosen.coding_file == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Builtin("models/segmenter", "auto"),
+        TotalSegmentator("fast", "cuda"),
+        NnUNet("verse", "net", [0, "all"], "cpu"),
+        NnUNet("mine.tsv", "net", None, "cpu"),
+        Masks("canonical", "{study_id}.nii"),
+    ],
+    ids=str,
+)
+def test_a_rule_passes_settings_as_plain_values_that_can_be_compared(settings: Settings) -> None:
+    """Snakemake compares the text of builtin values alone, and leaves out all others without a word."""
+    params = settings.as_params()
+    assert ast.literal_eval(repr(params)) == params
+    assert from_params(params) == settings

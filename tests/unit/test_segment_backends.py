@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -23,13 +24,13 @@ from trabecula.image.codings import Structure, coding_of
 from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR, RIB, SACRUM
 from trabecula.image.volume import Volume, resample, write_nifti
 from trabecula.model import totalseg_weights
-from trabecula.model.segmenter_choice import MEMORY_MB
-from trabecula.segment import memory, nnunet, segment_shard, totalsegmentator
-from trabecula.segment.shard import Backend
-from trabecula.segment.totalsegmentator import Settings
+from trabecula.model.segmenter_settings import Builtin, NnUNet, Task, TotalSegmentator
+from trabecula.segment import Job, memory, nnunet, open_backend, segment_shard, totalsegmentator
+from trabecula.segment.backend import Backend, choose_device
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # nnU-Net's own
 
+ROOT = Path(__file__).parents[2]
 THREADS = "nnUNet_def_n_proc"
 OURS = coding_of(dict(enumerate((Structure(CODE_OF_LEVEL[level]) for level in HU_OF_LEVEL), start=1)))
 
@@ -57,7 +58,6 @@ def site(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(requests, "post", refuse)  # its errors are swallowed by who sends usage statistics
     monkeypatch.setattr(requests, "get", refuse)
-    (tmp_path / "state").mkdir()
     yield tmp_path
     assert not calls
 
@@ -67,8 +67,14 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def settings(site: Path, task: totalseg_weights.Task = "total", memory_mb: float = 1e6) -> Settings:
-    return Settings(task, "cpu", memory_mb, site)
+def using(site: Path, task: Task = "total", memory_mb: float = 1e6) -> dict[str, Any]:
+    """Settings of TotalSegmentator and a job on this machine, as keyword arguments."""
+    return {"settings": TotalSegmentator(task, "cpu"), "job": Job(1, memory_mb, site)}
+
+
+def no_identities() -> dict[str, Any]:
+    """Stands for the private table, which no network needs."""
+    raise AssertionError("the private table was read")
 
 
 # --- totalsegmentator ---------------------------------------------------------------------------------
@@ -93,20 +99,20 @@ def official(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 def test_the_kept_predictor_labels_like_the_official_call(site: Path, official: dict[str, np.ndarray]) -> None:
     """The same route with the one network of `fast` was compared once by hand; the official call takes minutes."""
-    api = totalsegmentator.prepare(site / "state", task="total", threads=1)
+    api = totalsegmentator.prepare("total", Job(1, 1e6, site))
     write_nifti(painted_scan()[0], site / "ct.nii")
     for _ in range(2):
-        named, parts = totalsegmentator.outline(api, site / "ct.nii", settings(site), split=False)
+        named, parts = totalsegmentator.outline(api, site / "ct.nii", TotalSegmentator("total", "cpu"), split=False)
         assert np.array_equal(np.asarray(named.dataobj), official["total"])
         assert np.array_equal(np.asarray(parts.dataobj), official["vertebrae_body"])
     assert official["total"].any() and official["vertebrae_body"].any()
 
 
 @pytest.mark.parametrize("task", ["total", "fast"])
-def test_it_outlines_and_names_bodies_posterior_elements_and_ribs(site: Path, task: totalseg_weights.Task) -> None:
+def test_it_outlines_and_names_bodies_posterior_elements_and_ribs(site: Path, task: Task) -> None:
     ct, truth = painted_scan()
-    api = totalsegmentator.prepare(site / "state", task=task, threads=1)
-    labels, levels = totalsegmentator.segment(api, ct, settings(site, task))
+    api = totalsegmentator.prepare(task, Job(1, 1e6, site))
+    labels, levels = totalsegmentator.segment(api, ct, **using(site, task))
     assert [level.name for level in levels] == list(HU_OF_LEVEL)
     # Told apart by intensity, a level's blurred rim looks like its neighbours, the more so at 3 mm.
     for code in [*(CODE_OF_LEVEL[level] for level in HU_OF_LEVEL), RIB]:
@@ -127,19 +133,19 @@ def test_it_keeps_to_the_jobs_threads_and_sends_no_usage_statistics(
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        api = totalsegmentator.prepare(site / "state", task="total", threads=1)
-        totalsegmentator.segment(api, painted_scan()[0], settings(site))
+        api = totalsegmentator.prepare("total", Job(1, 1e6, site))
+        totalsegmentator.segment(api, painted_scan()[0], **using(site))
     finally:
         torch.set_num_threads(before)
     assert threads == {1}
     assert os.environ[THREADS] == "1"
-    assert '"send_usage_stats": false' in (site / "state/config.json").read_text()
+    assert '"send_usage_stats": false' in (site / "config.json").read_text()
 
 
 def test_a_split_scan_comes_out_whole(site: Path) -> None:
     ct, truth = painted_scan()
-    api = totalsegmentator.prepare(site / "state", task="total", threads=1)
-    labels, levels = totalsegmentator.segment(api, ct, settings(site, memory_mb=0))
+    api = totalsegmentator.prepare("total", Job(1, 1e6, site))
+    labels, levels = totalsegmentator.segment(api, ct, **using(site, memory_mb=0))
     assert [level.name for level in levels] == list(HU_OF_LEVEL)
     assert dice(labels.array == CODE_OF_LEVEL["L3"], truth.array == CODE_OF_LEVEL["L3"]) > 0.8
 
@@ -170,26 +176,26 @@ class Forgetful:
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:30])
 def test_where_memory_runs_out_the_scan_is_split(tmp_path: Path, error: Exception) -> None:
     api: Any = Forgetful(error, times=1)
-    _, levels = totalsegmentator.segment(api, painted_scan()[0], settings(tmp_path))
+    _, levels = totalsegmentator.segment(api, painted_scan()[0], **using(tmp_path))
     assert [level.name for level in levels] == ["L1"]
     assert api.split == [False, True, True]
 
 
 def test_a_scan_larger_than_the_jobs_memory_is_split_at_once(tmp_path: Path) -> None:
     api: Any = Forgetful(MemoryError(), times=0)
-    totalsegmentator.segment(api, painted_scan()[0], settings(tmp_path, memory_mb=1000))
+    totalsegmentator.segment(api, painted_scan()[0], **using(tmp_path, memory_mb=1000))
     assert api.split == [True, True]
 
 
 def test_a_volume_of_800_slices_fits_what_its_job_asks_for() -> None:
     ct = Volume(np.broadcast_to(np.int16(0), (512, 512, 800)), np.eye(4))
-    assert memory.estimate_mb(ct) <= MEMORY_MB["totalsegmentator"]
+    assert memory.estimate_mb(ct) <= TotalSegmentator.memory_mb
 
 
 def test_a_bug_is_no_lack_of_memory(tmp_path: Path) -> None:
     api: Any = Forgetful(RuntimeError("a bug"), times=1)
     with pytest.raises(RuntimeError, match="a bug"):
-        totalsegmentator.segment(api, painted_scan()[0], settings(tmp_path))
+        totalsegmentator.segment(api, painted_scan()[0], **using(tmp_path))
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:30])
@@ -198,7 +204,7 @@ def test_a_scan_too_large_also_in_parts_is_a_row_and_the_next_goes_on(tmp_path: 
     for study in studies:
         write_nifti(painted_scan()[0], tmp_path / f"{study['study_id']}.nii")
     api: Any = Forgetful(error, times=2)
-    backend = Backend("fake", lambda ct, keys: totalsegmentator.segment(api, ct, settings(tmp_path)))
+    backend = Backend("fake", lambda ct, keys: totalsegmentator.segment(api, ct, **using(tmp_path)))
     rows = list(segment_shard(studies, backend, ct_folder=tmp_path, label_folder=tmp_path))
     assert [(row["study_id"], row["status"], row["reason"]) for row in rows] == [
         ("st1", "failed", "out_of_memory"),
@@ -213,7 +219,7 @@ def test_the_folders_of_weights_are_those_that_totalsegmentator_opens() -> None:
 
 @pytest.mark.parametrize("task", ["total", "fast"])
 def test_a_missing_weight_is_said_with_how_to_fetch_it(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: totalseg_weights.Task
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task
 ) -> None:
     first, *others = totalseg_weights.FOLDERS[task]
     for name in others:
@@ -229,6 +235,36 @@ def test_bodies_and_posterior_elements_come_from_both_maps() -> None:
     parts = np.array([1, 0, 2, 1, 2, 1, 1], np.uint8)
     l1, l5 = CODE_OF_LEVEL["L1"], CODE_OF_LEVEL["L5"]
     assert totalsegmentator.combine(total, parts).tolist() == [l1, POSTERIOR + l1, POSTERIOR + l5, SACRUM, 50, 0, RIB]
+
+
+def test_totalsegmentator_is_opened_with_its_settings(site: Path) -> None:
+    backend = open_backend(TotalSegmentator("fast", "auto"), Job(1, 1e6, site), no_identities)
+    assert re.fullmatch(r"totalsegmentator-\d+\.\d+\.\d+-fast", backend.name)
+
+
+# --- builtin ------------------------------------------------------------------------------------------
+
+
+def test_builtin_is_opened_with_its_settings_and_keeps_to_the_jobs_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        settings = Builtin(str(ROOT / "models" / "segmenter"), "auto")
+        backend = open_backend(settings, Job(1, 1e6, tmp_path), no_identities)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert re.fullmatch(r"builtin-[0-9a-f]{8}", backend.name)
+
+
+@pytest.mark.parametrize(
+    ("device", "has_gpu", "chosen"),
+    [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", False, "cuda")],
+)
+def test_auto_takes_a_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_gpu: bool, chosen: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert choose_device(device) == chosen
 
 
 # --- nnunet -------------------------------------------------------------------------------------------
@@ -300,6 +336,12 @@ def test_whole_vertebrae_of_an_nnunet_are_parted(network: Path) -> None:
     predictor = nnunet.load(network, folds=[0], device="cpu", threads=1)
     labels, _ = nnunet.segment(predictor, ct, coding=whole)
     assert POSTERIOR + CODE_OF_LEVEL["L3"] in labels.array
+
+
+def test_an_nnunet_is_opened_with_its_settings(network: Path, tmp_path: Path) -> None:
+    settings = NnUNet("verse", str(network), folds=[0], device="cpu")
+    backend = open_backend(settings, Job(1, 1e6, tmp_path), no_identities)
+    assert backend.name.startswith("nnunet-") and backend.name.endswith("-nnUNetTrainer")
 
 
 def test_an_incomplete_nnunet_is_refused(network: Path, tmp_path: Path) -> None:

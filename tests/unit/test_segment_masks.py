@@ -3,6 +3,7 @@
 import errno
 import gzip
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from trabecula.errors import StudyFailure
 from trabecula.image.codings import CODINGS, Coding, Structure, read_coding
 from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
 from trabecula.image.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
-from trabecula.segment import dicom_seg, masks, open_backend, segment_shard
+from trabecula.model.segmenter_settings import Masks
+from trabecula.segment import Job, dicom_seg, masks, open_backend, read_identities, segment_shard
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.identity import Identity
 
@@ -254,11 +256,8 @@ def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], lis
     write_nifti(labels, tmp_path / "mask-1.2.2.nii")
 
     def run(pattern: str) -> list[dict[str, Any]]:
-        backend = open_backend(
-            "masks", network=tmp_path, task="total", nnunet_folder=None, folds=None,
-            masks_pattern=f"{tmp_path}/{pattern}", coding="canonical", device="cpu", threads=1, memory_mb=1000,
-            scratch=tmp_path, linkage=tmp_path / "linkage.parquet", shard="00001",
-        )  # fmt: skip
+        identities = partial(read_identities, tmp_path / "linkage.parquet", "00001")
+        backend = open_backend(Masks("canonical", f"{tmp_path}/{pattern}"), Job(1, 1000, tmp_path), identities)
         (tmp_path / "labels").mkdir(exist_ok=True)
         found = segment_shard(studies, backend, ct_folder=tmp_path, label_folder=tmp_path / "labels")
         return tables.cast(list(found), tables.SEGMENT).to_pylist()

@@ -3,7 +3,7 @@ rule segment:
     input:
         ct="results/{cohort}/convert/{shard}",
         table="results/{cohort}/convert/{shard}.parquet",
-        coding=[] if SEGMENT["coding"] in CODINGS else SEGMENT["coding"],
+        coding=SEGMENT.coding_file,
     output:
         labels=temp(directory("results/{cohort}/segment/{shard}")),
         table="results/{cohort}/segment/{shard}.parquet",
@@ -15,11 +15,11 @@ rule segment:
         "../../envs/trabecula.yaml"
     threads: config["segment"]["threads"]
     resources:
-        mem_mb=grows(segmenter_choice.MEMORY_MB[SEGMENT["backend"]]),
+        mem_mb=grows(SEGMENT.memory_mb),
         runtime=grows(240),
     params:
         code=digest("segment"),
-        options=SEGMENT,
+        options=SEGMENT.as_params(),
         private=config["private"],
     script:
         "../../scripts/segment.py"
@@ -41,7 +41,6 @@ rule train_segmenter:
         runtime=grows(240),
     params:
         code=digest("train_segmenter"),
-        options=config["train_segmenter"]
-        | {"real": Path(config["train_segmenter"]["real"]) if config["train_segmenter"]["real"] else None},
+        options=config["train_segmenter"],
     script:
         "../../scripts/train_segmenter.py"

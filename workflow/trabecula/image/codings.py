@@ -1,4 +1,4 @@
-"""What the numbers and names in label maps mean.
+"""Read the numbers and names in label maps.
 
 Pure Python, since the driver of a run checks the coding of a configuration with it.
 """
@@ -13,7 +13,8 @@ from trabecula.errors import ConfigError
 from trabecula.image.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, LEVEL_OF_CODE, POSTERIOR, RIB, SACRUM
 
 COLUMNS = ("value", "level")
-_MAX_VALUE = 65535
+# Largest number that a label map may hold.
+MAX_VALUE = 65535
 
 _SPINE = {"c": "C", "cervical": "C", "t": "T", "th": "T", "d": "T", "thoracic": "T", "dorsal": "T"}
 _SPINE |= {"l": "L", "lumbar": "L", "s": "S", "sacral": "S"}
@@ -30,14 +31,14 @@ _FILLERS |= {"of", "the", "and", "level", "left", "right", "superior", "inferior
 
 @dataclass(frozen=True)
 class Structure:
-    """What a label stands for.
+    """Part of the spine that a label stands for.
 
     Attributes
     ----------
     code : int
         Canonical code (see `trabecula.image.levels`).
     whole : bool
-        The label covers a whole vertebra, so that its body has still to be told from the rest.
+        The label covers a whole vertebra, whose body still has to be parted from the rest.
     """
 
     code: int
@@ -73,13 +74,18 @@ def structure_named(text: str) -> Structure | None:
     -------
     Structure or None
         None for anything else: a name is read only if every word of it is understood.
+
+    Examples
+    --------
+    >>> structure_named("First lumbar vertebra"), structure_named("L1 body"), structure_named("L1 metastasis")
+    (Structure(code=20, whole=True), Structure(code=20, whole=False), None)
     """
     words = re.findall(r"[a-z]+\d+|[a-z]+|\d+", text.lower())
     levels, spines, numbers, rest = set(), set(), set(), set()
     for word in words:
-        named = re.fullmatch(r"(th|[ctlds])(\d+)", word)
-        if named:
-            levels.add(f"{_SPINE[named[1]]}{int(named[2])}")
+        level = re.fullmatch(r"(th|[ctlds])(\d+)", word)
+        if level:
+            levels.add(f"{_SPINE[level[1]]}{int(level[2])}")
         elif word in _SPINE:
             spines.add(_SPINE[word])
         elif word in _NUMBERS or word.isdigit():
@@ -96,6 +102,7 @@ def structure_named(text: str) -> Structure | None:
 
 
 def _vertebra(level: str, words: set[str]) -> Structure | None:
+    """Give the structure of a level such as ``L1``, with the words that stand beside it."""
     if level.startswith("S"):
         return Structure(SACRUM)
     if level not in CODE_OF_LEVEL:
@@ -107,14 +114,19 @@ def _vertebra(level: str, words: set[str]) -> Structure | None:
 
 
 def coding_of(structures: Mapping[int, Structure]) -> Coding:
-    """The coding in which numbers stand for structures."""
+    """Make the coding in which these numbers stand for these structures.
+
+    >>> coding_of({1: Structure(20, whole=True), 2: Structure(26)})
+    Coding(codes={1: 20, 2: 26}, whole=frozenset({20}))
+    """
     return Coding(
-        {value: found.code for value, found in structures.items()},
-        frozenset(found.code for found in structures.values() if found.whole),
+        {value: structure.code for value, structure in structures.items()},
+        frozenset(structure.code for structure in structures.values() if structure.whole),
     )
 
 
 def _in_order(first: int, *levels: str) -> dict[int, int]:
+    """Count levels from a number on; give the codes by these numbers."""
     return {first + i: CODE_OF_LEVEL[level] for i, level in enumerate(levels)}
 
 
@@ -157,7 +169,7 @@ CODINGS: dict[str, Coding] = {
 
 
 def read_coding(path: Path) -> Coding:
-    """Read a coding of one's own: a text file with tabs and the columns value and level.
+    """Read a user's coding from a text file with tabs and the columns value and level.
 
     Parameters
     ----------
@@ -178,19 +190,19 @@ def read_coding(path: Path) -> Coding:
     structures: dict[int, Structure] = {}
     for line in filter(None, lines):
         value, level = line if len(line) == len(COLUMNS) else ("", "")
-        found = structure_named(level)
+        structure = structure_named(level)
         number = int(value) if re.fullmatch(r"\d{1,5}", value) else 0
-        if found is None or not 0 < number <= _MAX_VALUE or number in structures:
+        if structure is None or not 0 < number <= MAX_VALUE or number in structures:
             raise ConfigError(
-                f"The coding {path} holds the line {' '.join(line)!r}; give each number once, from 1 to {_MAX_VALUE}, "
+                f"The coding {path} holds the line {' '.join(line)!r}; give each number once, from 1 to {MAX_VALUE}, "
                 "and what it stands for, such as L1, L1 body, L1 posterior, sacrum, rib, hip or disc."
             )
-        structures[number] = found
+        structures[number] = structure
     if not structures:
         raise ConfigError(f"The coding {path} names no number; add a line for each.")
     return coding_of(structures)
 
 
 def find_coding(coding: str) -> Coding:
-    """The coding of a name in `CODINGS`, or of a file (see `read_coding`)."""
+    """Give the coding of a name in `CODINGS`, or read it from a file (see `read_coding`)."""
     return CODINGS[coding] if coding in CODINGS else read_coding(Path(coding))

@@ -1,4 +1,4 @@
-"""A three-dimensional image and its place in the patient."""
+"""Hold three-dimensional images with their place in the patient, and sample them on other grids."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ _INTERPOLATOR = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear}
 
 @dataclass(frozen=True)
 class Volume:
-    """Voxels and their position.
+    """Voxels and their place in the patient.
 
     Attributes
     ----------
@@ -37,31 +37,48 @@ class Volume:
 
     @property
     def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel in cubic millimetres."""
+        """Volume of one voxel in cubic millimetres.
+
+        >>> float(Volume(np.zeros((2, 2, 2)), np.diag([0.5, 0.5, 2.0, 1.0])).voxel_volume_mm3)
+        0.5
+        """
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     def to_mm(self, voxels: ArrayLike) -> NDArray[np.float64]:
-        """(n, 3) voxel indices to (n, 3) RAS+ millimetres."""
+        """Turn (n, 3) voxel indices into (n, 3) RAS+ millimetres.
+
+        >>> Volume(np.zeros((9, 9, 9)), np.diag([-0.5, -0.5, 2.0, 1.0])).to_mm([[2, 4, 3]]).tolist()
+        [[-1.0, -2.0, 6.0]]
+        """
         return np.asarray(voxels, float) @ self.affine[:3, :3].T + self.affine[:3, 3]
 
     def to_voxels(self, points_mm: ArrayLike) -> NDArray[np.float64]:
-        """(n, 3) RAS+ millimetres to (n, 3) voxel indices, not rounded."""
+        """Turn (n, 3) RAS+ millimetres into (n, 3) voxel indices, not rounded.
+
+        >>> Volume(np.zeros((9, 9, 9)), np.diag([0.5, 0.5, 2.0, 1.0])).to_voxels([[1, 2, 5]]).tolist()
+        [[2.0, 4.0, 2.5]]
+        """
         offset = np.asarray(points_mm, float) - self.affine[:3, 3]
         return offset @ np.linalg.inv(self.affine[:3, :3]).T
 
     def with_array(self, array: NDArray) -> Self:
-        """The same grid with other values."""
+        """Put other values on the same grid."""
         return type(self)(array, self.affine)
 
     def part(self, box: tuple[slice, ...]) -> Self:
-        """A box of voxels; it stays in the same place in the patient."""
+        """Take a box of voxels, which stays in its place in the patient.
+
+        >>> part = Volume(np.zeros((9, 9, 9)), np.eye(4)).part(np.s_[2:4, 0:9, 5:9])
+        >>> part.array.shape, part.affine[:3, 3].tolist()
+        ((2, 9, 4), [2.0, 0.0, 5.0])
+        """
         affine = self.affine.copy()
         affine[:3, 3] = self.to_mm([[side.start for side in box]])[0]
         return type(self)(self.array[box], affine)
 
     @classmethod
     def from_sitk(cls, image: sitk.Image) -> Self:
-        """From a SimpleITK image (LPS+, axes x, y, z)."""
+        """Convert a SimpleITK image (LPS+, axes x, y, z)."""
         direction = np.reshape(image.GetDirection(), (3, 3))
         affine = np.eye(4)
         affine[:3, :3] = _LPS_TO_RAS @ direction * np.array(image.GetSpacing())
@@ -69,7 +86,7 @@ class Volume:
         return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine)
 
     def to_sitk(self) -> sitk.Image:
-        """As a SimpleITK image; the affine must not shear."""
+        """Convert to a SimpleITK image (LPS+); the affine must not shear."""
         image = sitk.GetImageFromArray(np.ascontiguousarray(self.array.transpose(2, 1, 0)))
         spacing = self.spacing_mm
         image.SetSpacing(spacing.tolist())
@@ -99,7 +116,11 @@ def write_nifti(volume: Volume, path: Path) -> None:
 def aligned_grid(
     low_mm: ArrayLike, high_mm: ArrayLike, spacing_mm: float
 ) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and affine of a patient-aligned (RAS+) grid that covers a box.
+    """Give shape and affine of a patient-aligned (RAS+) grid that covers a box.
+
+    >>> shape, affine = aligned_grid([0, 0, -10], [4, 5, 10], 2.0)
+    >>> shape, affine[:3, 3].tolist()
+    ((3, 4, 11), [0.0, 0.0, -10.0])
 
     Parameters
     ----------
@@ -116,10 +137,20 @@ def aligned_grid(
 
 
 def bounds_mm(volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Smallest patient-aligned box (RAS+ millimetres) that holds every voxel centre."""
-    last = np.array(volume.array.shape) - 1
-    corners = volume.to_mm([[i, j, k] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])])
+    """Give the low and the high corner of the smallest patient-aligned box (RAS+ mm) that holds every voxel centre.
+
+    >>> low, high = bounds_mm(Volume(np.zeros((3, 3, 5)), np.diag([-1.0, 1.0, 2.0, 1.0])))
+    >>> low.tolist(), high.tolist()
+    ([-2.0, 0.0, 0.0], [0.0, 2.0, 8.0])
+    """
+    corners = corners_mm(volume)
     return corners.min(axis=0), corners.max(axis=0)
+
+
+def corners_mm(volume: Volume) -> NDArray[np.float64]:
+    """Give the (8, 3) centres of a volume's corner voxels in RAS+ millimetres."""
+    last = np.array(volume.array.shape) - 1
+    return volume.to_mm([[i, j, k] for i in (0, last[0]) for j in (0, last[1]) for k in (0, last[2])])
 
 
 def resample(
@@ -135,9 +166,9 @@ def resample(
     Parameters
     ----------
     volume : Volume
-        What to sample.
+        Volume to sample.
     shape, affine
-        The grid to sample on (RAS+), without shear.
+        Grid to sample on (RAS+), without shear.
     outside : float
         Value where the grid leaves the volume.
     how : {"nearest", "linear"}

@@ -1,4 +1,4 @@
-"""Check the choice of a segmentation backend before any job, and what its jobs ask for.
+"""Check the choice of a segmentation backend before any job.
 
 Pure Python, since the driver of a run imports it.
 """
@@ -10,17 +10,17 @@ from typing import Any
 
 from trabecula.errors import ConfigError
 from trabecula.image.codings import CODINGS, read_coding
+from trabecula.model.segmenter_settings import Builtin, Masks, NnUNet, Settings, TotalSegmentator
 from trabecula.model.totalseg_weights import missing_weights, require_weights
 from trabecula.runtime.config import find
 
-MASK_FIELDS = {"cohort", "patient_id", "study_id", "study_instance_uid"}
-# Megabytes for a scan of 512 x 512 x 800 voxels: with room above the 3,500 and 1,800 that were measured for the first
-# two, and as `segment.memory` estimates for the networks of others.
-MEMORY_MB = {"builtin": 6000, "masks": 4000, "totalsegmentator": 12000, "nnunet": 12000}
+# Each study has a label map of its own, so the pattern holds at least one of the first two.
+STUDY_FIELDS = {"study_id", "study_instance_uid"}
+MASK_FIELDS = STUDY_FIELDS | {"cohort", "patient_id"}
 
 
-def resolve(options: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
-    """Keyword arguments of `segment.open_backend` from the section `segment` of the configuration.
+def resolve(options: Mapping[str, Any], folders: Sequence[Path]) -> Settings:
+    """Choose the backend by the section `segment` of the configuration, and check that what it needs is there.
 
     Parameters
     ----------
@@ -32,43 +32,49 @@ def resolve(options: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, An
     Raises
     ------
     ConfigError
-        If what the backend needs is not there.
+        If something that the backend needs is missing.
     """
-    backend, task = options["backend"], options["task"]
+    backend, task, device = options["backend"], options["task"], options["device"]
     if backend == "auto":
         backend = "builtin" if missing_weights(task) else "totalsegmentator"
-    folder, coding = options["nnunet"]["folder"], options["coding"]
-    if coding not in CODINGS:
-        coding = str(find(coding, folders, option="segment.coding"))
-        read_coding(Path(coding))
+    coding = _find_coding(options["coding"], folders)
+    network = str(find(options["network"], folders, option="segment.network"))
     match backend:
         case "totalsegmentator":
             require_weights(task)
+            return TotalSegmentator(task, device)
         case "nnunet":
-            if folder is None:
-                raise ConfigError("Option segment.nnunet.folder is missing; name the folder of a trained nnU-Net.")
-            folder = find(folder, folders, option="segment.nnunet.folder")
+            folder = _find_nnunet(options["nnunet"]["folder"], folders)
+            return NnUNet(coding, folder, options["nnunet"]["folds"], device)
         case "masks":
-            _check_pattern(options["masks"])
-    return {
-        "backend": backend,
-        "network": find(options["network"], folders, option="segment.network"),
-        "task": task,
-        "nnunet_folder": folder,
-        "folds": options["nnunet"]["folds"],
-        "masks_pattern": options["masks"],
-        "coding": coding,
-        "device": options["device"],
-    }
+            return Masks(coding, _check_pattern(options["masks"]))
+        case _:
+            return Builtin(network, device)
 
 
-def _check_pattern(pattern: str | None) -> None:
+def _find_coding(coding: str, folders: Sequence[Path]) -> str:
+    """Give the name of one of our codings as it is, or the path of a coding's file, which is read as a check."""
+    if coding in CODINGS:
+        return coding
+    path = find(coding, folders, option="segment.coding")
+    read_coding(path)
+    return str(path)
+
+
+def _find_nnunet(folder: str | None, folders: Sequence[Path]) -> str:
+    if folder is None:
+        raise ConfigError("Option segment.nnunet.folder is missing; name the folder of a trained nnU-Net.")
+    return str(find(folder, folders, option="segment.nnunet.folder"))
+
+
+def _check_pattern(pattern: str | None) -> str:
     try:
         fields = {name for _, name, _, _ in Formatter().parse(pattern or "") if name is not None}
     except ValueError:
         fields = set()
-    if not fields & (MASK_FIELDS - {"cohort", "patient_id"}) or fields - MASK_FIELDS:
+    if pattern is None or not fields & STUDY_FIELDS or fields - MASK_FIELDS:
         raise ConfigError(
             f"Option segment.masks is {pattern}; give a path with {{study_id}} or {{study_instance_uid}} in it, and "
             "no other fields than {cohort} and {patient_id}."
         )
+    return pattern

@@ -1,15 +1,13 @@
-"""Where the weights of TotalSegmentator lie, and whether they are all there.
+"""Find the weights of TotalSegmentator and check that none is missing.
 
-Pure Python, since the driver of a run looks before any job starts.
+Pure Python, since the driver of a run checks them before any job starts.
 """
 
 import os
 from pathlib import Path
-from typing import Literal
 
 from trabecula.errors import ConfigError
-
-Task = Literal["total", "fast"]
+from trabecula.model.segmenter_settings import Task
 
 # Folders that TotalSegmentator 2.18 opens (`totalsegmentator.map_tasks_config`, which a test compares with). Where one
 # is missing, it fetches it, also if the regions asked for don't need it: so all have to be there by their full names.
@@ -31,13 +29,13 @@ _FETCHED_AS: dict[Task, str] = {"total": "total", "fast": "total_fast"}
 
 
 def weights_folder() -> Path:
-    """The folder that TOTALSEG_WEIGHTS_PATH names, or TotalSegmentator's own."""
+    """Give the folder that TOTALSEG_WEIGHTS_PATH names, or else TotalSegmentator's own."""
     home = Path(os.environ.get("TOTALSEG_HOME_DIR", Path.home() / ".totalsegmentator"))
     return Path(os.environ.get("TOTALSEG_WEIGHTS_PATH", home / "nnunet" / "results"))
 
 
 def missing_weights(task: Task) -> list[str]:
-    """Names of the folders of weights that are not there."""
+    """List the folders of weights that are not there."""
     folder = weights_folder()
     return [name for name in FOLDERS[task] if not (folder / name).is_dir()]
 

@@ -1,6 +1,7 @@
-"""Backend `masks`: label maps that the user already has, as NIfTI or DICOM SEG."""
+"""Read label maps that the user already has, as NIfTI or DICOM SEG (backend `masks`)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,24 +11,52 @@ from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
 from trabecula.errors import StudyFailure
-from trabecula.image.codings import Coding, coding_of
+from trabecula.image.codings import MAX_VALUE, Coding, coding_of, find_coding
 from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE
 from trabecula.image.volume import Volume, bounds_mm, resample
+from trabecula.model.segmenter_settings import Masks
 from trabecula.runtime.storage import passes, patiently
+from trabecula.segment.backend import Backend
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
+from trabecula.segment.identity import Identity
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
 
-# Who gives label maps of his own has looked at them.
+# Whoever has made label maps has looked at them.
 TRUST = BLIND = 0.99
 # A body that comes so near to the edge of a label map goes on beyond it (see `crop.EDGE_MM`).
 EDGE_MM = 4.0
-# Between neighbouring voxels of a label map.
+# Least and largest distance between neighbouring voxels of a label map.
 SPACING_MM = 0.05, 20.0
 # A label map may have so many voxels, or so many times those of its scan; one that claims more is damaged or hostile.
 MOST_VOXELS, MOST_TIMES = 2**27, 4
-_MAX_VALUE = np.iinfo(np.uint16).max
+
+
+def open_backend(settings: Masks, identities: Mapping[str, Identity]) -> Backend:
+    """Look for the label maps of a job's studies; `identities` are the original ids of these, by study."""
+    coding = find_coding(settings.coding)
+
+    def read_mask(ct: Volume, keys: Mapping[str, str]) -> tuple[Volume, list[Level]]:
+        identity = identities[keys["study_id"]]
+        path = mask_path(settings.pattern, keys, identity)
+        return segment(ct, path, coding=coding, frame_of_reference=identity.frame_of_reference())
+
+    return Backend(settings.backend, read_mask)
+
+
+def mask_path(pattern: str, keys: Mapping[str, str], identity: Identity) -> Path:
+    """Fill a study's pseudonyms, or the UID of its archive, into the pattern of label maps.
+
+    Raises
+    ------
+    StudyFailure
+        ``mask_missing`` where the UID can be in no file's name.
+    """
+    # A UID that can be in no file's name matters only to a pattern that asks for it.
+    asks_for_uid = "{study_instance_uid" in pattern
+    uid = {"study_instance_uid": identity.in_file_name()} if asks_for_uid else {}
+    return Path(pattern.format(**keys, **uid))
 
 
 def segment(
@@ -45,7 +74,7 @@ def segment(
     path : Path
         Label map in the patient's frame, NIfTI or DICOM SEG, on any grid.
     coding : Coding
-        What the numbers of a NIfTI file mean; a SEG object says by itself what its segments are.
+        Meaning of the numbers in a NIfTI file; a SEG object says by itself what its segments are.
     frame_of_reference : str, optional
         Frame of Reference UID (0020,0052) of the scan, where it is known.
 
@@ -59,19 +88,13 @@ def segment(
         raise StudyFailure("mask_missing")
     most = max(MOST_VOXELS, MOST_TIMES * ct.array.size)
     if is_dicom(path):
-        found = patiently(read_seg, path, most_voxels=most)
-        if frame_of_reference is not None and found.frame_of_reference != frame_of_reference:
+        segments = patiently(read_seg, path, most_voxels=most)
+        if frame_of_reference is not None and segments.frame_of_reference != frame_of_reference:
             raise StudyFailure("mask_mismatch", "another frame of reference than the scan's")
-        mask, coding = found.labels, coding_of(found.structures)
+        mask, coding = segments.labels, coding_of(segments.structures)
     else:
         mask = patiently(_read_labels, path, most)
-    low, high = SPACING_MM
-    if not np.isfinite(mask.affine).all():
-        raise StudyFailure("mask_unreadable", "its header does not say where it lies")
-    if not np.all((mask.spacing_mm >= low) & (mask.spacing_mm <= high)):
-        raise StudyFailure("mask_unreadable", "its voxels are smaller or larger than those of any scan")
-    if not _overlap(mask, ct):
-        raise StudyFailure("mask_mismatch", "the label map lies outside the scan")
+    _check_place(mask, ct)
     coded = split_bodies(mask.with_array(recode(mask.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
     cut = cut_by_mask(coded, ct)
@@ -81,29 +104,43 @@ def segment(
     ]
 
 
+def _check_place(mask: Volume, ct: Volume) -> None:
+    """Raise a StudyFailure where a label map's header does not place it in the scan, with voxels of a sensible size."""
+    low, high = SPACING_MM
+    if not np.isfinite(mask.affine).all():
+        raise StudyFailure("mask_unreadable", "its header does not say where it lies")
+    if not np.all((mask.spacing_mm >= low) & (mask.spacing_mm <= high)):
+        raise StudyFailure("mask_unreadable", "its voxels are smaller or larger than those of any scan")
+    if not _overlap(mask, ct):
+        raise StudyFailure("mask_mismatch", "the label map lies outside the scan")
+
+
 def cut_by_mask(mask: Volume, ct: Volume) -> set[str]:
-    """Levels whose bodies reach the edge of a label map where the scan goes on: the map holds a part of them only."""
+    """Name the levels whose bodies reach the edge of a label map where the scan goes on.
+
+    The map holds only a part of these bodies.
+    """
     reach = np.maximum(np.ceil(EDGE_MM / mask.spacing_mm).astype(int), 1)
-    found = set()
+    levels = set()
     for axis in range(3):
         for at_end, edge in ((False, slice(0, reach[axis])), (True, slice(-reach[axis], None))):
             if not _goes_on(mask, ct, axis, at_end=at_end):
                 continue
             slab = mask.array[tuple(edge if i == axis else slice(None) for i in range(3))]
-            found |= {LEVEL_OF_CODE[int(code)] for code in np.unique(slab) if code in BODY_CODES}
-    return found
+            levels |= {LEVEL_OF_CODE[int(code)] for code in np.unique(slab) if code in BODY_CODES}
+    return levels
 
 
 def _goes_on(mask: Volume, ct: Volume, axis: int, *, at_end: bool) -> bool:
-    """Whether the scan covers what lies just beyond one face of a label map."""
-    middle = (np.array(mask.array.shape) - 1) / 2
-    middle[axis] = mask.array.shape[axis] + 1 if at_end else -2
-    at = np.rint(ct.to_voxels(mask.to_mm([middle]))[0])
-    return bool(np.all(at >= 0) and np.all(at < ct.array.shape))
+    """Tell whether the scan covers the place just beyond the middle of one face of a label map."""
+    beyond = (np.array(mask.array.shape) - 1) / 2
+    beyond[axis] = mask.array.shape[axis] + 1 if at_end else -2
+    voxel = np.rint(ct.to_voxels(mask.to_mm([beyond]))[0])
+    return bool(np.all(voxel >= 0) and np.all(voxel < ct.array.shape))
 
 
 def _read_labels(path: Path, most_voxels: int) -> Volume:
-    """Read a NIfTI label map by nibabel: ITK fills a file that was cut off with zeros, and warns with its path."""
+    """Read a NIfTI label map with nibabel; ITK fills a file that was cut off with zeros, and warns with its path."""
     try:
         image = Nifti1Image.from_filename(path)
         if math.prod(image.shape) > most_voxels:
@@ -120,19 +157,24 @@ def _read_labels(path: Path, most_voxels: int) -> Volume:
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-3):
         raise StudyFailure("mask_unreadable", "its axes do not stand upright on each other")
-    if not np.array_equal(numbers, np.floor(numbers)) or numbers.min() < 0 or numbers.max() > _MAX_VALUE:
+    if not np.array_equal(numbers, np.floor(numbers)) or numbers.min() < 0 or numbers.max() > MAX_VALUE:
         raise StudyFailure("mask_mismatch", "the label map holds numbers that are no labels")
     return Volume(numbers.astype(np.uint16), affine)
 
 
 def _overlap(mask: Volume, ct: Volume) -> bool:
+    """Tell whether the boxes around two volumes meet."""
     low, high = bounds_mm(ct)
     mask_low, mask_high = bounds_mm(mask)
     return not (np.any(mask_low > high) or np.any(mask_high < low))
 
 
 def recode(numbers: NDArray, coding: Coding) -> NDArray[np.uint8]:
-    """Canonical codes in place of a coding's numbers (0 to 65535), in any shape; unknown numbers become 0."""
-    table = np.zeros(_MAX_VALUE + 1, np.uint8)
+    """Replace a coding's numbers (0 to 65535), in any shape, by canonical codes; unknown numbers become 0.
+
+    >>> recode(np.array([31, 25, 1]), Coding({31: 20, 25: 26})).tolist()
+    [20, 26, 0]
+    """
+    table = np.zeros(MAX_VALUE + 1, np.uint8)
     table[list(coding.codes)] = list(coding.codes.values())
     return table[numbers.astype(np.uint16, copy=False)]

@@ -1,6 +1,6 @@
-"""Backend `nnunet`: any trained nnU-Net v2 that labels vertebrae.
+"""Segment with any trained nnU-Net v2 that labels vertebrae (backend `nnunet`).
 
-Isensee et al., Nat Methods 2021, doi:10.1038/s41592-020-01008-z. The network comes as the folder that training leaves:
+Isensee et al., Nat Methods 2021, doi:10.1038/s41592-020-01008-z. The network is the folder that training leaves:
 ``dataset.json``, ``plans.json`` and ``fold_*/checkpoint_final.pth``.
 """
 
@@ -15,30 +15,41 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from numpy.typing import NDArray
 
 from trabecula.errors import ConfigError
-from trabecula.image.codings import Coding
+from trabecula.image.codings import Coding, find_coding
 from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, resample
+from trabecula.model.segmenter_settings import NnUNet
+from trabecula.segment.backend import Backend, Job, choose_device
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.masks import recode
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import review
 
-# nnU-Net's, which is imported only where it is used and leaves its attributes untyped.
+# A class of nnU-Net, which is imported only where it is used and leaves its attributes untyped.
 Predictor = Any
 
+_CHECKPOINT = "checkpoint_final.pth"
 # Readers that turn images to RAS+ before training. All others keep the files' axes, and archived axial CT has LPS+.
 _REORIENTING = ("NibabelIOWithReorient",)
-# Like TotalSegmentator's: how often such a network's names are wrong is not in its output.
+# As for TotalSegmentator: the output of such a network does not say which names are wrong.
 TRUST, BLIND = 0.95, 0.8
 
 
 def limit_threads(threads: int) -> None:
-    """Keep nnU-Net, which takes eight by default, to a job's threads; it looks once, when it is imported."""
+    """Keep nnU-Net, which takes eight threads by default, to a job's; it looks once, when it is imported."""
     os.environ.update(nnUNet_def_n_proc=str(threads))
 
 
+def open_backend(settings: NnUNet, job: Job) -> Backend:
+    """Load the user's network for all studies of a job."""
+    device = choose_device(settings.device)
+    predictor = load(Path(settings.folder), folds=settings.folds, device=device, threads=job.threads)
+    coding = find_coding(settings.coding)
+    return Backend(name_of(predictor), lambda ct, keys: segment(predictor, ct, coding=coding))
+
+
 def load(folder: Path, *, folds: Sequence[int | str] | None, device: str, threads: int) -> Predictor:
-    """Load a network's folds, for all studies of a job.
+    """Load a network's folds.
 
     A checkpoint is a pickle, which can run any code: load none that you don't trust.
 
@@ -49,7 +60,7 @@ def load(folder: Path, *, folds: Sequence[int | str] | None, device: str, thread
     folds : sequence of int or "all", optional
         Which folds answer together; all that are there by default.
     device : {"cpu", "cuda"}
-        Where they run.
+        Where the folds run.
     threads : int
         CPU threads of this job.
 
@@ -58,14 +69,7 @@ def load(folder: Path, *, folds: Sequence[int | str] | None, device: str, thread
     ConfigError
         If the folder is not complete, or the network two-dimensional.
     """
-    wanted = [folder / name for name in ("dataset.json", "plans.json")]
-    wanted += [folder / f"fold_{fold}" / "checkpoint_final.pth" for fold in folds or []]
-    missing = [path.relative_to(folder) for path in wanted if not path.is_file()]
-    if missing or not any(folder.glob("fold_*/checkpoint_final.pth")):
-        lacking = missing[0] if missing else "fold_*/checkpoint_final.pth"
-        raise ConfigError(
-            f"Option segment.nnunet.folder names {folder}, which lacks {lacking}; give a trained nnU-Net."
-        )
+    _check_complete(folder, folds or ())
     limit_threads(threads)
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -81,15 +85,30 @@ def load(folder: Path, *, folds: Sequence[int | str] | None, device: str, thread
     return predictor
 
 
+def _check_complete(folder: Path, folds: Sequence[int | str]) -> None:
+    """Raise a ConfigError if a file that nnU-Net reads is missing, or a checkpoint of one of the folds."""
+    files = ["dataset.json", "plans.json", *(f"fold_{fold}/{_CHECKPOINT}" for fold in folds)]
+    missing = [file for file in files if not (folder / file).is_file()]
+    if not any(folder.glob(f"fold_*/{_CHECKPOINT}")):
+        missing.append(f"fold_*/{_CHECKPOINT}")
+    if missing:
+        raise ConfigError(
+            f"Option segment.nnunet.folder names {folder}, which lacks {missing[0]}; give a trained nnU-Net."
+        )
+
+
 def folds_in(folder: Path) -> list[int | str]:
-    """All trained folds; by itself, nnU-Net overlooks the one that was trained on all cases where it stands alone."""
-    names = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob("fold_*/checkpoint_final.pth"))
+    """List all trained folds.
+
+    By itself, nnU-Net overlooks the fold that was trained on all cases where it stands alone.
+    """
+    names = sorted(path.parent.name.removeprefix("fold_") for path in folder.glob(f"fold_*/{_CHECKPOINT}"))
     numbered: list[int | str] = [int(name) for name in names if name.isdecimal()]
     return numbered or ["all"]
 
 
 def name_of(predictor: Predictor) -> str:
-    """The network's name for the tables: its data set and its configuration."""
+    """Name the network for the tables by its data set and its trainer."""
     plans = predictor.plans_manager
     return f"nnunet-{plans.dataset_name}-{predictor.trainer_name}"
 
@@ -100,16 +119,16 @@ def segment(predictor: Predictor, ct: Volume, *, coding: Coding) -> tuple[Volume
     Parameters
     ----------
     predictor : nnUNetPredictor
-        What `load` gave.
+        The network, as `load` gives it.
     ct : Volume
         HU.
     coding : Coding
-        What the network's numbers mean.
+        Meaning of the network's numbers.
 
     Raises
     ------
     StudyFailure
-        ``no_vertebra`` where none is found.
+        ``no_vertebra`` where no vertebra is found.
     """
     numbers = predict(predictor, ct)
     coded = split_bodies(numbers.with_array(recode(numbers.array, coding)), coding.whole)
@@ -118,13 +137,14 @@ def segment(predictor: Predictor, ct: Volume, *, coding: Coding) -> tuple[Volume
 
 
 def predict(predictor: Predictor, ct: Volume) -> Volume:
-    """The network's numbers, on a grid with the spacing that it was trained on.
+    """Label a scan with the network's numbers, on a grid with the spacing that the network was trained on.
 
-    nnU-Net would bring its answers for all classes to the CT's grid, which takes more than ten times the memory.
+    By itself, nnU-Net would bring its answers for all classes to the CT's grid, which takes more than ten times the
+    memory.
     """
     plans = predictor.plans_manager
     axes = "RAS" if plans.plans["image_reader_writer"] in _REORIENTING else "LPS"
-    # nnU-Net counts axes from the last to the first, in the order of its own.
+    # nnU-Net counts axes from the last to the first, and in an order of its own.
     spacing_zyx = [predictor.configuration_manager.spacing[i] for i in plans.transpose_backward]
     image = resample(ct, *grid_for(ct, axes, spacing_zyx[::-1]), outside=PADDING_HU)
     numbers = predictor.predict_single_npy_array(
@@ -134,16 +154,20 @@ def predict(predictor: Predictor, ct: Volume) -> Volume:
 
 
 def grid_for(ct: Volume, axes: str, spacing_mm: Sequence[float]) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and affine of a grid over a scan, along the scan's own axes in another order and spacing.
+    """Give shape and affine of a grid over a scan, along the scan's own axes in another order and spacing.
+
+    >>> shape, affine = grid_for(Volume(np.zeros((10, 20, 30)), np.eye(4)), "LPS", [1, 1, 2])
+    >>> shape, affine[:3, 3].tolist()
+    ((10, 20, 16), [9.0, 19.0, 0.0])
 
     Parameters
     ----------
     ct : Volume
-        What the grid covers.
+        Scan that the grid covers.
     axes : str
-        Where the grid's axes point, such as ``LPS``; the nearest to that among the scan's.
+        Where the grid's axes point, such as ``LPS``; the nearest of the scan's axes is taken for each.
     spacing_mm : (3,) sequence
-        Distances along these axes.
+        Distances between voxels along these axes.
     """
     turn = ornt_transform(io_orientation(ct.affine), axcodes2ornt(axes))
     turned = Volume(apply_orientation(ct.array, turn), ct.affine @ inv_ornt_aff(turn, ct.array.shape))

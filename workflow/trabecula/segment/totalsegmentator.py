@@ -1,7 +1,7 @@
-"""Backend `totalsegmentator`: TotalSegmentator through its Python API.
+"""Segment with TotalSegmentator through its Python API (backend `totalsegmentator`).
 
-Wasserthal et al., Radiol Artif Intell 2023, doi:10.1148/ryai.230024. Two tasks: `total` names the vertebrae and
-`vertebrae_body` tells bodies from posterior elements. Weights are never fetched by a job.
+Wasserthal et al., Radiol Artif Intell 2023, doi:10.1148/ryai.230024. Two tasks run: `total` names the vertebrae, and
+`vertebrae_body` tells bodies from posterior elements. A job never fetches weights.
 """
 
 import functools
@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -22,8 +22,10 @@ from trabecula.errors import StudyFailure
 from trabecula.image.codings import CODINGS
 from trabecula.image.levels import BODY_CODES, DISC, POSTERIOR
 from trabecula.image.volume import Volume, resample, write_nifti
-from trabecula.model.totalseg_weights import Task, require_weights, weights_folder
+from trabecula.model.segmenter_settings import Task, TotalSegmentator
+from trabecula.model.totalseg_weights import require_weights, weights_folder
 from trabecula.segment import memory
+from trabecula.segment.backend import Backend, Job, choose_device
 from trabecula.segment.masks import recode
 from trabecula.segment.nnunet import limit_threads
 from trabecula.segment.numbering import Level
@@ -31,54 +33,39 @@ from trabecula.segment.review import review
 
 log = logging.getLogger(__name__)
 
+# Numbers of the task `vertebrae_body`.
 BODY, DISCS = 1, 2
-# In a few per cent of scans TotalSegmentator's names are wrong, and its output does not say where.
+# TotalSegmentator's names are wrong in a few per cent of scans, and its output does not say in which.
 TRUST, BLIND = 0.95, 0.8
 VERTEBRAE = [f"vertebrae_{part}{i}" for part, n in (("C", 7), ("T", 12), ("L", 5)) for i in range(1, n + 1)]
 RIBS = [f"rib_{side}_{i}" for side in ("left", "right") for i in range(1, 13)]
 ROIS = [*VERTEBRAE, "vertebrae_S1", "sacrum", *RIBS]
 # TotalSegmentator splits into three parts along the body that overlap by 20 voxels; shorter parts come out wrong.
-_LEAST_TO_SPLIT_MM: dict[Task, float] = {"total": 60 * 1.5, "fast": 60 * 3.0}
+_SHORTEST_TO_SPLIT_MM: dict[Task, float] = {"total": 60 * 1.5, "fast": 60 * 3.0}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How TotalSegmentator is run in a job.
-
-    Attributes
-    ----------
-    task : {"total", "fast"}
-        Networks of `total` for 1.5 mm, or the one for 3 mm.
-    device : {"cpu", "cuda"}
-        Where networks run.
-    memory_mb : float
-        What the job was given; a larger scan is split.
-    scratch : Path
-        Folder for the NIfTI that TotalSegmentator reads.
-    """
-
-    task: Task
-    device: str
-    memory_mb: float
-    scratch: Path
+def open_backend(settings: TotalSegmentator, job: Job) -> Backend:
+    """Import TotalSegmentator for all studies of a job."""
+    settings = replace(settings, device=choose_device(settings.device))
+    api = prepare(settings.task, job)
+    version = importlib.metadata.version("TotalSegmentator")
+    return Backend(
+        f"totalsegmentator-{version}-{settings.task}", lambda ct, keys: segment(api, ct, settings=settings, job=job)
+    )
 
 
-def version() -> str:
-    """Version of the installed TotalSegmentator."""
-    return importlib.metadata.version("TotalSegmentator")
+def prepare(task: Task, job: Job) -> ModuleType:
+    """Import TotalSegmentator so that it keeps to this job and sends no usage statistics.
 
-
-def prepare(state: Path, *, task: Task, threads: int) -> ModuleType:
-    """Import TotalSegmentator with a state folder of this job's own, usage statistics off, and one predictor kept.
+    Its configuration, which it writes without a lock, goes to the job's scratch folder. It takes the job's threads,
+    where it would take all, and loads each network once.
 
     Parameters
     ----------
-    state : Path
-        Empty folder; TotalSegmentator writes its configuration there without a lock.
     task : {"total", "fast"}
-        Whose weights have to be there.
-    threads : int
-        CPU threads of this job; TotalSegmentator by itself takes all.
+        Task whose weights have to be there.
+    job : Job
+        What the job may use.
 
     Raises
     ------
@@ -87,17 +74,17 @@ def prepare(state: Path, *, task: Task, threads: int) -> ModuleType:
     """
     require_weights(task)
     os.environ["TOTALSEG_WEIGHTS_PATH"] = str(weights_folder())
-    settings = {"totalseg_id": "totalseg_none", "send_usage_stats": False, "prediction_counter": 0}
-    settings |= {"statistics_disclaimer_shown": True}  # else it prints that it sends them
-    (state / "config.json").write_text(json.dumps(settings))
-    os.environ["TOTALSEG_HOME_DIR"] = str(state)
-    limit_threads(threads)
+    options = {"totalseg_id": "totalseg_none", "send_usage_stats": False, "prediction_counter": 0}
+    options |= {"statistics_disclaimer_shown": True}  # else it prints that it sends them
+    (job.scratch / "config.json").write_text(json.dumps(options))
+    os.environ["TOTALSEG_HOME_DIR"] = str(job.scratch)
+    limit_threads(job.threads)
     from totalsegmentator.config import setup_nnunet
 
     setup_nnunet()  # before nnU-Net is imported, which reads its folders then and only then
     from totalsegmentator import nnunet
 
-    nnunet.nnUNetv2_predict = functools.partial(_predict, threads=threads)
+    nnunet.nnUNetv2_predict = functools.partial(_predict, threads=job.threads)
     import totalsegmentator.python_api as api
 
     return api
@@ -106,7 +93,7 @@ def prepare(state: Path, *, task: Task, threads: int) -> ModuleType:
 # At most four networks: a rough one, the vertebrae, the ribs, the bodies.
 @functools.lru_cache(maxsize=4)
 def _predictor(folder: str, folds: tuple[int, ...] | None, step_size: float, device: str):
-    """Load a network once per job; TotalSegmentator by itself loads it for every study."""
+    """Load a network, once per job; TotalSegmentator by itself loads it for every study."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(
@@ -161,20 +148,22 @@ def _predict(
     )
 
 
-def segment(api: ModuleType, ct: Volume, settings: Settings) -> tuple[Volume, list[Level]]:
+def segment(api: ModuleType, ct: Volume, *, settings: TotalSegmentator, job: Job) -> tuple[Volume, list[Level]]:
     """Outline and name the vertebrae of a scan (see `masks.segment` for the result).
 
-    A scan that is too large for the job's memory is computed in three parts along the body that overlap; so is one on
-    which memory ran out.
+    A scan that is too large for the job's memory is computed in three parts along the body that overlap; so is a scan
+    on which memory ran out.
 
     Parameters
     ----------
     api : module
-        What `prepare` gave.
+        TotalSegmentator, as `prepare` gives it.
     ct : Volume
         HU.
-    settings : Settings
-        How it is run.
+    settings : TotalSegmentator
+        Task and device; the device is "cpu" or "cuda".
+    job : Job
+        What the job may use; a scan that needs more memory is split.
 
     Raises
     ------
@@ -183,11 +172,11 @@ def segment(api: ModuleType, ct: Volume, settings: Settings) -> tuple[Volume, li
     MemoryError, RuntimeError
         If there is too little memory for the parts too (see `memory.ran_out`).
     """
-    path = settings.scratch / "ct.nii"
+    path = job.scratch / "ct.nii"
     write_nifti(ct, path)
     length_mm = float(np.abs(ct.affine[2, :3]) @ (np.array(ct.array.shape) - 1))
-    splittable = length_mm >= _LEAST_TO_SPLIT_MM[settings.task]
-    split = splittable and memory.estimate_mb(ct) > settings.memory_mb
+    splittable = length_mm >= _SHORTEST_TO_SPLIT_MM[settings.task]
+    split = splittable and memory.estimate_mb(ct) > job.memory_mb
     maps = None
     try:
         maps = outline(api, path, settings, split=split)
@@ -203,8 +192,8 @@ def segment(api: ModuleType, ct: Volume, settings: Settings) -> tuple[Volume, li
     return labels, review(labels, trust=TRUST, blind=BLIND)
 
 
-def outline(api: ModuleType, path: Path, settings: Settings, *, split: bool) -> tuple[Any, Any]:
-    """Maps (nibabel images) of the tasks `total` and `vertebrae_body`, as TotalSegmentator numbers them.
+def outline(api: ModuleType, path: Path, settings: TotalSegmentator, *, split: bool) -> tuple[Any, Any]:
+    """Run the tasks `total` and `vertebrae_body`; give their maps (nibabel images) in TotalSegmentator's numbers.
 
     Raises
     ------
@@ -227,7 +216,11 @@ def outline(api: ModuleType, path: Path, settings: Settings, *, split: bool) -> 
 
 
 def combine(total: NDArray[np.uint8], parts: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Canonical codes from the maps of the tasks `total` and `vertebrae_body`, both of one shape."""
+    """Put the maps of the tasks `total` and `vertebrae_body`, both of one shape, together in canonical codes.
+
+    >>> combine(np.array([31, 31, 0], np.uint8), np.array([1, 0, 2], np.uint8)).tolist()  # L1 is 20
+    [20, 120, 50]
+    """
     code = recode(total, CODINGS["totalsegmentator"])
     vertebra = np.isin(code, BODY_CODES)
     labels = np.where(vertebra & (parts != BODY), code + np.uint8(POSTERIOR), code)
@@ -235,8 +228,8 @@ def combine(total: NDArray[np.uint8], parts: NDArray[np.uint8]) -> NDArray[np.ui
 
 
 def _on_grid(image, ct: Volume) -> NDArray[np.uint8]:
-    """Voxels of a nibabel image on the CT's grid."""
-    found = Volume(np.asarray(image.dataobj).astype(np.uint8), np.asarray(image.affine, float))
-    if found.array.shape == ct.array.shape and np.allclose(found.affine, ct.affine, atol=1e-2):
-        return found.array
-    return resample(found, ct.array.shape, ct.affine, outside=0, how="nearest").array
+    """Give the voxels of a nibabel image on the CT's grid."""
+    labels = Volume(np.asarray(image.dataobj).astype(np.uint8), np.asarray(image.affine, float))
+    if labels.array.shape == ct.array.shape and np.allclose(labels.affine, ct.affine, atol=1e-2):
+        return labels.array
+    return resample(labels, ct.array.shape, ct.affine, outside=0, how="nearest").array
