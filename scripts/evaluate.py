@@ -7,6 +7,7 @@ from trabecula.runtime.log import to_log
 to_log(snakemake.log[0])
 
 from trabecula import evaluate, tables
+from trabecula.density.thresholds import Thresholds
 from trabecula.model import bundle
 
 model = bundle.read(Path(snakemake.input.model).parents[1])
@@ -17,7 +18,7 @@ evidence = evaluate.Evidence(
     lines=model.baselines,
     folds=bundle.read_splits(model),
 )
-found = evaluate.statistics(evidence, **snakemake.params.cuts, **snakemake.params.options)
+found = evaluate.statistics(evidence, Thresholds(**snakemake.params.vbmd), **snakemake.params.options)
 
 for name, schema in evaluate.STATISTICS.items():
     tables.write(found[name], schema, snakemake.output[name])

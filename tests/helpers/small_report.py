@@ -10,6 +10,7 @@ import small_study
 from small_study import LOST, empty, fold_of, patient, study, training, vertebra
 
 from trabecula import evaluate, report, tables
+from trabecula.density.thresholds import Thresholds
 from trabecula.model.bundle import Bundle, Roi
 from trabecula.model.uncertainty import DecisionThresholds, Experience, Reference, Temperature, Uncertainty, Width
 
@@ -126,7 +127,7 @@ def everything(folder: Path, sizes: dict[str, int] | None = None, **changes: Any
         lines=lines,
         folds={row["patient_id"]: fold_of(row["patient_id"]) for row in people if row["in_training"]},
     )
-    found = evaluate.statistics(evidence, **CUTS, **OPTIONS)
+    found = evaluate.statistics(evidence, Thresholds(**CUTS), **OPTIONS)
     return cast, {name: tables.cast(found[name], schema) for name, schema in evaluate.STATISTICS.items()}
 
 

@@ -11,10 +11,12 @@ from scipy import stats
 from sklearn.metrics import f1_score, roc_auc_score
 
 from trabecula import evaluate, tables
+from trabecula.density.thresholds import Thresholds
 from trabecula.evaluate.agreement import agreement, f1, mae_difference
 from trabecula.evaluate.comparison import sentence
 from trabecula.evaluate.discrimination import auc, auc_difference, delong, proportions, wilson
 from trabecula.evaluate.estimate import Estimate
+from trabecula.evaluate.registry import REGISTRY
 from trabecula.model.baselines import Baseline
 
 OPTIONS = {"resamples": 2000, "seed": 1}
@@ -54,13 +56,13 @@ def patient(number, **given):
 
 # One HU is one mg/cm3 by the line that did not see fold 0, in which all patients of the training are.
 LINES = (Baseline("hu", 0, {"intercept": 0.0, "hu": 1.0}, 9),)
-CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
+THRESHOLDS = Thresholds(reduced_below_mg_cm3=120.0, osteoporosis_below_mg_cm3=80.0)
 
 
 def judged(*rows, bootstrap=200):
     folds = {row["patient_id"]: 0 for row in rows if row["in_training"]}
     evidence = small_study.evidence(list(rows), [], lines=LINES, folds=folds)
-    return evaluate.statistics(evidence, **CUTS, **small_study.OPTIONS, bootstrap=bootstrap, seed=1)
+    return evaluate.statistics(evidence, THRESHOLDS, **small_study.OPTIONS, bootstrap=bootstrap, seed=1)
 
 
 def naive_delong(truth, scores):
@@ -382,6 +384,10 @@ def test_one_class_only_is_null_with_a_reason():
         assert value[predictor, "specificity"][0] is None
         assert value[predictor, "mae"][0] is not None
     assert found["roc"] == []
+
+
+def test_every_table_has_a_statistic_that_fills_it():
+    assert list(dict.fromkeys(statistic.table for statistic in REGISTRY)) == list(evaluate.STATISTICS)
 
 
 def test_no_patients_give_empty_tables():

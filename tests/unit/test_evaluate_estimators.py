@@ -19,6 +19,7 @@ from trabecula.evaluate.cells import age_band, thickness, voltage
 from trabecula.evaluate.discrimination import accuracy_difference, auc, clustered_auc, delong, mcnemar
 from trabecula.evaluate.distribution import spread
 from trabecula.evaluate.estimate import Estimate
+from trabecula.evaluate.operating_points import at_prevalence, net_benefit
 from trabecula.evaluate.probabilities import (
     brier,
     calibration_intercept,
@@ -30,7 +31,6 @@ from trabecula.evaluate.probabilities import (
 from trabecula.evaluate.repeats import DEVICES, precision, precision_errors, repeats
 from trabecula.evaluate.sets import HU, NETWORK
 from trabecula.evaluate.strata import same_area, same_mean, same_share
-from trabecula.evaluate.thresholds import at_prevalence, net_benefit
 
 DRAW = {"resamples": 400, "seed": 1}
 

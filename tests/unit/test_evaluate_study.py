@@ -10,6 +10,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 
 from trabecula import evaluate, tables
+from trabecula.density.thresholds import Thresholds
 from trabecula.errors import REASONS
 from trabecula.evaluate import protocol, sets
 from trabecula.evaluate.agreement import mae_difference
@@ -17,7 +18,7 @@ from trabecula.evaluate.comparison import best_hu_line
 from trabecula.evaluate.recalibration import BOTH, INTERCEPT, curve, enough
 from trabecula.model import baselines
 
-CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
+THRESHOLDS = Thresholds(reduced_below_mg_cm3=120.0, osteoporosis_below_mg_cm3=80.0)
 
 
 def cohort_rows(seed=4):
@@ -62,7 +63,7 @@ def evidence():
 
 @pytest.fixture(scope="module")
 def found(evidence):
-    return evaluate.statistics(evidence, **CUTS, **small_study.OPTIONS, bootstrap=200, seed=1)
+    return evaluate.statistics(evidence, THRESHOLDS, **small_study.OPTIONS, bootstrap=200, seed=1)
 
 
 def one(rows, **wanted):
@@ -108,7 +109,7 @@ def test_a_bundle_without_protocol_gives_no_sets_of_it(evidence):
     bare = small_study.evidence(
         evidence.patients.to_pylist(), evidence.studies.to_pylist(), lines=evidence.lines, folds=evidence.folds
     )
-    made = evaluate.statistics(bare, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)
+    made = evaluate.statistics(bare, THRESHOLDS, **small_study.OPTIONS, bootstrap=100, seed=1)
     assert {row["set"] for row in made["metrics"]} == {"cross-validated", "external"}
     assert made["spread"] == []
     assert made["levels"] == []
@@ -253,7 +254,7 @@ def test_coverage_counts_and_small_cells_are_null(evidence, found):
 def test_a_cell_of_four_patients_is_null(evidence):
     rows = evidence.patients.to_pylist()[:4]
     bare = small_study.evidence(rows, evidence.studies.to_pylist(), lines=evidence.lines)
-    made = evaluate.statistics(bare, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)["coverage"]
+    made = evaluate.statistics(bare, THRESHOLDS, **small_study.OPTIONS, bootstrap=100, seed=1)["coverage"]
     assert made
     assert all(row["covered"] is None and row["width_mg_cm3"] is None and row["reason"] for row in made)
 
@@ -335,7 +336,7 @@ def test_a_set_of_several_cohorts_is_judged_by_cohort_and_as_a_whole(evidence):
         if row["cohort"] == "clinic_b" and int(row["patient_id"][3:]) % 2:
             row["cohort"] = "clinic_c"
     split = small_study.evidence(patients, studies, lines=evidence.lines)
-    made = evaluate.statistics(split, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)
+    made = evaluate.statistics(split, THRESHOLDS, **small_study.OPTIONS, bootstrap=100, seed=1)
     where = ("external", "network", "mae")
     rows = [row for row in made["metrics"] if (row["set"], row["predictor"], row["metric"]) == where]
     assert {row["cohort"]: row["n"] for row in rows} == {"clinic_b": 12, "clinic_c": 12, None: 24}
@@ -358,7 +359,7 @@ def test_a_cohort_without_labels_has_its_distribution(evidence):
         if row["cohort"] == "clinic_b"
     ]
     bare = small_study.evidence(rows, evidence.studies.to_pylist(), lines=evidence.lines)
-    made = evaluate.statistics(bare, **CUTS, **small_study.OPTIONS, bootstrap=100, seed=1)
+    made = evaluate.statistics(bare, THRESHOLDS, **small_study.OPTIONS, bootstrap=100, seed=1)
     assert {name for name, table in made.items() if table} == {"precision", "distribution"}
     share = one(made["distribution"], stratum="all", quantity="reduced")
     assert share["value"] == pytest.approx(np.mean([row["grade"] != "normal" for row in rows]))

@@ -54,6 +54,6 @@ rule evaluate:
     params:
         code=digest("evaluate"),
         options=config["evaluate"],
-        cuts={name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]},
+        vbmd={name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]},
     script:
         "../../scripts/evaluate.py"

@@ -1,6 +1,6 @@
-"""Figures of each predictor on a set of patients, and what they stand on."""
+"""Figures of each predictor on a set of patients, and which patients they stand on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,18 @@ Row = dict[str, Any]
 
 
 def figure(metric: str, estimate: Estimate) -> Row:
-    """An estimate as a row of a table: metric, unit, and all of the estimate."""
+    """Put an estimate into a row of a table: metric, unit, and all of the estimate."""
     return {"metric": metric, "unit": None if metric in PURE_NUMBERS else UNIT, **vars(estimate)}
 
 
+def rows_of_task(task: str, estimates: Mapping[str, Estimate]) -> Iterator[Row]:
+    """List rows of the table metrics: one for each named estimate of a task."""
+    for metric, estimate in estimates.items():
+        yield {"task": task, **figure(metric, estimate)}
+
+
 def figures(group: Group, predictor: str, *, resamples: int, seed: int) -> Iterator[Row]:
-    """Rows of the table metrics for one predictor.
+    """List the rows of the table metrics for one predictor, but calibration and kappa.
 
     Parameters
     ----------
@@ -30,31 +36,23 @@ def figures(group: Group, predictor: str, *, resamples: int, seed: int) -> Itera
     resamples, seed : int
         Bootstrap of the patients.
     """
-    own = group.classified(predictor)
-    truth = group.patients["qct_reduced"][own].to_numpy(bool)
-    decided = group.reduced[predictor][own].to_numpy(float) == 1
-    found = {
-        "auc": auc(truth, group.score[predictor][own].to_numpy(float)),
+    truth, decided, score = group.decisions(predictor)
+    estimates = {
+        "auc": auc(truth, score),
         "f1": f1(truth, decided, resamples=resamples, seed=seed),
         **proportions(truth, decided),
     }
-    for metric, estimate in found.items():
-        yield {"task": "classification", **figure(metric, estimate)}
-    if predictor not in MEASURING:
-        return
-    own = group.measured(predictor)
-    predicted, qct = group.vbmd_mg_cm3[predictor][own].to_numpy(float), group.qct[own].to_numpy(float)
-    for metric, estimate in agreement(predicted, qct, resamples=resamples, seed=seed).items():
-        yield {"task": "regression", **figure(metric, estimate)}
+    yield from rows_of_task("classification", estimates)
+    if predictor in MEASURING:
+        yield from rows_of_task("regression", agreement(*group.pairs(predictor), resamples=resamples, seed=seed))
 
 
 def roc(group: Group, predictor: str) -> Iterator[Row]:
-    """Corners of the curve; nothing where one class is missing."""
-    own = group.classified(predictor)
-    truth = group.patients["qct_reduced"][own].to_numpy(bool)
+    """List the corners of the ROC curve; none where one class is missing."""
+    truth, _, score = group.decisions(predictor)
     if truth.all() or not truth.any():
         return
-    false, true, thresholds = roc_curve(truth, group.score[predictor][own].to_numpy(float))
+    false, true, thresholds = roc_curve(truth, score)
     for x, y, threshold in zip(false, true, thresholds, strict=True):
         yield {
             "threshold": float(threshold) if np.isfinite(threshold) else None,
@@ -63,21 +61,21 @@ def roc(group: Group, predictor: str) -> Iterator[Row]:
         }
 
 
-def pairs(group: Group, predictor: str) -> Iterator[Row]:
-    """Predicted and QCT value of every patient that has both."""
-    own = group.measured(predictor)
-    people = group.patients[own]
-    for cohort, patient_id, vbmd, qct in zip(
-        people["cohort"], people["patient_id"], group.vbmd_mg_cm3[predictor][own], group.qct[own], strict=True
-    ):
-        yield {"cohort": cohort, "patient_id": patient_id, "vbmd_mg_cm3": vbmd, "qct_vbmd_mg_cm3": qct}
+def pairs(group: Group) -> Iterator[Row]:
+    """List the rows of the table agreement: every patient and predictor with a predicted and a QCT value."""
+    for predictor in group.predictors:
+        patients = group.patients[group.measured(predictor)]
+        keys = zip(patients["cohort"], patients["patient_id"], strict=True)
+        for (cohort, patient_id), vbmd, qct in zip(keys, *group.pairs(predictor), strict=True):
+            row = {"cohort": cohort, "patient_id": patient_id, "predictor": predictor}
+            yield row | {"vbmd_mg_cm3": float(vbmd), "qct_vbmd_mg_cm3": float(qct)}
 
 
 def left_out(group: Group, predictor: str) -> Iterator[Row]:
-    """Reasons why patients of the set do not count for a predictor's figures, with their number."""
+    """Count the patients of the set that a predictor's figures leave out, by task and reason."""
     counted = {"classification": group.classified(predictor)}
     if predictor in MEASURING:
         counted["regression"] = group.measured(predictor)
-    for task, own in counted.items():
-        for reason, n in sorted(group.reason[predictor][~own].value_counts().items()):
+    for task, patients in counted.items():
+        for reason, n in sorted(group.reason[predictor][~patients].value_counts().items()):
             yield {"task": task, "reason": reason, "n": int(n)}

@@ -1,6 +1,7 @@
 """Whether a predicted probability of reduced density is as often right as it says."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -140,10 +141,24 @@ def ici(truth: NDArray[np.bool_], probability: NDArray[np.float64], resampled: N
     return Estimate(value, float(low), float(high), n, PERCENTILES)
 
 
-def calibration(
-    group: Group, predictor: str, *, resamples: int, seed: int
-) -> tuple[dict[str, Estimate], list[dict[str, Any]]]:
-    """Figures of calibration, and rows of the table calibration_curve.
+@dataclass(frozen=True)
+class Calibration:
+    """How well a probability is calibrated.
+
+    Attributes
+    ----------
+    figures : dict
+        Brier score, slope, intercept and ICI by name.
+    curve : list of dict
+        Rows of the table calibration_curve.
+    """
+
+    figures: dict[str, Estimate]
+    curve: list[dict[str, Any]]
+
+
+def calibration(group: Group, predictor: str, *, resamples: int, seed: int) -> Calibration:
+    """Judge the calibration of a predictor's probability.
 
     Parameters
     ----------
@@ -153,9 +168,7 @@ def calibration(
     resamples, seed : int
         Bootstrap of the patients; curves take the first `MAX_CURVES` at most.
     """
-    own = group.classified(predictor)
-    truth = group.patients["qct_reduced"][own].to_numpy(bool)
-    probability = group.score[predictor][own].to_numpy(float)
+    truth, _, probability = group.decisions(predictor)
     curves, distances = np.empty((0, len(GRID))), np.empty(0)
     smooth = len(truth) >= MIN_CELL and 0 < truth.sum() < len(truth)
     if smooth:
@@ -167,7 +180,7 @@ def calibration(
         "ici": ici(truth, probability, distances),
     }
     rows = list(tenths(truth, probability))
-    return figures, rows + (list(smooth_curve(truth, probability, curves)) if smooth else [])
+    return Calibration(figures, rows + (list(smooth_curve(truth, probability, curves)) if smooth else []))
 
 
 def tenths(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> Iterator[dict[str, Any]]:

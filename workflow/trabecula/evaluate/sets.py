@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from trabecula.model import baselines
 from trabecula.model.baselines import THRESHOLDS_HU, Baseline
@@ -89,6 +90,18 @@ class Group:
     def measured(self, *predictors: str) -> pd.Series:
         """Labelled patients that each of the predictors gives a vBMD, as (n,) booleans."""
         return self.patients["labelled"] & self.vbmd_mg_cm3[list(predictors)].notna().all(axis="columns")
+
+    def decisions(self, predictor: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
+        """Give truth, decision and score of the patients that the predictor classifies, as (n,) arrays."""
+        patients = self.classified(predictor)
+        truth = self.patients["qct_reduced"][patients].to_numpy(bool)
+        decided = self.reduced[predictor][patients].to_numpy(float) == 1
+        return truth, decided, self.score[predictor][patients].to_numpy(float)
+
+    def pairs(self, predictor: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Give predicted and QCT value (mg/cm3 HA) of the patients that the predictor measures, as (n,) arrays."""
+        patients = self.measured(predictor)
+        return self.vbmd_mg_cm3[predictor][patients].to_numpy(float), self.qct[patients].to_numpy(float)
 
     def part(self, mask: pd.Series) -> "Group":
         """The patients of the mask, (n,) booleans."""

@@ -13,8 +13,8 @@ PREDICTORS = (NETWORK, JOINT, HU)
 METRICS = ("auc", "mae", "rmse", "bias")
 
 
-def spread(protocol: pa.Table, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of the table spread.
+def fold_variability(protocol: pa.Table, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+    """List the rows of the table spread.
 
     Parameters
     ----------
