@@ -135,27 +135,24 @@ def ours() -> Callable[..., int]:
     """What the script of the stage does."""
     from trabecula import aggregate
     from trabecula.density import calibrate
+    from trabecula.density.thresholds import Thresholds
 
     def work(folder: str, out: str, method: str) -> int:
         results = Path(folder)
         stems = sorted(path.stem for path in (results / COHORT / "convert").glob("*.parquet"))
         paths = {stage: [f"{folder}/{COHORT}/{stage}/{stem}.parquet" for stem in stems] for stage in STAGES}
         paths["cubes"] = [f"{folder}/{COHORT}/crop/{stem}.arrow" for stem in stems]
-        aggregate.run(
-            [aggregate.Cohort(COHORT, "screening", True)],
-            [str(path) for path in (results / COHORT / "index").glob("*.parquet")],
-            aggregate.of_paths(**paths),
-            MODEL,
-            Path(out),
-            aggregate.Rules(WANTED, SUBSTITUTES, 120.0, 80.0, 180),
-            calibrate.Options(method, 10, [], "mg/cm3 HA"),
-            reviewed=None,
-            scheduler=None,
-            threads=len(os.sched_getaffinity(0)),
-            keep_runs=1,
-            config="{}",
-            code={},
+        inputs = aggregate.Inputs(
+            cohorts=[aggregate.Cohort(COHORT, "screening", True)],
+            index=[str(path) for path in (results / COHORT / "index").glob("*.parquet")],
+            shards=aggregate.list_shards(**paths),
+            model=MODEL,
+            verdicts=None,
         )
+        rules = aggregate.Rules(WANTED, SUBSTITUTES, Thresholds(), max_interval_days=180)
+        threads = len(os.sched_getaffinity(0))
+        runtime = aggregate.Runtime(Path(out), scheduler=None, threads=threads, keep_runs=1, config="{}", code={})
+        aggregate.run(inputs, rules, calibrate.Options(method, 10, [], "mg/cm3 HA"), runtime)
         return len(stems)
 
     return work

@@ -8,21 +8,24 @@ to_log(snakemake.log[0])
 
 from trabecula import aggregate
 from trabecula.density import calibrate
+from trabecula.density.thresholds import Thresholds
 from trabecula.runtime.config import fingerprint
 
 files, params = snakemake.input, snakemake.params
-aggregate.run(
-    [aggregate.Cohort(**cohort) for cohort in params.cohorts],
-    files.index_tables,
-    aggregate.of_paths(**{stage: files[stage] for stage in params.stages}),
-    Path(files.model).parents[1],
-    Path(snakemake.output.runs).parents[2],
-    aggregate.Rules(**params.options),
-    calibrate.Options(**params.calibration),
-    reviewed=Path(files.verdicts) if files.verdicts else None,
+inputs = aggregate.Inputs(
+    cohorts=[aggregate.Cohort(**cohort) for cohort in params.cohorts],
+    index=files.index_tables,
+    shards=aggregate.list_shards(**{stage: files[stage] for stage in params.stages}),
+    model=Path(files.model).parents[1],
+    verdicts=Path(files.verdicts) if files.verdicts else None,
+)
+runtime = aggregate.Runtime(
+    results=Path(snakemake.output.runs).parents[2],
     scheduler=params.scheduler,
     threads=snakemake.threads,
     keep_runs=params.keep_runs,
     config=fingerprint(snakemake.config),
     code=params.digests,
 )
+rules = aggregate.Rules(thresholds=Thresholds(**params.thresholds), **params.options)
+aggregate.run(inputs, rules, calibrate.Options(**params.calibration), runtime)

@@ -12,15 +12,16 @@ import pytest
 from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bundle, write_cohort, write_shard
 
 from trabecula import aggregate, tables
-from trabecula.aggregate import buckets, shards
-from trabecula.aggregate import write as written
+from trabecula.aggregate import vertebra_tables
+from trabecula.aggregate.out_of_core import buckets, shard_files, table_files
 from trabecula.density import calibrate
+from trabecula.density.thresholds import Thresholds
 from trabecula.errors import REASONS
 from trabecula.model import bundle
 from trabecula.tables.cubes import read_facts
 
 SPLITS = {"trained": 1}
-RULES = aggregate.Rules(LEVELS, SUBSTITUTES, 120.0, 80.0, 180)
+RULES = aggregate.Rules(LEVELS, SUBSTITUTES, Thresholds(), max_interval_days=180)
 CALIBRATION = calibrate.Options("phantomless", 3, [], "mg/cm3 HA")
 COHORTS = [aggregate.Cohort("dev", "development", True), aggregate.Cohort("ext", "external", False)]
 CUT = {"complete": False, "trabecular_hu_mean": None, "flags": ["incomplete"]}
@@ -78,10 +79,12 @@ def copy(tmp_path) -> Path:
 def run(results: Path, into: Path | None = None, scheduler: str | None = None, reviewed: Path | None = None) -> None:
     paths = {stage: [str(path) for path in files] for stage, files in shard_paths(results).items()}
     index = [str(path) for path in sorted(results.glob("*/index/*.parquet"))]
-    options = {"scheduler": scheduler, "threads": 2, "keep_runs": 2, "config": "{}", "code": {"index": "0"}}
-    options |= {"reviewed": reviewed}
-    found = aggregate.of_paths(**paths)
-    aggregate.run(COHORTS, index, found, results.parent / "model", into or results, RULES, CALIBRATION, **options)
+    shards = aggregate.list_shards(**paths)
+    inputs = aggregate.Inputs(COHORTS, index, shards, model=results.parent / "model", verdicts=reviewed)
+    runtime = aggregate.Runtime(
+        into or results, scheduler=scheduler, threads=2, keep_runs=2, config="{}", code={"index": "0"}
+    )
+    aggregate.run(inputs, RULES, CALIBRATION, runtime)
 
 
 def table(results: Path, name: str, cohort: str = "dev") -> pd.DataFrame:
@@ -211,7 +214,7 @@ def test_two_runs_give_the_same_bytes_and_one_record(results):
 
 
 def test_batches_and_buckets_of_any_size_give_the_same_bytes(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "SHARDS_PER_BATCH", 1)
+    monkeypatch.setattr(shard_files, "SHARDS_PER_BATCH", 1)
     monkeypatch.setattr(buckets, "PATIENTS_PER_BUCKET", 2)
     monkeypatch.setattr(buckets, "ROWS_AT_ONCE", 3)
     run(results, tmp_path)
@@ -219,14 +222,14 @@ def test_batches_and_buckets_of_any_size_give_the_same_bytes(results, tmp_path, 
 
 
 def test_row_groups_have_one_size_whatever_the_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(written, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(table_files, "ROWS_PER_GROUP", 4)
     plain = dict.fromkeys(tables.LABELS.names) | {"cohort": "c", "patient_id": "p", "status": "used", "faults": []}
     whole = tables.cast([plain | {"line": i} for i in range(10)], tables.LABELS)
     cuts = [0, 1, 1, 3, 9, 10]
-    with written.table_writer(tmp_path, "labels", "c") as table:
+    with table_files.table_writer(tmp_path, "labels", "c") as table:
         for first, last in itertools.pairwise(cuts):
             table.add(whole.slice(first, last - first))
-    path = written.place(tmp_path, "labels", "c")
+    path = table_files.table_path(tmp_path, "labels", "c")
     meta = pq.read_metadata(path)
     assert [meta.row_group(i).num_rows for i in range(meta.num_row_groups)] == [4, 4, 2]
     assert tables.read(path, tables.LABELS).equals(whole)
@@ -322,7 +325,7 @@ def test_cubes_stay_on_disk(copy):
 def test_lists_of_shards_that_differ_are_refused(copy):
     paths = {stage: [str(path) for path in files] for stage, files in shard_paths(copy).items()}
     with pytest.raises(AssertionError, match="disagree about shard"):
-        aggregate.of_paths(**paths | {"infer": paths["infer"][::-1]})
+        aggregate.list_shards(**paths | {"infer": paths["infer"][::-1]})
 
 
 def test_rows_of_a_batch_come_by_patient_study_and_level(copy, results):
@@ -346,5 +349,5 @@ def test_densities_from_hu_carry_their_method_and_a_reason_where_there_is_none(r
 def test_networks_and_hu_stand_on_the_same_vertebrae():
     vertebrae = pa.table({"study_id": ["st0", "st0", "st1"], "level": ["T11", "T12", "L1"]})
     predicted = pa.table({"study_id": ["st0"], "level": ["T12"]})
-    found = shards.comparable(vertebrae, predicted)
+    found = vertebra_tables.comparable(vertebrae, predicted)
     assert found.to_pylist() == [{"study_id": "st0", "level": "T12"}, {"study_id": "st1", "level": "L1"}]

@@ -15,8 +15,8 @@ from distributed import Client
 from small_cohort import Study, good, write_bundle, write_cohort
 from test_aggregate import LABELS, STUDIES, digests, run
 
-from trabecula import aggregate
-from trabecula.aggregate import buckets, shards
+from trabecula.aggregate import out_of_core
+from trabecula.aggregate.out_of_core import buckets, shard_files
 from trabecula.model import bundle
 
 N_WORKERS = 2
@@ -78,7 +78,7 @@ def results(tmp_path_factory) -> Path:
 @pytest.fixture
 def many_tasks(monkeypatch) -> None:
     """A batch per shard and a bucket per four patients: enough tasks for two workers."""
-    monkeypatch.setattr(shards, "SHARDS_PER_BATCH", 1)
+    monkeypatch.setattr(shard_files, "SHARDS_PER_BATCH", 1)
     monkeypatch.setattr(buckets, "PATIENTS_PER_BUCKET", 4)
 
 
@@ -105,10 +105,10 @@ def dies_once(task: Callable, marker: Path) -> Callable:
 
 
 @pytest.mark.usefixtures("many_tasks")
-@pytest.mark.parametrize("task", ["read_batch", "write_densities"])
+@pytest.mark.parametrize("task", ["join_shards", "write_density_tables"])
 def test_a_worker_that_is_killed_in_the_middle_changes_nothing(results, tmp_path, monkeypatch, task):
     marker = tmp_path / "killed"
-    monkeypatch.setattr(aggregate, task, dies_once(getattr(aggregate, task), marker))
+    monkeypatch.setattr(out_of_core, task, dies_once(getattr(out_of_core, task), marker))
     with cluster(tmp_path) as scheduler:
         run(results, tmp_path / "results", scheduler)
         assert marker.exists()

@@ -10,7 +10,7 @@ import pytest
 from toy_spines import write_cohort
 
 from trabecula import tables
-from trabecula.aggregate import buckets
+from trabecula.aggregate.out_of_core import buckets
 from trabecula.cohort import shards
 from trabecula.cohort.linkage import LINKAGE, read_linked
 from trabecula.errors import ResultError

@@ -60,7 +60,7 @@ def test_a_stages_digest_covers_what_decides_its_results():
         "cohort/patients.py",
         "tables/public.py",
         "model/bundle.py",
-        "aggregate/shards.py",
+        "aggregate/out_of_core/shard_files.py",
     } <= names
 
 

@@ -1,6 +1,7 @@
 """From vertebrae to patients: levels, means, grades, decisions, and NULL where nothing is known."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 import pytest
@@ -8,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cohort import LEVELS, SUBSTITUTES, write_bundle
 
-from trabecula.aggregate import results as combined
+from trabecula.aggregate import study_results
+from trabecula.aggregate.inputs import Model
 from trabecula.cohort import patients
+from trabecula.density.thresholds import Thresholds
 from trabecula.errors import REASONS
 from trabecula.model import bundle
 
-CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
 PREFERENCE = {"levels": LEVELS, "substitutes": SUBSTITUTES}
 vertebra = st.tuples(
     st.sampled_from(["T11", "T12", "L1", "L2", "L3", "L4", "L5"]), st.booleans(), st.booleans(), st.booleans()
@@ -37,8 +39,14 @@ def model(tmp_path):
     return bundle.read(write_bundle(tmp_path / "model", {}))
 
 
+def choose_levels(available: Sequence[str], *, levels: Sequence[str], substitutes: Sequence[str]) -> list[str]:
+    """Choose among available levels: the wanted ones, then substitutes in order, as many as are wanted at most."""
+    preference = dict.fromkeys((*levels, *substitutes))
+    return [level for level in preference if level in available][: len(levels)]
+
+
 def test_substitutes_stand_in_only_for_missing_levels():
-    choose = patients.choose_levels
+    choose = choose_levels
     assert choose(["L1", "L2", "L3"], **PREFERENCE) == ["L1", "L2"]
     assert choose(["T12", "L3", "L2"], **PREFERENCE) == ["L2", "L3"]
     assert choose(["T12", "L3", "L4"], **PREFERENCE) == ["L3", "T12"]
@@ -47,23 +55,23 @@ def test_substitutes_stand_in_only_for_missing_levels():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(vertebra, max_size=7, unique_by=lambda one: one[0]))
-def test_the_table_of_chosen_vertebrae_is_what_choose_levels_says(found):
-    table = pd.DataFrame(found, columns=["level", "complete", "measured", "metal"]).astype({"level": object})
+@given(st.lists(vertebra, max_size=7, unique_by=lambda row: row[0]))
+def test_the_table_of_chosen_vertebrae_is_what_choose_levels_says(spine):
+    table = pd.DataFrame(spine, columns=["level", "complete", "measured", "metal"]).astype({"level": object})
     table["study_id"] = "s"
-    table["trabecular_hu_mean"] = [100.0 if one else None for one in table["measured"]]
-    table["flags"] = [["metal"] if one else ["incomplete"] for one in table["metal"]]
-    fit = [level for level, complete, measured, metal in found if complete and measured and not metal]
+    table["trabecular_hu_mean"] = [100.0 if measured else None for measured in table["measured"]]
+    table["flags"] = [["metal"] if metal else ["incomplete"] for metal in table["metal"]]
+    fit = [level for level, complete, measured, metal in spine if complete and measured and not metal]
     chosen = patients.chosen_vertebrae(table, **PREFERENCE)
-    assert chosen["level"].tolist() == patients.choose_levels(fit, **PREFERENCE)
+    assert chosen["level"].tolist() == choose_levels(fit, **PREFERENCE)
 
 
-def study_results(vertebrae, predictions, model, splits=None) -> pd.DataFrame:
+def judged_results(vertebrae, predictions, model, splits=None) -> pd.DataFrame:
     """Combine vertebrae and judge the results, of plain scans."""
-    found = combined.combine(patients.chosen_vertebrae(vertebrae, **PREFERENCE), predictions)
+    results = study_results.combine(patients.chosen_vertebrae(vertebrae, **PREFERENCE), predictions)
     plain = dict(age_years=60.0, sex="F", device_key="M X 120 B", kvp=120.0, phase="native", thickness_mm=1.0)
     studies = vertebrae[["study_id", "patient_id"]].drop_duplicates().assign(spacing_mm=1.0, **plain)
-    return combined.judged(found, studies, model, splits or {})
+    return study_results.judge(results, studies, Model(model, splits or {}))
 
 
 def test_values_are_means_over_levels_of_means_over_folds(model):
@@ -73,7 +81,7 @@ def test_values_are_means_over_levels_of_means_over_folds(model):
         ("s", "L2", "regression", 1, 150), ("s", "L3", "regression", 0, 999), ("s", "L1", "joint_regression", 0, 90),
         ("s", "L2", "joint_regression", 0, 94),
     )  # fmt: skip
-    row = study_results(vertebrae, predictions, model).to_dict("index")["s"]
+    row = judged_results(vertebrae, predictions, model).to_dict("index")["s"]
     assert row["levels_used"] == ["L1", "L2"]
     assert (row["vbmd_mg_cm3"], row["joint_vbmd_mg_cm3"]) == ((110 + 150) / 2, 92)
     assert row["trabecular_hu"] == 120
@@ -91,7 +99,7 @@ def test_logits_are_averaged_and_the_temperature_divides_them_but_for_the_joint_
         for task in ("classification", "joint_classification")
     ]
     table = vertebra_table(("s", "L1", 100.0), ("s", "L2", 140.0))
-    row = study_results(table, prediction_table(*rows), model).to_dict("index")["s"]
+    row = judged_results(table, prediction_table(*rows), model).to_dict("index")["s"]
     logit = sum(math.log(p / (1 - p)) for p in (0.2, 0.9, 0.6, 1 - 1e-6)) / 4
     assert row["joint_probability_reduced"] == pytest.approx(1 / (1 + math.exp(-logit)))
     assert row["probability_reduced"] == pytest.approx(1 / (1 + math.exp(-logit / 2)))
@@ -101,15 +109,15 @@ def test_logits_are_averaged_and_the_temperature_divides_them_but_for_the_joint_
 def test_a_training_patient_gets_the_line_and_the_interval_of_the_fold_that_never_saw_them(model):
     vertebrae = vertebra_table(("s", "L1", 100.0))
     predictions = prediction_table(("s", "L1", "regression", 1, 100))
-    row = study_results(vertebrae, predictions, model, {"p-s": 1}).to_dict("index")["s"]
+    row = judged_results(vertebrae, predictions, model, {"p-s": 1}).to_dict("index")["s"]
     assert row["hu_baseline_vbmd_mg_cm3"] == 2.0 * 100 + 10
     assert (row["vbmd_low"], row["vbmd_high"]) == (79, 121)
     assert math.isnan(row["probability_reduced"]) and math.isnan(row["fold_spread_mg_cm3"])
 
 
-def test_grades_follow_the_cuts_and_nothing_has_no_grade():
-    found = patients.grades(pd.Series([79.9, 80.0, 119.9, 120.0, None]), **CUTS)
-    assert found.tolist() == ["osteoporosis", "low", "low", "normal", None]
+def test_grades_follow_the_thresholds_and_nothing_has_no_grade():
+    grades = patients.grades(pd.Series([79.9, 80.0, 119.9, 120.0, None]), Thresholds())
+    assert grades.tolist() == ["osteoporosis", "low", "low", "normal", None]
 
 
 def study_rows(*rows: tuple[str, str, str, str | None, str | None]) -> pd.DataFrame:
@@ -132,10 +140,10 @@ def test_every_patient_has_a_decision_or_a_reason(model):
     predictions = prediction_table(
         ("a", "L1", "regression", 0, 100), ("a", "L1", "classification", 0, 0.9), ("e", "L1", "classification", 0, 0.5)
     )  # fmt: skip
-    results = study_results(vertebrae, predictions, model)
+    results = judged_results(vertebrae, predictions, model)
     measured = patients.candidates(studies, results)
     truth = measured[["patient_id", "study_id"]].assign(qct_vbmd_mg_cm3=None, days_from_scan=None, reason="no_label")
-    rows = patients.patient_rows(studies, results, truth, **CUTS).set_index("patient_id")
+    rows = patients.patient_rows(studies, results, truth, Thresholds()).set_index("patient_id")
     assert rows["decision"].to_dict() == {
         "p-a": "reduced", "p-b": "not_evaluable", "p-c": "not_evaluable", "p-d": "not_evaluable",
         "p-e": "indeterminate",
@@ -152,7 +160,7 @@ def test_every_patient_has_a_decision_or_a_reason(model):
 
 def test_a_study_with_a_usable_level_goes_before_an_earlier_one_without(model):
     studies = study_rows(("p-b", "a", "measured", None, None), ("p-b", "b", "measured", None, None))
-    results = study_results(vertebra_table(("b", "L1", 1.0)), prediction_table(), model)
+    results = judged_results(vertebra_table(("b", "L1", 1.0)), prediction_table(), model)
     assert patients.candidates(studies, results)["study_id"].tolist() == ["b"]
     assert patients.candidates(studies, results.iloc[:0])["study_id"].tolist() == ["a", "b"]
 
@@ -171,10 +179,10 @@ def test_flags_of_scan_and_vertebrae_stand_once_and_limit_the_quality(model):
     vertebrae.loc[9, "level_uncertain"] = True
     vertebrae.loc[12:, "trabecular_hu_mean"] = 999.0
     vertebrae.loc[1, "level_confidence"] = 0.3
-    results = study_results(vertebrae, prediction_table(), model)
+    results = judged_results(vertebrae, prediction_table(), model)
     truth = studies[["patient_id", "study_id"]].head(5)
     truth = truth.assign(qct_vbmd_mg_cm3=None, days_from_scan=None, reason="no_label")
-    rows = patients.patient_rows(studies, results, truth, **CUTS).set_index("study_id")
+    rows = patients.patient_rows(studies, results, truth, Thresholds()).set_index("study_id")
     assert rows["flags"].tolist() == [[], ["beam_hardening", "few_slices", "thick_slices"], [], [], [], []]
     assert rows["quality"].tolist() == ["good", "limited", "good", "limited", "limited", None]
     assert rows["level_confidence"].tolist()[:2] == [0.3, 0.9]

@@ -220,7 +220,7 @@ def test_keys_stay_unique_and_counts_never_change(lines):
     assert after["level_found"].tolist() == before["level"].tolist()
     assert len(predictions) == 2 * len(before)
     assert len(outcome) == sum(study != "none" for study, *_ in lines)
-    told = verdicts.rows(asked_for, outcome, before)
+    told = verdicts.verdict_rows(asked_for, outcome, before)
     assert len(told) == len(lines)
     assert after["verdict"].notna().sum() == (told["status"] == "used").sum()
     assert set(told["reason"].dropna()) <= set(REASONS)
@@ -263,14 +263,14 @@ def test_a_study_in_two_cohorts_has_a_row_for_each():
     lines = asked(("st0", "L1", "reject", None))
     after, _, outcome = applied(lines, both)
     assert after["verdict"].notna().sum() == 2
-    assert verdicts.rows(lines, outcome, both)["cohort"].tolist() == ["a", "b"]
+    assert verdicts.verdict_rows(lines, outcome, both)["cohort"].tolist() == ["a", "b"]
 
 
 def test_names_of_no_study_are_not_told_again():
     """A hospital's own number may stand there."""
     lines = asked(("MUELLER^HANS", "L1", "reject", None), ("st0", "L6", "accept", None))
     _, _, outcome = applied(lines)
-    told = verdicts.rows(lines, outcome, spines())
+    told = verdicts.verdict_rows(lines, outcome, spines())
     assert told["reason"].tolist() == ["no_such_vertebra", "no_such_vertebra"]
     assert told["study_id"].isna().tolist() == [True, False]
 

@@ -53,14 +53,8 @@ rule aggregate:
         runtime=grows(60),
     params:
         code=digest("aggregate"),
-        options=options(
-            "aggregate",
-            "levels",
-            "substitutes",
-            "reduced_below_mg_cm3",
-            "osteoporosis_below_mg_cm3",
-            "max_interval_days",
-        ),
+        options=options("aggregate", "levels", "substitutes", "max_interval_days"),
+        thresholds=options("aggregate", "reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"),
         keep_runs=config["aggregate"]["keep_runs"],
         calibration=config["calibrate"],
         cohorts=[dict(name=name, role=cohort.role, synthetic=cohort.synthetic) for name, cohort in COHORTS.items()],

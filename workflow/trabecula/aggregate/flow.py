@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from trabecula import tables
-from trabecula.aggregate.check import require
+from trabecula.aggregate.reconciliation import require
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute

@@ -5,35 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from trabecula.density.thresholds import Thresholds
 from trabecula.errors import STAGES
 
 # Flags of a vertebra that no result stands on.
 BARRING = frozenset({"metal", "rejected_by_reviewer"})
 
 
-def choose_levels(available: Sequence[str], *, levels: Sequence[str], substitutes: Sequence[str]) -> list[str]:
-    """Levels that a patient's result stands on.
-
-    Parameters
-    ----------
-    available : sequence of str
-        Levels that can be used.
-    levels : sequence of str
-        Wanted levels; as many are chosen at most.
-    substitutes : sequence of str
-        Levels that stand in for missing ones, in order of preference.
-
-    Returns
-    -------
-    list of str
-        In order of preference: the wanted ones that are available, then substitutes.
-    """
-    preference = dict.fromkeys((*levels, *substitutes))
-    return [level for level in preference if level in available][: len(levels)]
-
-
 def usable(vertebrae: pd.DataFrame) -> pd.DataFrame:
-    """Vertebrae that a result may stand on: complete, with trabecular HU, without metal, not rejected by a reviewer.
+    """Keep vertebrae that a result may stand on: complete, with trabecular HU, no metal, not rejected by a reviewer.
 
     Parameters
     ----------
@@ -46,19 +26,27 @@ def usable(vertebrae: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_vertebrae(vertebrae: pd.DataFrame, *, levels: Sequence[str], substitutes: Sequence[str]) -> pd.DataFrame:
-    """Of each study, the vertebrae that its result stands on.
+    """Choose the vertebrae that each study's result stands on.
 
     Parameters
     ----------
     vertebrae : DataFrame
         Columns as in the table `vertebrae`.
-    levels, substitutes : sequence of str
-        Wanted levels, and those that stand in (see `choose_levels`).
+    levels : sequence of str
+        Levels whose mean counts; as many vertebrae are chosen at most.
+    substitutes : sequence of str
+        Levels that stand in for missing ones, in order of preference.
 
     Returns
     -------
     DataFrame
-        Rows of `vertebrae`, by study and in order of preference; studies without a usable vertebra have none.
+        Rows of `vertebrae`, by study and in order of preference: usable ones of `levels`, then of `substitutes`.
+        Studies without a usable vertebra have none.
+
+    >>> spine = pd.DataFrame({"study_id": "st0", "level": ["T12", "L1", "L3"], "complete": True})
+    >>> spine = spine.assign(trabecular_hu_mean=100.0, flags=[[], [], []])
+    >>> chosen_vertebrae(spine, levels=["L1", "L2"], substitutes=["L3", "T12"])["level"].tolist()
+    ['L1', 'L3']
     """
     fit = usable(vertebrae)
     preference = list(dict.fromkeys((*levels, *substitutes)))
@@ -67,27 +55,32 @@ def chosen_vertebrae(vertebrae: pd.DataFrame, *, levels: Sequence[str], substitu
     return fit.groupby("study_id").head(len(levels)).drop(columns="place")
 
 
-def grades(vbmd_mg_cm3: pd.Series, *, reduced_below_mg_cm3: float, osteoporosis_below_mg_cm3: float) -> pd.Series:
-    """Grade vBMD: normal, low, osteoporosis (ACR, Chinese consensus 2019), or None where undefined."""
-    below = [vbmd_mg_cm3 < osteoporosis_below_mg_cm3, vbmd_mg_cm3 < reduced_below_mg_cm3, vbmd_mg_cm3.notna()]
-    return _either(below, ["osteoporosis", "low", "normal"], vbmd_mg_cm3.index)
+def grades(vbmd_mg_cm3: pd.Series, thresholds: Thresholds) -> pd.Series:
+    """Grade vBMD as `Thresholds.grade` does, or None where it is undefined.
+
+    >>> grades(pd.Series([79.9, 80.0, 120.0, None]), Thresholds()).tolist()
+    ['osteoporosis', 'low', 'normal', None]
+    """
+    osteoporosis = vbmd_mg_cm3 < thresholds.osteoporosis_below_mg_cm3
+    reduced = vbmd_mg_cm3 < thresholds.reduced_below_mg_cm3
+    return _first_case([osteoporosis, reduced, vbmd_mg_cm3.notna()], ["osteoporosis", "low", "normal"])
 
 
-def _either(cases: list[pd.Series], values: list, index: pd.Index) -> pd.Series:
-    """Take the first case's value; None where no case holds."""
-    places = np.select([case.to_numpy(bool) for case in cases], range(len(cases)), default=len(cases))
-    return pd.Series([[*values, None][place] for place in places], index=index, dtype=object)
+def _first_case(cases: list[pd.Series], values: list) -> pd.Series:
+    """Give each row the value of the first case that holds; None where no case holds."""
+    positions = np.select([case.to_numpy(bool) for case in cases], range(len(cases)), default=len(cases))
+    return pd.Series([[*values, None][position] for position in positions], index=cases[0].index, dtype=object)
 
 
 def candidates(studies: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Studies that a patient's result may stand on.
+    """Keep studies that a patient's result may stand on.
 
     Parameters
     ----------
     studies : DataFrame
         Columns as in the table `studies`, with what became of each.
     results : DataFrame
-        By study_id (see `aggregate.results.judged`).
+        By study_id (see `aggregate.study_results.judge`).
 
     Returns
     -------
@@ -100,25 +93,20 @@ def candidates(studies: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def patient_rows(
-    studies: pd.DataFrame,
-    results: pd.DataFrame,
-    truth: pd.DataFrame,
-    *,
-    reduced_below_mg_cm3: float,
-    osteoporosis_below_mg_cm3: float,
+    studies: pd.DataFrame, results: pd.DataFrame, truth: pd.DataFrame, thresholds: Thresholds
 ) -> pd.DataFrame:
-    """One row per patient of a cohort.
+    """Make one row per patient of a cohort.
 
     Parameters
     ----------
     studies : DataFrame
         All studies of the cohort, columns as in the table `studies`, with what became of each.
     results : DataFrame
-        By study_id (see `aggregate.results.judged`).
+        By study_id (see `aggregate.study_results.judge`).
     truth : DataFrame
         The study per patient, and the QCT value (see `labels.patient_truth`).
-    reduced_below_mg_cm3, osteoporosis_below_mg_cm3 : float
-        Cuts of vBMD, in mg/cm3 HA.
+    thresholds : Thresholds
+        Of vBMD, in mg/cm3 HA.
 
     Returns
     -------
@@ -133,34 +121,45 @@ def patient_rows(
     for name in ("levels_used", "novelty", "flags", "vertebra_flags"):
         rows[name] = lists(rows[name])
     pairs = zip(rows["flags"], rows.pop("vertebra_flags"), strict=True)
-    rows["flags"] = pd.Series([sorted({*scan, *own}) for scan, own in pairs], rows.index, object)
+    flags = [sorted({*scan_flags, *vertebra_flags}) for scan_flags, vertebra_flags in pairs]
+    rows["flags"] = pd.Series(flags, rows.index, object)
     rows["quality"] = _quality(rows)
-    cuts = {"reduced_below_mg_cm3": reduced_below_mg_cm3, "osteoporosis_below_mg_cm3": osteoporosis_below_mg_cm3}
     qct = rows["qct_vbmd_mg_cm3"]
-    rows["grade"] = grades(rows["vbmd_mg_cm3"], **cuts)
-    rows["qct_reduced"] = _either([qct < reduced_below_mg_cm3, qct.notna()], [True, False], rows.index)
+    rows["grade"] = grades(rows["vbmd_mg_cm3"], thresholds)
+    rows["qct_reduced"] = _first_case([qct < thresholds.reduced_below_mg_cm3, qct.notna()], [True, False])
     rows["decision"] = rows["decision"].astype(object).fillna("not_evaluable")
     rows["decision_reason"] = _decision_reasons(rows, studies)
     return rows.sort_values("patient_id").reset_index(drop=True)
 
 
 def lists(values: pd.Series) -> pd.Series:
-    """Lists, with empty ones where nothing is known."""
-    found = values.to_numpy(object).copy()
+    """Put empty lists where nothing is known.
+
+    >>> lists(pd.Series([["L1"], None], dtype=object)).tolist()
+    [['L1'], []]
+    """
+    filled = values.to_numpy(object).copy()
     for place in np.flatnonzero(values.isna()):
-        found[place] = []
-    return pd.Series(found, values.index, object)
+        filled[place] = []
+    return pd.Series(filled, values.index, object)
 
 
 def _quality(rows: pd.DataFrame) -> pd.Series:
-    """limited: a flag, a level that may be off by one, or a scan unlike the training's; else good; None: no result."""
+    """Grade the quality of results; None where there is no result.
+
+    ``limited`` has a flag, a level that may be off by one, or a scan unlike those of the training; else it is ``good``.
+    """
     limited = rows["level_uncertain"].eq(True) | (rows["flags"].map(len) > 0) | (rows["novelty"].map(len) > 0)
     nothing = rows["levels_used"].map(len) == 0
-    return _either([nothing, limited, ~nothing], [None, "limited", "good"], rows.index)
+    return _first_case([nothing, limited, ~nothing], [None, "limited", "good"])
 
 
 def _decision_reasons(rows: pd.DataFrame, studies: pd.DataFrame) -> pd.Series:
-    """Why a patient has no decision: how far the study came that came furthest, then what lacked, then the doubt."""
+    """Give the reason why a patient has no decision; None where there is one.
+
+    Without a study to stand on it is the reason of the study that came furthest; without a vertebra,
+    no_complete_vertebra; else the doubt that the result itself names.
+    """
     order = studies.assign(furthest=studies["stage"].map({stage: -i for i, stage in enumerate(STAGES)}))
     order = order.sort_values(["furthest", "days_from_first_study", "study_id"], kind="stable")
     dropped = rows["patient_id"].map(order.drop_duplicates("patient_id").set_index("patient_id")["reason"])

@@ -201,7 +201,7 @@ def _keys(rows: pd.DataFrame) -> Iterable[tuple[str, str, str]]:
     return zip(rows["cohort"], rows["study_id"], rows["level"], strict=True)
 
 
-def rows(verdicts: pd.DataFrame, outcomes: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
+def verdict_rows(verdicts: pd.DataFrame, outcomes: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
     """What became of every line, as the table `verdicts` tells it.
 
     Parameters

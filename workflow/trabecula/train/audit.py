@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from trabecula import tables
-from trabecula.cohort.labels import contributing, matches, material_of, of_levels
+from trabecula.cohort.labels import contributing, matches, of_levels
 from trabecula.cohort.patients import chosen_vertebrae
+from trabecula.density.units import material_of
 from trabecula.errors import ConfigError
 from trabecula.train.cases import Sources
 

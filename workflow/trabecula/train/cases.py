@@ -128,7 +128,7 @@ def find_cases(
     order : sequence of str
         The cohorts; a patient of several counts in the first of them.
     levels, substitutes
-        See `patients.choose_levels`.
+        See `patients.chosen_vertebrae`.
     max_interval_days : int
         See `labels.patient_truth`.
     reduced_below_mg_cm3 : float

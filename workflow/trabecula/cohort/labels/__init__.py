@@ -1,4 +1,4 @@
-"""QCT labels: what their units and levels mean, and which scan they belong to.
+"""QCT labels: what their levels mean, and which scan they belong to.
 
 Only here is it decided which label belongs to which scan, so that what is trained on and
 what is reported are the same. `labels.read` reads and checks a hospital's file; it stands apart since pandera takes
@@ -12,30 +12,7 @@ import pandas as pd
 
 from trabecula.image.levels import ORDER
 
-_VOLUME_UNITS = ("mg/cm3", "mg/cm³", "mg/cm^3", "mg/cc", "mg/ml")
-_MATERIALS = {"ha": "HA", "caha": "HA", "hydroxyapatite": "HA", "k2hpo4": "K2HPO4"}
-MATERIALS = tuple(dict.fromkeys(_MATERIALS.values()))
 _SUPERNUMERARY = ("T13", "L6")
-
-
-def ha_from_k2hpo4(vbmd_mg_cm3: float) -> float:
-    """Hydroxyapatite equivalent of a density that was measured with a K2HPO4 phantom.
-
-    HA = 1.15 K2HPO4 - 7.32, both in mg/cm3 (Faulkner et al., as in the conversion tables for QCT phantoms).
-    """
-    return 1.15 * vbmd_mg_cm3 - 7.32
-
-
-def material_of(unit: str) -> str | None:
-    """Phantom material that a unit names: HA, K2HPO4, or None when it names none.
-
-    A bare ``mg/cm3`` names none: the two materials differ by about 15 %, so that a guess could
-    turn a normal density into a reduced one.
-    """
-    words = unit.lower().replace("(", " ").replace(")", " ").split()
-    if len(words) != 2 or words[0] not in _VOLUME_UNITS:
-        return None
-    return _MATERIALS.get(words[1])
 
 
 def levels_of(level: str) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pandera.pandas as pa
 
-from trabecula.cohort.labels import MATERIALS, ha_from_k2hpo4, levels_of, material_of, status_of
+from trabecula.cohort.labels import levels_of, status_of
+from trabecula.density.units import PHANTOM_MATERIALS, ha_from_k2hpo4, material_of
 from trabecula.runtime.csv_lines import LABEL_COLUMNS, read_lines
 
 # Trabecular bone of living people; 0 stands for "missing" in many hospital files.
@@ -24,7 +25,7 @@ _USABLE = pa.DataFrameSchema(
         "patient_id": pa.Column(str, pa.Check.str_length(min_value=1)),
         "study_date": pa.Column("datetime64[us]"),
         "level": pa.Column(object),
-        "unit": pa.Column(object, pa.Check.isin(MATERIALS)),
+        "unit": pa.Column(object, pa.Check.isin(PHANTOM_MATERIALS)),
         "vbmd": pa.Column(float, pa.Check.in_range(*PLAUSIBLE_MG_CM3, include_min=False)),
     }
 )

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 
 from trabecula import tables
-from trabecula.cohort.labels import ha_from_k2hpo4, material_of
 from trabecula.density.calibrate import phantom, phantomless
 from trabecula.density.calibrate.device import NEEDED, Devices, gather
 from trabecula.density.calibrate.line import Line
 from trabecula.density.calibrate.phase import Contrast, contrast
+from trabecula.density.units import ha_from_k2hpo4, material_of
 from trabecula.errors import StudyFailure
 
 __all__ = ["NEEDED", "OF_STUDY", "Devices", "Line", "Options", "calibrated", "contrast_rows", "gather", "study_lines"]

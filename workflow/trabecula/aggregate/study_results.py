@@ -1,34 +1,36 @@
 """One result per study: its vertebrae combined, and how sure the result is."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from trabecula import tables
+from trabecula.aggregate.inputs import Model
 from trabecula.model import baselines, uncertainty
-from trabecula.model.bundle import Bundle
 from trabecula.model.uncertainty.temperature import logit, probability
 
-NETWORKS = ("logit", "vbmd_mg_cm3", "fold_spread_mg_cm3", "joint_probability_reduced", "joint_vbmd_mg_cm3")
-OF_VERTEBRAE = ("levels_used", "level_uncertain", "level_confidence", "vertebra_flags", "trabecular_hu")
-COLUMNS = (*OF_VERTEBRAE, *NETWORKS)
+# A study's result before it is judged: by the networks, and from its vertebrae.
+NETWORK_COLUMNS = ("logit", "vbmd_mg_cm3", "fold_spread_mg_cm3", "joint_probability_reduced", "joint_vbmd_mg_cm3")
+COLUMNS = (
+    *("levels_used", "level_uncertain", "level_confidence", "vertebra_flags", "trabecular_hu"),
+    *NETWORK_COLUMNS,
+)
 _KINDS = {"levels_used": tables.TEXTS, "vertebra_flags": tables.TEXTS, "level_uncertain": tables.BOOL}
 # The same with their types.
 FIELDS = [pa.field(name, _KINDS.get(name, tables.FLOAT)) for name in COLUMNS]
 # Columns that are needed of vertebrae and predictions.
-VERTEBRA = [
+VERTEBRA_COLUMNS = [
     *("study_id", "level", "level_confidence", "level_uncertain", "complete"),
     *("trabecular_hu_mean", "flags"),
 ]
-PREDICTION = ["study_id", "level", "task", "fold", "value"]
-# What is known of a scan and a patient, and needed to judge a result.
+PREDICTION_COLUMNS = ["study_id", "level", "task", "fold", "value"]
+# Facts of a scan and a patient that are needed to judge a result.
 _FACTS = ["patient_id", "age_years", "sex", "device_key", "kvp", "phase", "thickness_mm", "spacing_mm"]
+_TASKS = ["classification", "regression", "joint_classification", "joint_regression"]
 
 
 def network_values(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Mean over levels of the mean over folds; of probabilities, the logits are averaged.
+    """Average predictions over folds, then over levels; of probabilities, the logits are averaged.
 
     Parameters
     ----------
@@ -40,13 +42,13 @@ def network_values(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFr
     Returns
     -------
     DataFrame
-        By study_id, columns `NETWORKS`: logit of the classification network, vbmd_mg_cm3 (mg/cm3 HA),
+        By study_id, columns `NETWORK_COLUMNS`: logit of the classification network, vbmd_mg_cm3 (mg/cm3 HA),
         fold_spread_mg_cm3 (SD between the folds' vBMD), and the same by the joint network, without temperature.
         NaN where there is no prediction; the spread also where one fold alone predicts.
     """
     rows = predictions.merge(chosen[["study_id", "level"]], on=["study_id", "level"])
-    chance = rows["task"].isin(["classification", "joint_classification"])
-    rows["value"] = rows["value"].where(~chance, logit(rows["value"].to_numpy(np.float64)))
+    is_probability = rows["task"].isin(["classification", "joint_classification"])
+    rows["value"] = rows["value"].where(~is_probability, logit(rows["value"].to_numpy(np.float64)))
     of_vertebra = rows.groupby(["study_id", "level", "task"])["value"].mean()
     mean = of_vertebra.groupby(["study_id", "task"]).mean().unstack("task").reindex(columns=_TASKS).astype(float)
     of_fold = rows[rows["task"] == "regression"].groupby(["study_id", "fold"])["value"].mean()
@@ -61,18 +63,15 @@ def network_values(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFr
     )
 
 
-_TASKS = ["classification", "regression", "joint_classification", "joint_regression"]
-
-
 def combine(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     """Combine each study's chosen vertebrae.
 
     Parameters
     ----------
     chosen : DataFrame
-        Columns `VERTEBRA`, by study and in order of preference, see `patients.chosen_vertebrae`.
+        Columns `VERTEBRA_COLUMNS`, by study and in order of preference (see `patients.chosen_vertebrae`).
     predictions : DataFrame
-        Columns `PREDICTION`, as in the table `predictions`.
+        Columns `PREDICTION_COLUMNS`, as in the table `predictions`.
 
     Returns
     -------
@@ -83,7 +82,7 @@ def combine(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     n = of_study.size()
     spans = [slice(last - k, last) for last, k in zip(n.cumsum(), n, strict=True)]
     levels, flags = chosen["level"].tolist(), chosen["flags"].tolist()
-    found = pd.DataFrame(
+    results = pd.DataFrame(
         {
             "levels_used": pd.Series([levels[span] for span in spans], n.index, object),
             "level_uncertain": of_study["level_uncertain"].any(),
@@ -92,10 +91,10 @@ def combine(chosen: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
             "trabecular_hu": of_study["trabecular_hu_mean"].mean(),
         }
     )
-    return found.join(network_values(chosen, predictions))[list(COLUMNS)]
+    return results.join(network_values(chosen, predictions))[list(COLUMNS)]
 
 
-def judged(results: pd.DataFrame, studies: pd.DataFrame, bundle: Bundle, splits: Mapping[str, int]) -> pd.DataFrame:
+def judge(results: pd.DataFrame, studies: pd.DataFrame, model: Model) -> pd.DataFrame:
     """Add what the HU line says, and how sure each result is.
 
     Parameters
@@ -104,10 +103,8 @@ def judged(results: pd.DataFrame, studies: pd.DataFrame, bundle: Bundle, splits:
         See `combine`.
     studies : DataFrame
         Columns as in the table `studies`, with the scan's facts and contrast.
-    bundle : Bundle
+    model : Model
         The model that predicted.
-    splits : mapping
-        Patients of the model's training, and the fold that never saw them (see `bundle.read_splits`).
 
     Returns
     -------
@@ -115,8 +112,8 @@ def judged(results: pd.DataFrame, studies: pd.DataFrame, bundle: Bundle, splits:
         By study_id: `COLUMNS` without the logit, hu_baseline_vbmd_mg_cm3, and `uncertainty.JUDGED`.
     """
     facts = results.join(studies.set_index("study_id")[_FACTS])
-    fold = facts["patient_id"].map(splits.get).astype(float)
-    line = [one for one in bundle.baselines if one.name == "hu"]
-    facts = facts.assign(fold=fold, hu_baseline_vbmd_mg_cm3=baselines.predict(line, facts, fold))
-    found = results.drop(columns="logit").assign(hu_baseline_vbmd_mg_cm3=facts["hu_baseline_vbmd_mg_cm3"])
-    return found.join(uncertainty.judge(facts, bundle.uncertainty))
+    fold = facts["patient_id"].map(model.splits.get).astype(float)
+    lines = [line for line in model.bundle.baselines if line.name == "hu"]
+    facts = facts.assign(fold=fold, hu_baseline_vbmd_mg_cm3=baselines.predict(lines, facts, fold))
+    results = results.drop(columns="logit").assign(hu_baseline_vbmd_mg_cm3=facts["hu_baseline_vbmd_mg_cm3"])
+    return results.join(uncertainty.judge(facts, model.bundle.uncertainty))

@@ -1,11 +1,11 @@
-"""Nothing may be lost or counted twice between the archive and the tables."""
+"""Checks that nothing is lost or counted twice between the archive and the tables."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
 
-def require(holds: bool, what: str) -> None:
+def require(holds: bool, problem: str) -> None:
     """Crash where the tables contradict each other: that is a bug, not a bad study.
 
     Raises
@@ -14,17 +14,17 @@ def require(holds: bool, what: str) -> None:
         If it does not hold; also under ``python -O``.
     """
     if not holds:
-        raise AssertionError(f"the tables don't add up: {what}")
+        raise AssertionError(f"the tables don't add up: {problem}")
 
 
-def reconcile(cohort: str, found: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFrame]) -> None:
+def reconcile(cohort: str, public: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFrame]) -> None:
     """Hold a cohort's tables against what the index found.
 
     Parameters
     ----------
     cohort : str
         Name, for the message.
-    found : mapping of DataFrame
+    public : mapping of DataFrame
         The public tables series, studies, patients, labels, failures of the cohort.
     index : mapping of DataFrame
         The index's tables of the same names.
@@ -34,13 +34,13 @@ def reconcile(cohort: str, found: Mapping[str, pd.DataFrame], index: Mapping[str
     AssertionError
         If a series, study, patient or label is lost, is there twice, or has neither a result nor a reason.
     """
-    for problem in _problems(found, index):
+    for problem in _problems(public, index):
         require(False, f"cohort {cohort}: {problem}")
 
 
-def _problems(found: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Rules that don't hold, in words."""
-    series, studies, patients, labels = (found[name] for name in ("series", "studies", "patients", "labels"))
+def _problems(public: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFrame]) -> list[str]:
+    """List the rules that don't hold, in words."""
+    series, studies, patients, labels = (public[name] for name in ("series", "studies", "patients", "labels"))
     accepted, status = series["accepted"].astype(bool), studies["status"]
     went_on = index["studies"]["status"] == "accepted"
     rules = {
@@ -58,7 +58,7 @@ def _problems(found: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFram
             and ((status == "measured") == studies["stage"].isna()).all()
         ),
         "a study without measurement is not among the failures": set(studies.loc[status != "measured", "study_id"])
-        <= set(found["failures"]["study_id"].dropna()),
+        <= set(public["failures"]["study_id"].dropna()),
         "patients were lost": sorted(patients["patient_id"]) == sorted(set(index["studies"]["patient_id"])),
         "a patient's decision is unknown": set(patients["decision"])
         <= {"normal", "reduced", "indeterminate", "not_evaluable"},
