@@ -9,20 +9,26 @@ DATA ?= ../shared/data
 # Readers, and how many inputs each is given.
 FUZZ ?= index:300000 convert:30000 labels:60000 config:150000 mask:60000 model:400000
 
-.PHONY: demo test environment test-environment check-environment audit damage fuzz generated reproduce demo-model segmenter clean
+.PHONY: demo test check lint environment test-environment check-environment audit damage fuzz generated reproduce demo-model segmenter clean
 
 demo: environment  ## synthetic archive, whole workflow, report
 	@echo "Running the workflow on the synthetic archive: 4 to 8 minutes."
 	snakemake --cores $(CORES)
 	@echo "The report: $(CURDIR)/results/report/index.html"
 
-test: test-environment  ## all that CI runs
+test: lint  ## all that CI runs; the last line is the share of the package that the tests themselves run through
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	coverage report --format=total | sed 's/.*/Coverage: & % of the lines, without those that only the jobs of a run go through./'
+
+check: lint  ## what one runs while writing: lint, types and the unit tests that are not slow
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit tests/test_layout.py tests/test_envs.py
+
+lint: test-environment
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow
 	pyright --warnings
 	snakemake --lint
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 environment:
 	@envs/install.sh envs/requirements.txt

@@ -5,38 +5,21 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from xdist.scheduler import LoadFileScheduling
 
 HOME = Path(__file__).parent.parent
 # Long files, which start first so that none is left for the end.
 LONG = (
-    "test_faults",
     "test_slurm",
+    "test_kills",
     "test_training",
+    "test_changes",
     "test_damage",
+    "test_disks",
     "test_runs",
-    "test_identity",
-    "test_offline",
     "test_real",
+    "test_segment_backends",
+    "test_publish",
 )
-# Files whose tests look at the same finished run.
-TOGETHER = {
-    "tests/workflow/test_identity.py": "tests/workflow/test_runs.py",
-    "tests/workflow/test_offline.py": "tests/workflow/test_runs.py",
-}
-
-
-class ByFile(LoadFileScheduling):
-    """Tests of a file go to one worker, so that what they share is made once; and so do files that share a run."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = super()._split_scope(nodeid)
-        return TOGETHER.get(file, file)
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log) -> ByFile:
-    """Divide the tests between the workers."""
-    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """A working directory of the workflow, small, and how to run it there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,14 +14,28 @@ import pyarrow.parquet as pq
 import pydicom
 import pytest
 import yaml
+from kept import kept
 from pydicom.errors import InvalidDicomError
 
-from trabecula.phantom import write_archive
+from trabecula.image.volume import write_nifti
+from trabecula.phantom import render, sample_patient, write_archive
+from trabecula.phantom.devices import DEVICES
+from trabecula.phantom.dicom import make_uid
+from trabecula.phantom.render import FIELD_OF_VIEW_MM
 
-SEED = 20240
+SEED, MATRIX = 20240, 128
 LONGEST_S = 1800
 # Logs of what follows the shards, in a site with a cohort of a hospital and one that was made.
 LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
+# Put before a command: it begins in a network namespace of its own, where all that there is is a loopback that is still
+# down: SIOCSIFFLAGS with IFF_UP and IFF_RUNNING, see netdevice(7).
+_LOOPBACK_ALONE = """
+import fcntl, os, socket, struct, sys
+with socket.socket() as loopback:
+    fcntl.ioctl(loopback, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+WITHOUT_NETWORK = ("unshare", "--net", sys.executable, "-c", _LOOPBACK_ALONE)
 # What headers of hospitals say of persons and places, and synthetic ones don't.
 SAID_BY_A_HOSPITAL = {
     "ReferringPhysicianName": "Refferal^Ruth",
@@ -34,6 +49,10 @@ SAID_BY_A_HOSPITAL = {
 }
 # How the name of a folder in a hospital's archive begins.
 IDENTIFYING = "Exxample Jane"
+# Label maps that are there already: the shipped network takes ten times as long as all other stages together.
+MASKS = {"backend": "masks", "masks": "label_maps/{study_instance_uid}.nii.gz", "coding": "canonical"}
+# Of the repository, what decides how synthetic patients look.
+PHANTOM = [*(f"workflow/trabecula/{part}" for part in ("phantom", "density", "image")), "tests/helpers/small_site.py"]
 # A training of twelve patients, as short as it can be.
 TRAIN = {
     "name": "toy",
@@ -47,6 +66,8 @@ TRAIN = {
     "roi_spacing_mm": 2.0,
     "scan_inputs": ["kvp"],
 }
+# The patients of that training.
+TRAINED = {"first_patient": 20, "patients": 12, "devices": ["alpha", "beta"]}
 
 
 @dataclass(frozen=True)
@@ -159,9 +180,9 @@ def filled(disk: Path) -> Iterator[None]:
 
 def hospital(folder: Path, *, first_patient: int, patients: int) -> None:
     """Write an archive and labels as a hospital would have them: not known to the workflow as synthetic."""
-    write_archive(
-        folder, seed=SEED, first_patient=first_patient, patients=patients, devices=["alpha"], matrix=128, workers=2
-    )
+    who = {"first_patient": first_patient, "patients": patients, "devices": ["alpha"]}
+    write_archive(folder, seed=SEED, matrix=MATRIX, workers=2, **who)
+    add_label_maps(folder.parent, **who)
     archive = folder / "archive"
     for file in sorted(archive.rglob("*")):
         if file.is_file() and file.suffix == ".dcm":
@@ -174,8 +195,31 @@ def hospital(folder: Path, *, first_patient: int, patients: int) -> None:
         place.rename(archive / f"{IDENTIFYING} {number}")
 
 
+def add_label_maps(site: Path, *, first_patient: int, patients: int, devices: Sequence[str]) -> None:
+    """Put the true label maps of synthetic studies into a site's folder, each under its study's UID (see `MASKS`)."""
+
+    def write(folder: Path) -> None:
+        pixel_mm = FIELD_OF_VIEW_MM / MATRIX
+        for index in range(first_patient, first_patient + patients):
+            device = DEVICES[devices[index % len(devices)]]
+            spacing_mm = (pixel_mm, pixel_mm, device.thickness_mm)
+            _, labels = render(sample_patient(SEED, index), device, spacing_mm=spacing_mm, matrix=MATRIX, seed=SEED)
+            write_nifti(labels, folder / f"{make_uid('trabecula', SEED, index, device.model)}.nii.gz")
+
+    name = f"label_maps-{first_patient}-{patients}-{'-'.join(devices)}"
+    shutil.copytree(kept(name, write, PHANTOM), site / "label_maps", dirs_exist_ok=True)
+
+
 def write_settings(folder: Path, cohorts: Sequence[str], **options: object) -> None:
     """Write site.yaml and cohorts.tsv; blanks in the lines of cohorts become tabs."""
     lines = ["cohort archive labels role", *cohorts]
     (folder / "cohorts.tsv").write_text("".join(line.replace(" ", "\t") + "\n" for line in lines))
     (folder / "site.yaml").write_text(yaml.safe_dump({"cohorts": "cohorts.tsv", **options}))
+
+
+def set_option(site: Site, section: str, **options: object) -> None:
+    """Change options of a section in the site's configuration."""
+    path = site.folder / "site.yaml"
+    chosen = yaml.safe_load(path.read_text())
+    chosen[section] = chosen.get(section, {}) | options
+    path.write_text(yaml.safe_dump(chosen))

@@ -11,12 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from small_site import LONGEST_S, SEED, TRAIN, environment, tables, write_settings
+from small_site import (
+    LONGEST_S,
+    MASKS,
+    MATRIX,
+    SEED,
+    TRAIN,
+    TRAINED,
+    add_label_maps,
+    environment,
+    tables,
+    write_settings,
+)
 
 SCRIPTS = Path(__file__).parent / "slurm"
 # Cores, memory (MB) and time (minutes) that a rule asks for at first; all grow but the cores.
 ON_GPU = {
-    "segment": (1, 6000, 240),
+    "segment": (1, 4000, 240),
     "train_network": (1, 8000, 720),
     "infer": (1, 3000, 30),
 }
@@ -140,16 +151,18 @@ def start(clone: Path, arguments: str = "") -> subprocess.Popen[str]:
 def undisturbed(cluster: Cluster, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the repository after a run of its small cohort on the cluster."""
     clone = shutil.copytree(repository, tmp_path_factory.mktemp("slurm") / "clone", symlinks=True)
+    add_label_maps(clone, **TRAINED)
     write_settings(
         clone,
         ["made phantom/made/archive phantom/made/labels.csv development"],
         model=None,
         index={"shard_size": 6},
+        segment=MASKS,
         train=TRAIN | {"tasks": ["classification", "regression"], "epochs": 1},
         evaluate={"bootstrap": 100},
         phantom={
             "seed": SEED,
-            "cohorts": {"made": {"first_patient": 20, "patients": 12, "devices": ["alpha", "beta"], "matrix": 128}},
+            "cohorts": {"made": TRAINED | {"matrix": MATRIX}},
         },
     )
     # The command has no place for options: what it runs is the clone's configuration.

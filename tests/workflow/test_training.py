@@ -6,7 +6,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_site import SEED, TRAIN, Site, filled, mounted, root, same_tables, times, write_settings
+from kept import kept
+from small_site import (
+    MASKS,
+    MATRIX,
+    SEED,
+    TRAIN,
+    TRAINED,
+    Site,
+    add_label_maps,
+    filled,
+    mounted,
+    root,
+    same_tables,
+    times,
+    write_settings,
+)
 
 NETWORKS = {f"train/fold{fold}/{task}.log" for fold in (0, 1) for task in ("classification", "regression", "joint")}
 WEIGHTS = [
@@ -19,19 +34,24 @@ WEIGHTS = [
 @pytest.fixture(scope="module")
 def trained(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site with twelve development patients after its first run: trained, applied, evaluated, reported."""
-    site = Site(tmp_path_factory.mktemp("training"), repository)
-    made = {"first_patient": 20, "patients": 12, "devices": ["alpha", "beta"], "matrix": 128}
-    write_settings(
-        site.folder,
-        ["made phantom/made/archive phantom/made/labels.csv development"],
-        model=None,
-        index={"shard_size": 6},
-        train=TRAIN,
-        evaluate={"bootstrap": 100},
-        phantom={"seed": SEED, "cohorts": {"made": made}},
-    )
-    site.run()
-    return site
+
+    def make(folder: Path) -> None:
+        add_label_maps(folder, **TRAINED)
+        shutil.copytree(repository / "models/segmenter", folder / "models/segmenter")
+        write_settings(
+            folder,
+            ["made phantom/made/archive phantom/made/labels.csv development"],
+            model=None,
+            index={"shard_size": 6},
+            segment=MASKS,
+            train=TRAIN,
+            evaluate={"bootstrap": 100},
+            phantom={"seed": SEED, "cohorts": {"made": TRAINED | {"matrix": MATRIX}}},
+        )
+        Site(folder, repository).run()
+
+    site = tmp_path_factory.mktemp("training") / "site"
+    return Site(shutil.copytree(kept("trained", make), site), repository)
 
 
 def test_every_network_is_a_job_and_the_bundle_holds_them(trained):
