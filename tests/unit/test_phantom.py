@@ -27,7 +27,7 @@ from trabecula.phantom import (
     write_series,
 )
 from trabecula.phantom.archive import headers_of, k2hpo4_from_ha, truth_rows
-from trabecula.phantom.dirt import PROPORTIONS, has_dirt
+from trabecula.phantom.artefacts import PROPORTIONS, has_artefact
 from trabecula.phantom.population import VBMD_SD_MG_CM3, mean_marrow_fat, mean_vbmd_mg_cm3
 from trabecula.phantom.render import bone_of, expected_hu
 from trabecula.phantom.spine import build_spine
@@ -260,12 +260,12 @@ def test_labels_are_a_small_error_away_from_the_truth(archive):
             assert row["vbmd"] == pytest.approx(expected, rel=0.08, abs=4)
 
 
-def test_dirt_has_fixed_proportions():
+def test_artefacts_have_fixed_proportions():
     for kind, (period, _) in PROPORTIONS.items():
-        assert sum(has_dirt(kind, index) for index in range(240)) == 240 // period
+        assert sum(has_artefact(kind, index) for index in range(240)) == 240 // period
 
 
-def test_dirt_is_there(archive):
+def test_artefacts_are_there(archive):
     files = list((archive / "archive").rglob("*"))
     modalities = {_header(path).get("Modality") for path in _dicom(archive)}
     assert {"CT", "SR", "OT"} <= modalities

@@ -1,4 +1,4 @@
-"""Write a whole archive: studies, dirt, QCT labels and the truth."""
+"""Write a whole archive: studies, artefacts, QCT labels and the truth."""
 
 import csv
 import multiprocessing
@@ -18,19 +18,19 @@ from scipy.ndimage import find_objects
 
 from trabecula.image.levels import CODE_OF_LEVEL
 from trabecula.image.volume import Volume
-from trabecula.phantom.devices import DEVICES, Device
-from trabecula.phantom.dicom import PatientAttributes, SeriesAttributes, StudyAttributes, make_uid, write_series
-from trabecula.phantom.dirt import (
+from trabecula.phantom.artefacts import (
     Headers,
-    has_dirt,
+    has_artefact,
     thicker,
-    write_debris,
     write_dose_report,
     write_foreign_modality,
     write_localizer,
     write_sagittal,
     write_secondary_capture,
+    write_stray_files,
 )
+from trabecula.phantom.devices import DEVICES, Device
+from trabecula.phantom.dicom import PatientAttributes, SeriesAttributes, StudyAttributes, make_uid, write_series
 from trabecula.phantom.population import Patient, sample_patient
 from trabecula.phantom.render import FIELD_OF_VIEW_MM, expected_hu, phase_of, render
 from trabecula.runtime.children import end_with
@@ -190,21 +190,21 @@ def label_rows(patient: Patient, device_name: str, seed: int) -> list[Row]:
     ]
 
 
-def _write_dirt(ct: Volume, patient: Patient, headers: Headers, layout: Layout, files: list[Path]) -> None:
+def _write_artefacts(ct: Volume, patient: Patient, headers: Headers, layout: Layout, files: list[Path]) -> None:
     index = patient.index
-    if has_dirt("localizer", index):
+    if has_artefact("localizer", index):
         write_localizer(ct, layout.folder(1, "Scout") / "scout", headers)
-    if has_dirt("sagittal", index):
+    if has_artefact("sagittal", index):
         write_sagittal(ct, layout.folder(5, "Sag MPR") / "sag", headers)
-    if has_dirt("dose_report", index):
+    if has_artefact("dose_report", index):
         write_dose_report(layout.folder(997, "Dose Report"), headers)
-    if has_dirt("secondary_capture", index):
+    if has_artefact("secondary_capture", index):
         write_secondary_capture(ct, layout.folder(99, "Screen"), headers)
-    if has_dirt("mr", index):
+    if has_artefact("mr", index):
         write_foreign_modality(ct, layout.folder(20, "T2 TSE"), headers, "MR")
-    if has_dirt("pet", index):
+    if has_artefact("pet", index):
         write_foreign_modality(ct, layout.folder(21, "PET AC"), headers, "PET")
-    write_debris(files[0].parent, files, index)
+    write_stray_files(files[0].parent, files, index)
 
 
 def write_study(
@@ -220,16 +220,16 @@ def write_study(
     ct, labels = render(patient, device, spacing_mm=spacing, matrix=matrix, seed=seed)
     blocks = {"patient": headers.patient, "study": headers.study, "name": layout.name}
     files = write_series(ct, layout.folder(2, headers.series.description), series=headers.series, **blocks)
-    if has_dirt("thick", index):
+    if has_artefact("thick", index):
         thickness = 2 * device.thickness_mm
         other = headers.other("thick", 3, f"Abdomen {thickness:g} thick", thickness_mm=thickness)
         write_series(thicker(ct), layout.folder(3, other.description), series=other, **blocks)
-    if has_dirt("sharp", index):
+    if has_artefact("sharp", index):
         kernel = device.sharp_kernel
         other = headers.other("sharp", 4, f"Abdomen {device.thickness_mm:g} {kernel.name}", kernel=kernel.name)
         sharp, _ = render(patient, device, spacing_mm=spacing, matrix=matrix, seed=seed, kernel=kernel)
         write_series(sharp, layout.folder(4, other.description), series=other, **blocks)
-    _write_dirt(ct, patient, headers, layout, files)
+    _write_artefacts(ct, patient, headers, layout, files)
     return truth_rows(patient, name, headers, labels), label_rows(patient, name, seed)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.density.attenuation import Spongiosa, in_water, spongiosa
-from trabecula.image.levels import CODE_OF_LEVEL
 from trabecula.image.volume import Volume
 from trabecula.phantom.acquisition import acquire
 from trabecula.phantom.body import Body, build_body, layer_hu, layers
@@ -155,8 +154,3 @@ def paint(
     for vertebra in spine.vertebrae:
         paint_vertebra(canvas, labels, grid, vertebra, patient, bone, spine.scale)
     return canvas, labels
-
-
-def known_codes(patient: Patient) -> dict[int, str]:
-    """Code of every vertebra of a patient."""
-    return {CODE_OF_LEVEL[level]: level for level in patient.levels}

@@ -147,14 +147,6 @@ def capsule(u: Array, v: Array, w: Array, start: ArrayLike, end: ArrayLike, radi
     return np.sqrt(far) - (np.float32(radii[0]) + t * np.float32(radii[1] - radii[0]))
 
 
-def rounded_box(u: Array, v: Array, w: Array, half: ArrayLike, rounding: float) -> Array:
-    """Signed distance of a box with rounded edges at the origin."""
-    q = [np.abs(c) - np.float32(h - rounding) for c, h in zip((u, v, w), np.asarray(half), strict=True)]
-    outside = np.sqrt(sum(np.maximum(c, np.float32(0)) ** 2 for c in q))  # type: ignore[arg-type]
-    inside = np.minimum(np.maximum(q[0], np.maximum(q[1], q[2])), np.float32(0))
-    return outside + inside - np.float32(rounding)
-
-
 def smooth_max(a: Array, b: Array, k_mm: float) -> Array:
     """Intersection of two solids with an edge rounded over k_mm."""
     h = np.maximum(np.float32(k_mm) - np.abs(a - b), np.float32(0))

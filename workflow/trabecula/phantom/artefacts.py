@@ -1,6 +1,6 @@
-"""What else lies in an archive: other objects of the study, and debris.
+"""Write the artefacts that real archives hold beside a study's CT: other objects of the study, and stray files.
 
-Which study carries which dirt depends on the patient's index alone, so the proportions are fixed.
+Which study has which artefacts depends on the patient's index alone, so the proportions are fixed.
 """
 
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from trabecula.phantom.dicom import (
     write_series,
 )
 
-# Kind: (period, remainder): the studies whose patient index leaves the remainder carry it.
+# Kind: (period, remainder): the studies whose patient's index leaves the remainder have it.
 PROPORTIONS: dict[str, tuple[int, int]] = {
     "localizer": (1, 0),
     "dose_report": (2, 0),
@@ -44,30 +44,34 @@ PROPORTIONS: dict[str, tuple[int, int]] = {
 }
 
 
-def has_dirt(kind: str, index: int) -> bool:
-    """Whether the study of a patient carries a kind of dirt."""
+def has_artefact(kind: str, index: int) -> bool:
+    """Tell whether the study of a patient has a kind of artefact.
+
+    >>> [index for index in range(12) if has_artefact("sagittal", index)]
+    [1, 4, 7, 10]
+    """
     period, remainder = PROPORTIONS[kind]
     return index % period == remainder
 
 
 @dataclass(frozen=True)
 class Headers:
-    """Attributes of the study that dirt is added to, and of its primary series."""
+    """Attributes of the study that artefacts are added to, and of its primary series."""
 
     patient: PatientAttributes
     study: StudyAttributes
     series: SeriesAttributes
 
     def other(self, kind: str, number: int, description: str, **changes: object) -> "SeriesAttributes":
-        """Another series of the same study."""
+        """Give the attributes of another series of the same study."""
         uid = make_uid(self.study.uid, kind)
         return replace(self.series, uid=uid, number=number, description=description, **changes)  # type: ignore[arg-type]
 
 
 def write_localizer(ct: Volume, folder: Path, headers: Headers) -> None:
-    """A coronal projection, stored as CT like real scouts are."""
+    """Write a coronal projection, stored as CT like real scouts are."""
     depth = ct.array.shape[1] // 2
-    mean = ct.array[:, :, :].mean(axis=1, dtype=np.float32)
+    mean = ct.array.mean(axis=1, dtype=np.float32)
     affine = ct.affine.copy()
     affine[:3, 3] += affine[:3, 1] * depth
     scout = Volume((2.0 * np.clip(mean, -1024, None) + 600)[:, None, :].astype(np.int16), affine)
@@ -76,7 +80,7 @@ def write_localizer(ct: Volume, folder: Path, headers: Headers) -> None:
 
 
 def write_sagittal(ct: Volume, folder: Path, headers: Headers) -> None:
-    """A sagittal reformat of the middle 60 mm, as wide-spaced slices."""
+    """Write a sagittal reformat of the middle 60 mm, as wide-spaced slices."""
     middle, step = ct.array.shape[0] // 2, max(1, round(5.0 / ct.spacing_mm[0]))
     first = middle - 6 * step
     affine = ct.affine.copy()
@@ -88,7 +92,7 @@ def write_sagittal(ct: Volume, folder: Path, headers: Headers) -> None:
 
 
 def thicker(ct: Volume) -> Volume:
-    """Pairs of slices averaged: the thick reconstruction of the same acquisition."""
+    """Average pairs of slices: the thick reconstruction of the same acquisition."""
     even = ct.array[:, :, : ct.array.shape[2] // 2 * 2].astype(np.int32)
     array = ((even[:, :, ::2] + even[:, :, 1::2]) // 2).astype(np.int16)
     affine = ct.affine.copy()
@@ -109,7 +113,7 @@ def _other_object(headers: Headers, kind: str, number: int, sop_class: str, moda
 
 
 def write_dose_report(folder: Path, headers: Headers) -> None:
-    """A radiation dose structured report with its title and one value."""
+    """Write a radiation dose structured report with its title and one value."""
     folder.mkdir(parents=True, exist_ok=True)
     ds = _other_object(headers, "dose_report", 997, XRayRadiationDoseSRStorage, "SR")
     ds.ReferencedPerformedProcedureStepSequence = Sequence()
@@ -142,7 +146,7 @@ def _set_pixels(ds: Dataset, image: np.ndarray) -> None:
 
 
 def write_secondary_capture(ct: Volume, folder: Path, headers: Headers) -> None:
-    """A screenshot of the middle slice, eight bits."""
+    """Write a screenshot of the middle slice, eight bits."""
     folder.mkdir(parents=True, exist_ok=True)
     ds = _other_object(headers, "secondary_capture", 99, SecondaryCaptureImageStorage, "OT")
     ds.ConversionType, ds.ImageType = "WSD", ["DERIVED", "SECONDARY"]
@@ -152,7 +156,7 @@ def write_secondary_capture(ct: Volume, folder: Path, headers: Headers) -> None:
 
 
 def write_foreign_modality(ct: Volume, folder: Path, headers: Headers, modality: str) -> None:
-    """A few coarse MR or PET slices under the same study."""
+    """Write a few coarse MR or PET slices under the same study."""
     folder.mkdir(parents=True, exist_ok=True)
     sop_class = MRImageStorage if modality == "MR" else PositronEmissionTomographyImageStorage
     step = max(1, ct.array.shape[0] // 64)
@@ -170,16 +174,16 @@ def write_foreign_modality(ct: Volume, folder: Path, headers: Headers, modality:
         save(ds, folder / f"{modality.lower()}{number:03d}.dcm")
 
 
-def write_debris(folder: Path, files: list[Path], index: int) -> None:
-    """Duplicates, a half-transferred file, a text file, an empty folder."""
+def write_stray_files(folder: Path, files: list[Path], index: int) -> None:
+    """Write duplicates, a half-transferred file, a text file and an empty folder, as the patient's index has them."""
     folder.mkdir(parents=True, exist_ok=True)
-    if has_dirt("duplicates", index):
+    if has_artefact("duplicates", index):
         for path in files[:3]:
             (folder / f"copy_of_{path.name}").write_bytes(path.read_bytes())
-    if has_dirt("truncated", index):
+    if has_artefact("truncated", index):
         whole = files[len(files) // 2].read_bytes()
         (folder / "transfer.tmp.dcm").write_bytes(whole[: len(whole) * 3 // 5])
-    if has_dirt("text", index):
+    if has_artefact("text", index):
         (folder / "README.txt").write_text("Exported from the archive. No images in this file.\n")
-    if has_dirt("empty_folder", index):
+    if has_artefact("empty_folder", index):
         (folder / "empty").mkdir(exist_ok=True)
