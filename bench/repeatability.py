@@ -82,8 +82,7 @@ def render(patient: Patient, scan: Scan, in_plane_mm: float) -> tuple[Volume, Vo
         seed=scan.seed,
         kernel=device.sharp_kernel if scan.sharp else None,
         phase=scan.phase,  # type: ignore[arg-type]
-        rods_mg_cm3=RODS_MG_CM3,
-        shift_mm=scan.shift_mm,
+        positioning=phantom.Positioning(RODS_MG_CM3, scan.shift_mm),
     )
 
 

@@ -7,7 +7,7 @@ from trabecula.density import tissue
 from trabecula.density.attenuation import in_water
 from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
 from trabecula.image.volume import Volume, read_nifti
-from trabecula.phantom import DEVICES, render, sample_patient
+from trabecula.phantom import DEVICES, Positioning, render, sample_patient
 from trabecula.phantom.physics import tissue_hu
 
 MUSCLE_HU, FAT_HU, AIR_HU = 52, -103, -1000
@@ -89,7 +89,7 @@ def test_blood_is_that_of_the_aorta(name, phase):
 def test_calibration_rods_are_found_under_the_patient(rods):
     device = DEVICES["delta"]
     scan = {"spacing_mm": (1.5, 1.5, 5.0), "seed": 1}
-    ct, labels = render(sample_patient(7, 2), device, rods_mg_cm3=rods, **scan)
+    ct, labels = render(sample_patient(7, 2), device, positioning=Positioning(rods), **scan)
     found = np.array(tissue.rods_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0))
     true = device.slope * in_water(device.energy_kev).hu(rods) + device.offset_hu
     for hu in true:

@@ -1,4 +1,4 @@
-"""``python -m trabecula.phantom OUT``: write a synthetic archive."""
+"""Write a synthetic archive: ``python -m trabecula.phantom OUT``."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from trabecula.phantom import DEVICES, write_archive
 
 
 def main() -> None:
-    """Parse the command line and write the archive."""
+    """Read the command line and write the archive."""
     parser = argparse.ArgumentParser(prog="python -m trabecula.phantom", description=__doc__)
     parser.add_argument("out", type=Path, help="folder for archive/, labels.csv and truth.parquet")
     parser.add_argument("--seed", type=int, default=0)

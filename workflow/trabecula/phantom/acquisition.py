@@ -1,4 +1,4 @@
-"""What the scanner does to the truth: beam hardening, calibration, kernel, noise."""
+"""Degrade a painted scan as a scanner does: beam hardening, calibration, kernel, noise."""
 
 import numpy as np
 from numpy.random import Generator
@@ -16,9 +16,9 @@ _REFERENCE_THICKNESS_MM = 3.0
 
 
 def noise_filter(shape: tuple[int, int], spacing_mm: tuple[float, float], peak_per_mm: float) -> Array:
-    """(rows, columns // 2 + 1) amplitude of a CT-like noise spectrum: a ramp that the kernel rolls off.
+    """Give the amplitude of a CT-like noise spectrum, (rows, columns // 2 + 1): a ramp that the kernel rolls off.
 
-    Scaled so that its inverse real transform of unit complex noise has unit variance.
+    It is scaled so that its inverse real transform of unit complex noise has unit variance.
     """
     fy = np.fft.fftfreq(shape[0], spacing_mm[0])[:, None]
     fx = np.fft.rfftfreq(shape[1], spacing_mm[1])[None, :]
@@ -43,7 +43,7 @@ def add_noise(canvas: Array, grid: Grid, sigma_hu: Array, peak_per_mm: float, rn
 
 
 def noise_sigma_hu(grid: Grid, body: Body, device: Device, kernel: Kernel, thickness_mm: float) -> Array:
-    """(y, x) SD of the noise: grows with the body, shrinks with thickness and towards the skin."""
+    """Give the SD of the noise, (y, x): it grows with the body, shrinks with thickness and towards the skin."""
     a, b, middle = (float(v) for v in body.at(float(np.median(grid.z))))
     size = np.exp(0.011 * (2 * np.sqrt(a * b) - _REFERENCE_DIAMETER_MM) * 0.5)
     centre = device.noise_hu * kernel.noise * size * np.sqrt(_REFERENCE_THICKNESS_MM / thickness_mm)
@@ -52,14 +52,14 @@ def noise_sigma_hu(grid: Grid, body: Body, device: Device, kernel: Kernel, thick
 
 
 def beam_hardening_hu(grid: Grid, body: Body) -> Array:
-    """(y, x) smooth cupping offset, 0 at the skin and a few HU below in the middle of a large body."""
+    """Give the smooth cupping offset, (y, x): 0 at the skin and a few HU below in the middle of a large body."""
     a, b, middle = (float(v) for v in body.at(float(np.median(grid.z))))
     radius = (grid.x[None, :] / a) ** 2 + ((grid.y[:, None] - middle) / b) ** 2
     return (-0.03 * (2 * np.sqrt(a * b) - 150) * np.clip(1 - radius, 0, 1)).astype(np.float32)
 
 
 def sharpen(canvas: Array, strength: float, width: int) -> None:
-    """Edge enhancement: add back what a moving average removes, in plane."""
+    """Sharpen edges: add back what a moving average removes, slice by slice."""
     for image in canvas:
         blurred = uniform_filter1d(uniform_filter1d(image, width, axis=0), width, axis=1)
         image += strength * (image - blurred)
@@ -68,7 +68,7 @@ def sharpen(canvas: Array, strength: float, width: int) -> None:
 def acquire(
     canvas: Array, grid: Grid, device: Device, kernel: Kernel, body: Body, thickness_mm: float, rng: Generator
 ) -> NDArray[np.int16]:
-    """(z, y, x) int16 Hounsfield units as a device would store them; the canvas is used up."""
+    """Give the Hounsfield units as a device would store them, (z, y, x) int16; the canvas is used up."""
     if kernel.edge > 0:
         sharpen(canvas, kernel.edge, max(3, round(2.5 / float(grid.x[1] - grid.x[0]))))
     canvas *= np.float32(device.slope)
@@ -83,6 +83,6 @@ def acquire(
 
 
 def outside_circle(grid: Grid) -> NDArray[np.bool_]:
-    """(y, x) True outside the largest circle of the image, where nothing is reconstructed."""
+    """Mark the pixels outside the largest circle of the image, (y, x), where nothing is reconstructed."""
     x, y = grid.x - grid.x.mean(), grid.y - grid.y.mean()
     return np.hypot(x[None, :], y[:, None]) > x[-1] + 0.5 * (x[1] - x[0])

@@ -79,7 +79,7 @@ class Layout:
 
 
 def layout_of(root: Path, patient: Patient, study_uid: str) -> Layout:
-    """Four ways in which real archives are laid out, by the patient's index."""
+    """Choose one of four ways in which real archives are laid out, by the patient's index."""
     day, tail = patient.study_date.strftime("%Y%m%d"), study_uid[-8:]
     nested = root / patient.patient_id / f"{day}_CT_Abdomen"
     named = root / "export" / str(patient.name).replace("^", "_") / f"study_{tail}"
@@ -94,7 +94,7 @@ def layout_of(root: Path, patient: Patient, study_uid: str) -> Layout:
 
 
 def headers_of(patient: Patient, device: Device, seed: int) -> Headers:
-    """DICOM attributes of a patient's study and primary series."""
+    """Give the DICOM attributes of a patient's study and primary series."""
     uid = make_uid("trabecula", seed, patient.index, device.model)
     person = PatientAttributes(
         patient.patient_id, patient.name, patient.birth_date, patient.sex, age_years=patient.age_years
@@ -124,7 +124,7 @@ def headers_of(patient: Patient, device: Device, seed: int) -> Headers:
 
 
 def truth_rows(patient: Patient, device_name: str, headers: Headers, labels: Volume) -> list[Row]:
-    """One row per vertebral body that the scan shows at least in part."""
+    """List the vertebral bodies that the scan shows at least in part, one row each."""
     device, rows = DEVICES[device_name], []
     boxes = find_objects(labels.array, max_label=30)
     for level in patient.levels:
@@ -158,22 +158,26 @@ def truth_rows(patient: Patient, device_name: str, headers: Headers, labels: Vol
 
 
 def k2hpo4_from_ha(vbmd_mg_cm3: float) -> float:
-    """Density on a K2HPO4 phantom's scale (Faulkner: HA = 1.15 K2HPO4 - 7.32)."""
+    """Convert a density to a K2HPO4 phantom's scale (Faulkner: HA = 1.15 K2HPO4 - 7.32).
+
+    >>> round(k2hpo4_from_ha(107.68), 6)
+    100.0
+    """
     return (vbmd_mg_cm3 + 7.32) / 1.15
 
 
 def label_rows(patient: Patient, device_name: str, seed: int) -> list[Row]:
-    """What the hospital's QCT found: L1 to L3 without fractured or operated ones, and the mean of L1-L2."""
+    """List the results of the hospital's QCT: L1 to L3 without fractured or operated ones, and the mean of L1-L2."""
     rng = np.random.default_rng([seed, patient.index, 0x9C7])
     bad = {*patient.fractures, *patient.screws, *patient.cement}
     error = {level: rng.normal() for level in ("L1", "L2", "L3")}
-    found = {
+    vbmd_mg_cm3 = {
         level: patient.vbmd_mg_cm3[level] * (1 + _QCT_RELATIVE_SD * e) + _QCT_ABSOLUTE_SD * rng.normal()
         for level, e in error.items()
         if level not in bad
     }
-    if "L1" in found and "L2" in found:
-        found["L1-L2"] = 0.5 * (found["L1"] + found["L2"])
+    if "L1" in vbmd_mg_cm3 and "L2" in vbmd_mg_cm3:
+        vbmd_mg_cm3["L1-L2"] = 0.5 * (vbmd_mg_cm3["L1"] + vbmd_mg_cm3["L2"])
     # One in four has the QCT some days after the CT.
     day = patient.study_date + timedelta(days=int(rng.integers(1, 20)) if patient.index % 4 == 3 else 0)
     ha = DEVICES[device_name].qct_material == "HA"
@@ -186,7 +190,7 @@ def label_rows(patient: Patient, device_name: str, seed: int) -> list[Row]:
             "unit": "mg/cm3 HA" if ha else "mg/cm3 K2HPO4",
             "device": device_name,
         }
-        for level, value in found.items()
+        for level, value in vbmd_mg_cm3.items()
     ]
 
 
@@ -210,7 +214,7 @@ def _write_artefacts(ct: Volume, patient: Patient, headers: Headers, layout: Lay
 def write_study(
     index: int, *, root: Path, seed: int, devices: tuple[str, ...], matrix: int
 ) -> tuple[list[Row], list[Row]]:
-    """Write the study of one patient; returns its truth and label rows."""
+    """Write the study of one patient, and give its truth and label rows."""
     patient, name = sample_patient(seed, index), devices[index % len(devices)]
     device = DEVICES[name]
     headers = headers_of(patient, device, seed)
@@ -222,13 +226,13 @@ def write_study(
     files = write_series(ct, layout.folder(2, headers.series.description), series=headers.series, **blocks)
     if has_artefact("thick", index):
         thickness = 2 * device.thickness_mm
-        other = headers.other("thick", 3, f"Abdomen {thickness:g} thick", thickness_mm=thickness)
-        write_series(thicker(ct), layout.folder(3, other.description), series=other, **blocks)
+        thick = headers.other("thick", 3, f"Abdomen {thickness:g} thick", thickness_mm=thickness)
+        write_series(thicker(ct), layout.folder(3, thick.description), series=thick, **blocks)
     if has_artefact("sharp", index):
         kernel = device.sharp_kernel
-        other = headers.other("sharp", 4, f"Abdomen {device.thickness_mm:g} {kernel.name}", kernel=kernel.name)
+        series = headers.other("sharp", 4, f"Abdomen {device.thickness_mm:g} {kernel.name}", kernel=kernel.name)
         sharp, _ = render(patient, device, spacing_mm=spacing, matrix=matrix, seed=seed, kernel=kernel)
-        write_series(sharp, layout.folder(4, other.description), series=other, **blocks)
+        write_series(sharp, layout.folder(4, series.description), series=series, **blocks)
     _write_artefacts(ct, patient, headers, layout, files)
     return truth_rows(patient, name, headers, labels), label_rows(patient, name, seed)
 

@@ -1,4 +1,4 @@
-"""The outline of the trunk and its layers: skin, subcutaneous fat, muscle wall, cavity."""
+"""Shape the outline of the trunk and its layers: skin, subcutaneous fat, muscle wall, cavity."""
 
 from dataclasses import dataclass
 
@@ -43,11 +43,11 @@ class Body:
     fat_mm: float
 
     def at(self, z_mm: NDArray | float) -> tuple[NDArray, NDArray, NDArray]:
-        """Half width, half depth and y of the centre at heights z."""
+        """Give half width, half depth and y of the centre at heights z."""
         return tuple(np.interp(z_mm, self.z_mm, f) for f in (self.half_width_mm, self.half_depth_mm, self.middle_mm))  # type: ignore[return-value]
 
     def inside_wall(self, angle: NDArray, z_mm: NDArray) -> tuple[NDArray, NDArray]:
-        """Points in the muscle wall, where ribs run, at angles (radians) counted from the back."""
+        """Give points in the muscle wall, where ribs run, at angles (radians) counted from the back."""
         a, b, middle = self.at(z_mm)
         dx, dy = np.sin(angle), -np.cos(angle)
         norm = (np.abs(dx / a) ** _POWER + np.abs(dy / b) ** _POWER) ** (1 / _POWER)
@@ -56,12 +56,12 @@ class Body:
 
 
 def _fat_factor(dx: NDArray, dy: NDArray) -> NDArray:
-    """Thickness of fat relative to the flank, by direction: thick in front and behind."""
+    """Give the thickness of fat relative to the flank, by direction: thick in front and behind."""
     return 0.85 + 0.35 * np.clip(dy, 0, 1) ** 2 + 0.5 * np.clip(-dy, 0, 1) ** 2 - 0.15 * np.abs(dx)
 
 
 def build_body(patient: Patient, spine_y_mm: float) -> Body:
-    """Outline of a patient; the back's skin lies a fixed distance behind the spine."""
+    """Build the outline of a patient; the back's skin lies a fixed distance behind the spine."""
     rng = np.random.default_rng([patient.seed, 4])
     s, excess = patient.skeletal_scale, patient.bmi_kg_m2 - 22.0
     width = (148.0 * s + 3.4 * excess) * _WIDTH[patient.sex] * rng.normal(1.0, 0.012, len(_Z_MM))
@@ -72,7 +72,7 @@ def build_body(patient: Patient, spine_y_mm: float) -> Body:
 
 
 def _coarse_layers(body: Body, x: NDArray, y: NDArray, z: NDArray) -> Array:
-    """(z, y, x) layer index: below 0 air, 0 skin, 1 end of fat, 2 end of the muscle wall."""
+    """Give the layer index, (z, y, x): below 0 air, 0 skin, 1 end of fat, 2 end of the muscle wall."""
     a, b, middle = (v[:, None, None] for v in body.at(z))
     px, py = x[None, None, :], y[None, :, None] - middle
     radius = np.sqrt(px**2 + py**2) + 1e-3
@@ -87,7 +87,11 @@ def _coarse_layers(body: Body, x: NDArray, y: NDArray, z: NDArray) -> Array:
 
 
 def _upsampling(coarse: NDArray, fine: NDArray) -> Array:
-    """(fine, coarse) weights of linear interpolation."""
+    """Give the (fine, coarse) weights of linear interpolation.
+
+    >>> _upsampling(np.array([0.0, 2.0, 4.0]), np.array([0.0, 1.0])).tolist()
+    [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
+    """
     place = np.clip((fine - coarse[0]) / (coarse[1] - coarse[0]), 0, len(coarse) - 1.001)
     low = place.astype(int)
     weights = np.zeros((len(fine), len(coarse)), np.float32)
@@ -97,14 +101,14 @@ def _upsampling(coarse: NDArray, fine: NDArray) -> Array:
 
 
 def layers(body: Body, grid: Grid, coarse_mm: float = 6.0) -> Array:
-    """(z, y, x) layer index of every voxel: smooth, so computed coarsely and interpolated in plane."""
+    """Give the layer index of every voxel, (z, y, x); smooth, so computed coarsely and interpolated in each slice."""
     x, y = (np.arange(axis[0], axis[-1] + coarse_mm + 1e-3, coarse_mm) for axis in (grid.x, grid.y))
     field = _coarse_layers(body, x, y, grid.z)
     return np.matmul(np.matmul(_upsampling(y, grid.y), field), _upsampling(x, grid.x).T)
 
 
 def layer_hu(index: Array, tissue: TissueHu, visceral_fat_hu: float, fat_mm: float) -> Array:
-    """Hounsfield units of air, skin, fat, muscle wall and cavity from the layer index."""
+    """Give the Hounsfield units of air, skin, fat, muscle wall and cavity from the layer index."""
     skin = min(0.4, 2.0 / fat_mm)
     edges = np.array([-_OUTSIDE, -0.05, 0.3 * skin, skin, 1.35 * skin, 0.96, 1.03, 1.97, 2.04, 3.0 - _OUTSIDE])
     values = (-1000.0, -1000.0, tissue.skin, tissue.skin, tissue.fat, tissue.fat, tissue.muscle, tissue.muscle)

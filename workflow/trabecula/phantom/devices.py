@@ -1,4 +1,4 @@
-"""The scanners of the synthetic archive. Makers and models are invented."""
+"""List the scanners of the synthetic archive. Makers and models are invented."""
 
 from dataclasses import dataclass
 
@@ -75,7 +75,7 @@ class Device:
 
     @property
     def energy_kev(self) -> float:
-        """Effective energy of the tube voltage."""
+        """Give the effective energy of the tube voltage."""
         return EFFECTIVE_ENERGY_KEV[self.kvp]
 
 

@@ -28,7 +28,7 @@ IMPLEMENTATION_UID = UID("2.25.302145768112908112415672990013378425113")
 
 
 def make_uid(*parts: object) -> str:
-    """A UID that is a pure function of its parts (ITU-T X.667 form, 2.25.<128 bit>)."""
+    """Make a UID that depends on its parts alone (ITU-T X.667 form, 2.25.<128 bit>)."""
     digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
 
@@ -85,7 +85,7 @@ class SeriesAttributes:
 
 
 def patient_study_block(patient: PatientAttributes, study: StudyAttributes) -> Dataset:
-    """Patient and study modules, common to all objects of a study."""
+    """Give the patient and study modules, common to all objects of a study."""
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.PatientName, ds.PatientID, ds.PatientSex = patient.name, patient.patient_id, patient.sex
@@ -99,7 +99,7 @@ def patient_study_block(patient: PatientAttributes, study: StudyAttributes) -> D
 
 
 def ct_block(patient: PatientAttributes, study: StudyAttributes, series: SeriesAttributes) -> Dataset:
-    """All attributes of a CT image that do not change from slice to slice."""
+    """Give all attributes of a CT image that do not change from slice to slice."""
     ds = patient_study_block(patient, study)
     ds.SOPClassUID, ds.Modality = CTImageStorage, "CT"
     ds.SeriesInstanceUID, ds.SeriesNumber = series.uid, series.number
@@ -135,7 +135,7 @@ def save(ds: Dataset, path: Path) -> None:
 
 
 def in_plane(volume: Volume, plane: Plane) -> tuple[NDArray, NDArray[np.float64]]:
-    """Reorder voxels so that slices are stacked in a plane.
+    """Reorder voxels so that slices lie in an anatomical plane.
 
     Returns
     -------
@@ -146,10 +146,10 @@ def in_plane(volume: Volume, plane: Plane) -> tuple[NDArray, NDArray[np.float64]
     directions = _RAS_TO_LPS @ volume.affine[:3, :3]
     closeness = _PLANES[plane] @ (directions / np.linalg.norm(directions, axis=0))
     order, free = [], {0, 1, 2}
-    for wanted in np.argsort(-np.abs(closeness).max(axis=1)):
-        best = max(free, key=lambda axis, w=wanted: abs(closeness[w, axis]))
-        free.remove(best)
-        order.append((int(wanted), best))
+    for target in np.argsort(-np.abs(closeness).max(axis=1)):
+        nearest = max(free, key=lambda axis, target=target: abs(closeness[target, axis]))
+        free.remove(nearest)
+        order.append((int(target), nearest))
     axes = [axis for _, axis in sorted(order)]
     array, affine = volume.array.transpose(axes), np.eye(4)
     affine[:3, :3] = directions[:, axes]
@@ -163,7 +163,11 @@ def in_plane(volume: Volume, plane: Plane) -> tuple[NDArray, NDArray[np.float64]
 
 
 def default_name(number: int, _uid: str) -> str:
-    """File name of a slice: its number."""
+    """Name the file of a slice by its number.
+
+    >>> default_name(7, "2.25.1")
+    '0007.dcm'
+    """
     return f"{number:04d}.dcm"
 
 
@@ -221,6 +225,10 @@ def write_series(
 
 
 def _decimal(value: float) -> str:
-    """A DICOM decimal string: at most 16 characters, no negative zero."""
+    """Write a DICOM decimal string: at most 16 characters, no negative zero.
+
+    >>> _decimal(-12.5), _decimal(-1e-12)
+    ('-12.5', '0')
+    """
     text = f"{value:.9f}".rstrip("0").rstrip(".")[:16].rstrip(".")
     return "0" if text in ("-0", "") else text

@@ -24,7 +24,7 @@ SLAB_MM, ROD_MM, ROD_STEP_MM = 24.0, 8.0, 30.0
 
 @dataclass(frozen=True)
 class Scene:
-    """What every painter of soft tissue needs.
+    """A scan that is being painted, and the anatomy that its soft tissue follows.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class Scene:
     layer : (z, y, x) array
         Layer index of `body.layers`.
     texture : (z, y, x) array
-        Tile of noise of unit SD, for fat in muscle and the like.
+        Block of noise of unit SD, for fat in muscle and the like.
     """
 
     canvas: Array
@@ -47,25 +47,25 @@ class Scene:
 
     @property
     def scale(self) -> float:
-        """Size of the skeleton relative to an average man."""
+        """Give the size of the skeleton relative to an average man."""
         return self.patient.skeletal_scale
 
 
 def make_texture(rng: Generator, grid: Grid, size_mm: float = 3.0) -> Array:
-    """A periodic (24, 96, 96) tile of noise of unit SD."""
+    """Make a periodic (24, 96, 96) block of noise of unit SD."""
     spacing = [float(axis[1] - axis[0]) for axis in (grid.z, grid.y, grid.x)]
     noise = rng.standard_normal((24, 96, 96), dtype=np.float32)
     smooth = gaussian_filter(noise, [0.5 * size_mm / step for step in spacing], mode="wrap")
     return smooth / smooth.std()
 
 
-def tile(texture: Array, where: tuple[slice, slice, slice]) -> Array:
-    """The tile, repeated, at a box of the grid."""
+def repeated(texture: Array, where: tuple[slice, slice, slice]) -> Array:
+    """Give the block of noise, repeated, at a box of the grid."""
     return texture[np.ix_(*(np.arange(s.start, s.stop) % n for s, n in zip(where, texture.shape, strict=True)))]
 
 
 def tube(scene: Scene, z_mm: ArrayLike, x_mm: ArrayLike, y_mm: ArrayLike, rx_mm: ArrayLike, ry_mm: ArrayLike):
-    """Patch and signed distance of an upright tube given by control points of increasing z."""
+    """Give the patch and signed distance of an upright tube by control points of increasing z; None if empty."""
     z_mm = np.asarray(z_mm, float)
     path = [np.broadcast_to(np.asarray(c, float), z_mm.shape) for c in (x_mm, y_mm, rx_mm, ry_mm)]
     x, y, rx, ry = path
@@ -80,22 +80,23 @@ def tube(scene: Scene, z_mm: ArrayLike, x_mm: ArrayLike, y_mm: ArrayLike, rx_mm:
 
 
 def paint_tube(scene: Scene, value: float, *path: ArrayLike) -> None:
-    """Fill an upright tube with one value."""
-    found = tube(scene, *path)
-    if found is not None:
-        blend(scene.canvas, found[0], coverage(found[1], scene.grid.psf_mm), value)
+    """Paint an upright tube of one value."""
+    shape = tube(scene, *path)
+    if shape is not None:
+        patch, distance = shape
+        blend(scene.canvas, patch, coverage(distance, scene.grid.psf_mm), value)
 
 
 def paint_muscle(scene: Scene, fat_share: float, *path: ArrayLike) -> None:
-    """Fill an upright tube with muscle, streaked with fat."""
-    found = tube(scene, *path)
-    if found is None:
+    """Paint an upright tube of muscle, streaked with fat."""
+    shape = tube(scene, *path)
+    if shape is None:
         return
-    patch, distance = found
+    patch, distance = shape
     # Muscles stay under the subcutaneous fat, whatever the outline does.
     distance = np.maximum(distance, (1.0 - scene.layer[patch.where][:, None]) * 15)
     tissue = scene.tissue
-    noise = tile(scene.texture, patch.where)[:, None]
+    noise = repeated(scene.texture, patch.where)[:, None]
     share = np.clip(fat_share + np.float32(0.28 * np.sqrt(fat_share)) * noise, 0, 1)
     blend(
         scene.canvas, patch, coverage(distance, scene.grid.psf_mm), tissue.muscle + (tissue.fat - tissue.muscle) * share
@@ -106,7 +107,7 @@ def paint_ellipsoid(
     scene: Scene, value: float, centre: ArrayLike, radii: ArrayLike, *, within_layer: float | None = None,
     below_mm: Array | None = None, above_y_mm: float | None = None,
 ) -> None:  # fmt: skip
-    """Fill an ellipsoid, at most cut by the wall of the cavity, a dome above or a level in y."""
+    """Paint an ellipsoid, which may end at the wall of the cavity, at a dome above or at a level in y."""
     centre, radii = np.asarray(centre, float), np.asarray(radii, float)
     patch = box_patch(scene.grid, centre - radii - 1, centre + radii + 1, sub=False)
     if patch is None:
@@ -123,7 +124,7 @@ def paint_ellipsoid(
 
 
 def diaphragm(scene: Scene, top_mm: float) -> Array:
-    """(y, x) height of the diaphragm: two domes that fall to the chest wall and the back."""
+    """Give the height of the diaphragm, (y, x): two domes that fall to the chest wall and the back."""
     a, _, middle = scene.body.at(top_mm)
     x, y = scene.grid.x[None, :], scene.grid.y[:, None]
     across = (np.abs(x) - 0.42 * a) / (0.55 * a)
@@ -137,7 +138,7 @@ def diaphragm(scene: Scene, top_mm: float) -> Array:
 
 
 def paint_lungs(scene: Scene, dome: Array, rng: Generator) -> None:
-    """Fill what lies in the chest above the diaphragm, beside the mediastinum, with lung."""
+    """Paint lung into the chest above the diaphragm, beside the mediastinum, and the heart between."""
     grid, layer = scene.grid, scene.layer
     start = int(np.searchsorted(grid.z, float(dome.min()), "left"))
     if start >= len(grid.z):
@@ -150,7 +151,7 @@ def paint_lungs(scene: Scene, dome: Array, rng: Generator) -> None:
     cx, cy = (v[:, None, None].astype(np.float32) for v in scene.spine.centre_at(grid.z[box[0]]))
     gap = np.where(y > cy + 8, 27.0, 23.0).astype(np.float32) * np.float32(scene.scale)
     inside = np.minimum((layer[box] - 2.05) * 15, np.minimum(z - dome[box[1:]][None], np.abs(x - cx) - gap))
-    vessels = np.maximum(tile(scene.texture, box) - 1.6, 0) * 320
+    vessels = np.maximum(repeated(scene.texture, box) - 1.6, 0) * 320
     cover = np.clip(0.5 + inside / grid.psf_mm, 0, 1).astype(np.float32)
     part = scene.canvas[box]
     part += cover * (LUNG_HU + vessels.astype(np.float32) - part)
@@ -160,7 +161,7 @@ def paint_lungs(scene: Scene, dome: Array, rng: Generator) -> None:
 
 
 def paint_back(scene: Scene) -> None:
-    """Erector spinae, multifidus, psoas, quadratus lumborum and the canal."""
+    """Paint erector spinae, multifidus, psoas, quadratus lumborum and the canal."""
     s, fat = scene.scale, scene.patient.muscle_fat
     z = np.linspace(-110.0, 430.0, 46)
     x, y = scene.spine.centre_at(z)
@@ -176,7 +177,7 @@ def paint_back(scene: Scene) -> None:
 
 
 def _paint_flank(scene: Scene, side: int, z: NDArray, x: NDArray, y: NDArray, rise: NDArray) -> None:
-    """Psoas, quadratus lumborum, gluteal muscles and iliacus of one side, along the spine at x, y."""
+    """Paint psoas, quadratus lumborum, gluteal muscles and iliacus of one side, along the spine at x, y."""
     s, fat = scene.scale, scene.patient.muscle_fat
     low = (z > -100) & (z < 185)
     radius = s * np.interp(z[low], (-100, 0, 70, 185), (19, 22, 19, 6))
@@ -192,7 +193,7 @@ def _paint_flank(scene: Scene, side: int, z: NDArray, x: NDArray, y: NDArray, ri
 
 
 def paint_vessels(scene: Scene, rng: Generator) -> None:
-    """Aorta (calcified at times), caval vein and their branches to the legs."""
+    """Paint the aorta (calcified at times), caval vein and their branches to the legs."""
     s, t = scene.scale, scene.tissue
     z = np.linspace(-90.0, 430.0, 60)
     x, y = scene.spine.centre_at(np.clip(z, 30, None))
@@ -214,7 +215,7 @@ def paint_vessels(scene: Scene, rng: Generator) -> None:
 
 
 def paint_abdomen(scene: Scene, dome: Array, rng: Generator) -> None:
-    """Liver, spleen, kidneys, stomach, pancreas and bowel."""
+    """Paint liver, spleen, kidneys, stomach, pancreas and bowel."""
     t, s = scene.tissue, scene.scale
     a, b, middle = (float(v) for v in scene.body.at(150.0))
     w = a - scene.body.fat_mm - 14
@@ -240,7 +241,7 @@ def paint_abdomen(scene: Scene, dome: Array, rng: Generator) -> None:
 
 
 def _paint_bowel(scene: Scene, rng: Generator, w: float, b: float, middle: float) -> None:
-    """Colon along the flanks and loops of small bowel, with stool, fluid and gas; at times oral contrast."""
+    """Paint colon along the flanks and loops of small bowel, with stool, fluid and gas; at times oral contrast."""
     t, oral = scene.tissue, rng.random() < 0.15
     for side in (-1, 1):
         z = np.linspace(-30, 130, 24)
@@ -261,7 +262,7 @@ def _paint_bowel(scene: Scene, rng: Generator, w: float, b: float, middle: float
 
 
 def paint_rods(scene: Scene, hu: Sequence[float], water_hu: float = 0.0) -> None:
-    """A flat slab like water under the back, with a calibration rod of 16 mm for each value, from left to right."""
+    """Paint a slab like water under the back, with a calibration rod of 16 mm for each value, from left to right."""
     grid = scene.grid
     depth = np.abs(grid.y - (_under_back(scene) - 0.5 * SLAB_MM))[:, None] - 0.5 * SLAB_MM
     side = np.abs(grid.x)[None, :] - 0.5 * ROD_STEP_MM * (len(hu) + 1)
@@ -279,13 +280,13 @@ def paint_rods(scene: Scene, hu: Sequence[float], water_hu: float = 0.0) -> None
 
 
 def _under_back(scene: Scene) -> float:
-    """Y of a plane that the whole back lies above."""
+    """Give the y of a plane that the whole back lies above."""
     _, b, middle = scene.body.at(scene.grid.z)
     return float((middle - b).min()) - 4.0
 
 
 def paint_table(scene: Scene, *, lower_mm: float = 0.0) -> None:
-    """A curved shell filled with foam, under the back and outside the body."""
+    """Paint the table: a curved shell filled with foam, under the back and outside the body."""
     grid = scene.grid
     y = grid.y[:, None] - (_under_back(scene) - lower_mm + grid.x[None, :] ** 2 / 1500.0)
     shell = np.clip(1.2 - np.abs(np.abs(y + 18) - 18), 0, 1) * 950.0
@@ -298,7 +299,7 @@ def paint_table(scene: Scene, *, lower_mm: float = 0.0) -> None:
 
 
 def paint_soft_tissue(scene: Scene, rods_hu: Sequence[float] = ()) -> None:
-    """All that is not bone, from the back to what overlaps it; a calibration phantom where rods are given."""
+    """Paint all that is not bone; later organs cover earlier ones. A calibration phantom only where rods are given."""
     rng = np.random.default_rng([scene.patient.seed, 5])
     dome = diaphragm(scene, 232.0 * scene.scale + rng.normal(0, 10))
     paint_table(scene, lower_mm=SLAB_MM if rods_hu else 0.0)

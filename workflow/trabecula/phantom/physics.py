@@ -1,4 +1,4 @@
-"""Soft tissues of the synthetic patients in Hounsfield units, with contrast medium."""
+"""Give the Hounsfield units of the synthetic patients' soft tissues, with contrast medium."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class TissueHu:
 
 
 def tissue_hu(energy_kev: float, phase: str) -> TissueHu:
-    """Hounsfield units of soft tissues at an effective energy and contrast phase."""
+    """Give the Hounsfield units of soft tissues at an effective energy and contrast phase."""
     iodine, per_mg = IODINE_MG_ML[phase], iodine_hu_per_mg_ml(energy_kev)
 
     def enhanced(material: str, organ: str) -> float:

@@ -1,4 +1,4 @@
-"""Who is scanned: age, sex, size, bone density and peculiarities of synthetic patients.
+"""Draw the synthetic patients: age, sex, size, bone density and peculiarities.
 
 Sources
 -------
@@ -39,7 +39,11 @@ _LEVEL_FACTOR = {
 
 
 def mean_vbmd_mg_cm3(age_years: ArrayLike, sex: Sex) -> NDArray[np.float64]:
-    """Population mean of trabecular vBMD of L1-L2, mg/cm³ HA, constant beyond 20 and 90 years."""
+    """Give the population mean of trabecular vBMD of L1-L2, mg/cm³ HA, constant beyond 20 and 90 years.
+
+    >>> float(mean_vbmd_mg_cm3(55, "F"))
+    127.0
+    """
     return np.interp(np.asarray(age_years, float), _AGES_YEARS, _VBMD_MG_CM3[sex])
 
 
@@ -118,12 +122,16 @@ class Patient:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Levels from T6 down to the last lumbar vertebra."""
+        """List the levels from T6 down to the last lumbar vertebra."""
         return levels_of(self.lumbar_count)
 
 
 def levels_of(lumbar_count: int) -> tuple[str, ...]:
-    """Levels from T6 downwards for a number of lumbar vertebrae."""
+    """List the levels from T6 downwards for a number of lumbar vertebrae.
+
+    >>> levels_of(4)[-5:]
+    ('T12', 'L1', 'L2', 'L3', 'L4')
+    """
     return (*(f"T{i}" for i in range(6, 13)), *(f"L{i}" for i in range(1, lumbar_count + 1)))
 
 
@@ -153,8 +161,8 @@ def _identity(rng: Generator, index: int, age_years: float) -> tuple[str, str, d
     study = date(2021, 1, 1) + timedelta(days=int(rng.integers(0, 1400)))
     birth = study - timedelta(days=int(age_years * 365.2425))
     syllables = ("ka", "lo", "mi", "ne", "ru", "sa", "ti", "vo", "ze", "bra")
-    given = "".join(rng.choice(syllables, 3)).capitalize()
-    return f"SYN-{index:07d}", f"SyntheticPerson{index:05d}^{given}", birth, study
+    first_name = "".join(rng.choice(syllables, 3)).capitalize()
+    return f"SYN-{index:07d}", f"SyntheticPerson{index:05d}^{first_name}", birth, study
 
 
 def sample_patient(seed: int, index: int) -> Patient:

@@ -1,4 +1,4 @@
-"""Signed distances of simple solids and painting with partial volume.
+"""Measure signed distances of simple solids, and paint them with partial volume.
 
 All coordinates are RAS+ millimetres; arrays are ordered (z, y, x) so that one axial slice is
 contiguous. A signed distance is negative inside; distances of curved solids are first-order.
@@ -36,7 +36,7 @@ class Grid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Number of voxels (z, y, x)."""
+        """Give the number of voxels (z, y, x)."""
         return len(self.z), len(self.y), len(self.x)
 
 
@@ -59,7 +59,7 @@ class Patch:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Sampling points (z, s, y, x)."""
+        """Give the number of sampling points (z, s, y, x)."""
         return self.z.shape[0], self.z.shape[1], self.y.shape[2], self.x.shape[3]
 
 
@@ -79,11 +79,11 @@ class Frame:
     axes: NDArray[np.float64]
 
     def to_world(self, points: ArrayLike) -> NDArray[np.float64]:
-        """(..., 3) local to patient millimetres."""
+        """Convert (..., 3) local to patient millimetres."""
         return np.asarray(points, float) @ self.axes + self.origin
 
     def local(self, patch: Patch) -> tuple[Array, Array, Array]:
-        """Coordinates u, v, w of the sampling points of a patch."""
+        """Give the coordinates u, v, w of the sampling points of a patch."""
         dx, dy, dz = (c - np.float32(o) for c, o in zip((patch.x, patch.y, patch.z), self.origin, strict=True))
         a = self.axes.astype(np.float32)
         return tuple(a[i, 0] * dx + (a[i, 1] * dy + a[i, 2] * dz) for i in range(3))  # type: ignore[return-value]
@@ -93,7 +93,7 @@ WORLD = Frame(np.zeros(3), np.eye(3))
 
 
 def box_patch(grid: Grid, low: ArrayLike, high: ArrayLike, *, sub: bool = True) -> Patch | None:
-    """The part of a grid within a box given by two corners in mm; None if empty."""
+    """Cut the part of a grid within a box given by two corners in mm; None if empty."""
     low, high = np.asarray(low, float), np.asarray(high, float)
     reach = abs(grid.sub[0]) if sub else 0.0
     where = tuple(
@@ -108,7 +108,7 @@ def box_patch(grid: Grid, low: ArrayLike, high: ArrayLike, *, sub: bool = True) 
 
 
 def frame_patch(grid: Grid, frame: Frame, low: ArrayLike, high: ArrayLike, *, sub: bool = True) -> Patch | None:
-    """The part of a grid around a box given in a local frame."""
+    """Cut the part of a grid around a box given in a local frame; None if empty."""
     low, high = np.asarray(low, float), np.asarray(high, float)
     corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
     world = frame.to_world(corners)
@@ -116,7 +116,7 @@ def frame_patch(grid: Grid, frame: Frame, low: ArrayLike, high: ArrayLike, *, su
 
 
 def sub_patch(patch: Patch, low: ArrayLike, high: ArrayLike) -> tuple[tuple[slice, ...], Patch] | None:
-    """The part of a patch within a box in mm, as (index into its samples, patch)."""
+    """Cut the part of a patch within a box in mm, as (index into its samples, patch); None if empty."""
     low, high = np.asarray(low, float), np.asarray(high, float)
     z = patch.z[:, :, 0, 0]
     axes = (patch.x[0, 0, 0], patch.y[0, 0, :, 0])
@@ -130,7 +130,12 @@ def sub_patch(patch: Patch, low: ArrayLike, high: ArrayLike) -> tuple[tuple[slic
 
 
 def ellipsoid(u: Array, v: Array, w: Array, radii: ArrayLike) -> Array:
-    """Signed distance of an ellipsoid at the origin (first order, exact on the surface)."""
+    """Measure the signed distance from an ellipsoid at the origin (first order, exact on the surface).
+
+    >>> u = np.array([1.0, 2.0, 3.0], np.float32)
+    >>> ellipsoid(u, 0 * u, 0 * u, (2, 2, 2)).tolist()
+    [-1.0, 0.0, 1.0]
+    """
     a, b, c = (np.float32(r) for r in np.asarray(radii))
     k0 = np.sqrt((u / a) ** 2 + ((v / b) ** 2 + (w / c) ** 2))
     k1 = np.sqrt((u / a**2) ** 2 + ((v / b**2) ** 2 + (w / c**2) ** 2))
@@ -138,7 +143,12 @@ def ellipsoid(u: Array, v: Array, w: Array, radii: ArrayLike) -> Array:
 
 
 def capsule(u: Array, v: Array, w: Array, start: ArrayLike, end: ArrayLike, radii: tuple[float, float]) -> Array:
-    """Signed distance of a segment with a radius that changes from start to end."""
+    """Measure the signed distance from a segment with a radius that changes from start to end.
+
+    >>> u = np.array([0.0, 5.0, 12.0], np.float32)
+    >>> capsule(u, 0 * u, 0 * u, (0, 0, 0), (10, 0, 0), (2, 1)).tolist()
+    [-2.0, -1.5, 1.0]
+    """
     p, q = np.asarray(start, np.float32), np.asarray(end, np.float32)
     d = q - p
     t = ((u - p[0]) * d[0] + ((v - p[1]) * d[1] + (w - p[2]) * d[2])) / np.float32(d @ d)
@@ -148,13 +158,21 @@ def capsule(u: Array, v: Array, w: Array, start: ArrayLike, end: ArrayLike, radi
 
 
 def smooth_max(a: Array, b: Array, k_mm: float) -> Array:
-    """Intersection of two solids with an edge rounded over k_mm."""
+    """Intersect two solids by their signed distances, with an edge rounded over k_mm.
+
+    >>> smooth_max(np.array([-1.0, 0.0]), np.array([-9.0, 0.0]), 2.0).tolist()
+    [-1.0, 0.5]
+    """
     h = np.maximum(np.float32(k_mm) - np.abs(a - b), np.float32(0))
     return np.maximum(a, b) + h * h * np.float32(0.25 / k_mm)
 
 
 def coverage(distance: Array, width_mm: float) -> Array:
-    """Share of a voxel that a solid fills, from the signed distance of its centre."""
+    """Give the share of a voxel that a solid fills, from the signed distance of its centre.
+
+    >>> coverage(np.array([-2.0, 0.0, 2.0], np.float32), 1.0).tolist()
+    [1.0, 0.5, 0.0]
+    """
     return np.clip(np.float32(0.5) - distance * np.float32(1.0 / width_mm), np.float32(0), np.float32(1))
 
 
@@ -172,5 +190,5 @@ def blend(canvas: Array, patch: Patch, cover: Array, value: Array | float) -> No
 
 
 def middle(samples: Array) -> Array:
-    """The sub-slice at the centre of each slice."""
+    """Take the sub-slice at the centre of each slice."""
     return samples[:, samples.shape[1] // 2]

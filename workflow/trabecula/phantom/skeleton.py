@@ -74,7 +74,7 @@ def paint_sacrum(
 
 
 def _hip_distance(x: Array, y: Array, z: Array, s: float) -> Array:
-    """Signed distance of the right iliac wing: a bent plate bounded by the crest."""
+    """Measure the signed distance from the right iliac wing: a bent plate bounded by the crest."""
     y, z = y / s, z / s
     t = 0.72 * (y + 35) + 0.38 * (z + 25) + 4
     sheet = np.float32(46.0) + 0.5 * (t + np.sqrt(t * t + 500.0)) - np.clip(-z - 60, 0, None) * 0.25
@@ -103,7 +103,7 @@ def paint_hips(
 
 
 def rib_path(v: Vertebra, body: Body, s: float, reach_deg: float, drop_mm: float, side: int) -> NDArray[np.float64]:
-    """(n, 3) points along a rib from its head to its front end, millimetres."""
+    """Give (n, 3) points along a rib from its head to its front end, millimetres."""
     a, b, h = v.half_width_mm, v.half_depth_mm, v.half_height_mm
     head = v.frame.to_world([side * (0.95 * a + 3), -0.75 * b, 0.6 * h])
     neck = v.frame.to_world([side * (a + 13 * s), -b - 17 * s, 0.4 * h + 4])
@@ -116,7 +116,7 @@ def rib_path(v: Vertebra, body: Body, s: float, reach_deg: float, drop_mm: float
 
 
 def _segment(canvas: Array, grid: Grid, ends: NDArray, radius: float, hu: float, width: float) -> tuple | None:
-    """Paint one piece of a rib, an upright oval; returns where and its distance."""
+    """Paint one piece of a rib, an upright oval; give its place in the grid and the voxels inside it."""
     reach = np.array([radius + 1, radius + 1, 1.75 * radius + 1])
     patch = box_patch(grid, ends.min(0) - reach, ends.max(0) + reach, sub=False)
     if patch is None:

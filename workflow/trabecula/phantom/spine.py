@@ -1,4 +1,4 @@
-"""Where each vertebra lies: sizes, sagittal curves, scoliosis.
+"""Place each vertebra: sizes, sagittal curves, scoliosis.
 
 The middle of the sacral endplate is the origin. Sizes follow the usual morphometry of adult
 spines (Panjabi et al., Spine 1991;16:888-901 and 1992;17:299-306), rounded.
@@ -72,7 +72,7 @@ class Spine:
     scale: float
 
     def centre_at(self, z_mm: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """X and y of the line through the bodies (continued along the sacrum) at heights z."""
+        """Give x and y of the line through the bodies (continued along the sacrum) at heights z."""
         points = [self.sacrum.to_world([0.0, -22.0 * self.scale, -110.0 * self.scale]), self.sacrum.origin]
         points += [v.frame.origin for v in self.vertebrae]
         line = np.array(points)
@@ -80,7 +80,11 @@ class Spine:
 
 
 def tilted_axes(tilt_rad: float, roll_rad: float) -> NDArray[np.float64]:
-    """(3, 3) rows u, v, w of a frame that leans forward by tilt and to the right by roll."""
+    """Give the (3, 3) rows u, v, w of a frame that leans forward by tilt and to the right by roll.
+
+    >>> tilted_axes(0.0, 0.0).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     ct, st, cr, sr = np.cos(tilt_rad), np.sin(tilt_rad), np.cos(roll_rad), np.sin(roll_rad)
     lean = np.array([[1.0, 0.0, 0.0], [0.0, ct, -st], [0.0, st, ct]])
     side = np.array([[cr, 0.0, -sr], [0.0, 1.0, 0.0], [sr, 0.0, cr]])
@@ -88,7 +92,7 @@ def tilted_axes(tilt_rad: float, roll_rad: float) -> NDArray[np.float64]:
 
 
 def template_levels(lumbar_count: int) -> list[str]:
-    """Template of each level from the last lumbar vertebra upwards.
+    """List the template of each level from the last lumbar vertebra upwards.
 
     A spine with 4 or 6 lumbar vertebrae has the usual shapes counted from the sacrum: the first of
     six lumbar vertebrae looks like a twelfth thoracic one without ribs.

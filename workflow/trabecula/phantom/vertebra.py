@@ -46,17 +46,17 @@ class Part:
 
 
 def union_of_parts(parts: list[Part], frame: Frame, patch: Patch) -> Array:
-    """Signed distance of several capsules, FAR_MM away from all of them."""
+    """Measure the signed distance from the nearest of several capsules; FAR_MM where none is near."""
     distance = np.full(patch.shape, FAR_MM, np.float32)
     for part in parts:
         reach = (max(part.radii) + 2.0) * np.array(part.stretch)
         ends = np.array([part.start, part.end])
         low, high = ends.min(0) - reach, ends.max(0) + reach
         corners = frame.to_world(np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T)
-        found = sub_patch(patch, corners.min(0), corners.max(0))
-        if found is None:
+        near_part = sub_patch(patch, corners.min(0), corners.max(0))
+        if near_part is None:
             continue
-        where, box = found
+        where, box = near_part
         stretch = np.array(part.stretch, np.float32)
         u, v, w = (c / s for c, s in zip(frame.local(box), stretch, strict=True))
         near = capsule(u, v, w, part.start / stretch, part.end / stretch, part.radii)
@@ -65,7 +65,7 @@ def union_of_parts(parts: list[Part], frame: Frame, patch: Patch) -> Array:
 
 
 def both_sides(parts: list[Part]) -> list[Part]:
-    """Parts and their mirror images."""
+    """Add the mirror images of parts."""
     return [*parts, *(Part(_flip(p.start), _flip(p.end), p.radii, p.stretch) for p in parts)]
 
 
@@ -74,7 +74,7 @@ def _flip(point: Point) -> Point:
 
 
 def posterior_parts(v: Vertebra, scale: float) -> list[Part]:
-    """Pedicles, laminae, articular, transverse and spinous processes."""
+    """Shape pedicles, laminae, articular, transverse and spinous processes."""
     a, b, h, t, s = v.half_width_mm, v.half_depth_mm, v.half_height_mm, v.lumbar, scale
 
     def mix(thoracic: float, lumbar: float) -> float:
@@ -119,7 +119,7 @@ def posterior_parts(v: Vertebra, scale: float) -> list[Part]:
 
 
 def body_distance(v: Vertebra, osteophyte_mm: float, angle_rad: float, frame_uvw: tuple[Array, Array, Array]) -> Array:
-    """Signed distance of a vertebral body: waisted, kidney-shaped, with concave endplates."""
+    """Measure the signed distance from a vertebral body: waisted, kidney-shaped, with concave endplates."""
     u, vv, w = frame_uvw
     a, b, h = v.half_width_mm, v.half_depth_mm, v.half_height_mm
     f = v.fracture
@@ -147,7 +147,7 @@ def body_distance(v: Vertebra, osteophyte_mm: float, angle_rad: float, frame_uvw
 
 
 def _texture(rng: Generator, shape: tuple[int, ...], steps_mm: tuple[float, float, float], scale_mm: float) -> Array:
-    """Noise of zero mean and unit SD with a correlation length, on (z, s, y, x) samples."""
+    """Draw noise of zero mean and unit SD with a correlation length, on (z, s, y, x) samples."""
     noise = rng.standard_normal((shape[0] * shape[1], *shape[2:]), dtype=np.float32)
     size = [max(1, round(scale_mm / step)) for step in steps_mm]
     smooth = uniform_filter(noise, size, mode="nearest")  # pyright: ignore[reportArgumentType] if max(size) > 1 else noise
@@ -157,7 +157,7 @@ def _texture(rng: Generator, shape: tuple[int, ...], steps_mm: tuple[float, floa
 def trabecular_density(
     vbmd_mg_cm3: float, distance: Array, uvw: tuple[Array, Array, Array], v: Vertebra, rng: Generator, grid: Grid
 ) -> Array:
-    """Mineral density inside a body, mg/cm³; its mean more than 3.5 mm below the surface is the truth."""
+    """Draw the mineral density inside a body, mg/cm³; its mean more than 3.5 mm below the surface is the truth."""
     steps = (float(grid.z[1] - grid.z[0]) / len(grid.sub), float(grid.y[1] - grid.y[0]), float(grid.x[1] - grid.x[0]))
     fine = _texture(rng, distance.shape, steps, 1.6)
     coarse = _texture(rng, distance.shape, steps, 7.0)
@@ -205,9 +205,9 @@ def paint_vertebra(
     corners = v.frame.to_world(np.array(np.meshgrid((-a, a), (-b, b), (-h, h))).reshape(3, -1).T)
     posterior = union_of_parts(posterior_parts(v, s), v.frame, patch)
     body = np.full(patch.shape, FAR_MM, np.float32)
-    found = sub_patch(patch, corners.min(0), corners.max(0))
-    if found is not None:
-        where, box = found
+    near_body = sub_patch(patch, corners.min(0), corners.max(0))
+    if near_body is not None:
+        where, box = near_body
         uvw = v.frame.local(box)
         body[where] = near = body_distance(v, *spur, uvw)
         density = trabecular_density(vbmd, near, uvw, v, rng, grid)
@@ -231,7 +231,7 @@ def paint_vertebra(
 def _paint_posterior(
     canvas: Array, patch: Patch, distance: Array, body: Array, bone: Spongiosa, vbmd: float, psf_mm: float
 ) -> None:
-    """Thick cortex around spongiosa, open towards the body where the pedicles leave it."""
+    """Paint thick cortex around spongiosa, open towards the body where the pedicles leave it."""
     cortex, core_hu = float(bone.hu(CORTEX_MG_CM3 + 80)), float(bone.hu(1.35 * vbmd + 40))
     outside = coverage(-body - 1.0, psf_mm)
     full = coverage(distance, psf_mm) * outside
@@ -240,7 +240,7 @@ def _paint_posterior(
 
 
 def mean_height(v: Vertebra) -> float:
-    """Height of a body relative to the intact one, mean of front and back."""
+    """Give the height of a body relative to the intact one, mean of front and back."""
     return 0.5 * (v.fracture.anterior + v.fracture.posterior) if v.fracture else 1.0
 
 
