@@ -1,7 +1,7 @@
 """Measure a vertebral body in its cube: trabecular density, volume, heights.
 
-Nothing but the cube is looked at, so a new measurement needs neither scan nor segmentation. All
-is done in the vertebra's own frame (`frame`), so that tilt, lordosis and rotation change nothing.
+Only the cube is read, so a new measurement needs neither scan nor segmentation. All is measured in the vertebra's own
+frame (`frame`), so that tilt, lordosis and rotation change nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.image.levels import ORDER, POSTERIOR
-from trabecula.measure import tile
 from trabecula.measure.frame import BodyFrame, find_frame
 from trabecula.measure.metal import find_metal, is_cement
 from trabecula.measure.roi import Regions, find_regions, waist_section
@@ -27,17 +26,18 @@ from trabecula.measure.shape import (
     rim_overhang_mm,
 )
 from trabecula.measure.solid import Solid
+from trabecula.measure.thumbnail import draw_thumbnail
 from trabecula.tables.cubes import VertebraCrop
 
 __all__ = ["Measurement", "measure_shard", "measure_vertebra"]
 
-# Neighbours that heights are compared with, to either side.
+# Number of neighbours on either side that heights are compared with.
 NEIGHBOURS = 2
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of a vertebral body; None where undefined.
+    """Figures of a vertebral body; None where undefined.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Measurement:
     tilt_sagittal_deg, tilt_coronal_deg, rotation_deg : float or None
         Lean of the body's own axis to the front and to the right, and turn of its front to the right.
     flags : list of str
-        What limits these figures, keys of `errors.REASONS`.
+        Findings that limit these figures, keys of `errors.REASONS`.
     """
 
     trabecular_hu_mean: float | None = None
@@ -92,10 +92,10 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """A measured vertebra and, where it has one, its frame and the regions it was read in."""
+class _Examination:
+    """Figures of a vertebra and, where they could be found, its frame and the regions that were read."""
 
-    measured: Measurement
+    measurement: Measurement
     frame: BodyFrame | None = None
     regions: Regions | None = None
 
@@ -111,9 +111,8 @@ def measure_vertebra(
 ) -> Measurement:
     """Measure one vertebra.
 
-    A body cut by the edge of the scan is never measured as a whole, the volume of one that
-    leaves its cube is unknown, and a trabecular region that is too small is not measured:
-    these values are None, with a flag.
+    These values are None, with a flag: all of a body that the edge of the scan cuts, the volume of a body that leaves
+    its cube, and the density of a trabecular region that is too small.
 
     Parameters
     ----------
@@ -130,7 +129,7 @@ def measure_vertebra(
     min_volume_mm3 : float
         Smallest trabecular region that is measured.
     """
-    return _examine(crop, spacing_mm, erosion_mm, endplate_mm, metal_hu, min_volume_mm3).measured
+    return _examine(crop, spacing_mm, erosion_mm, endplate_mm, metal_hu, min_volume_mm3).measurement
 
 
 def _examine(
@@ -140,34 +139,34 @@ def _examine(
     endplate_mm: float,
     metal_hu: float,
     min_volume_mm3: float,
-) -> _Seen:
+) -> _Examination:
     mask = crop.label == crop.code
     body = Solid.of(mask, spacing_mm=spacing_mm)
     metal = find_metal(crop.ct, mask, spacing_mm=spacing_mm, metal_hu=metal_hu)
-    beyond = body is not None and reaches_faces(body)
-    flags = _named(
+    beyond_cube = body is not None and reaches_faces(body)
+    flags = _names_of(
         incomplete=not crop.complete,
         level_uncertain=crop.level_uncertain,
-        beyond_cube=beyond,
+        beyond_cube=beyond_cube,
         metal=bool(metal.any()),
         cement=is_cement(crop.ct, mask, metal, metal_hu=metal_hu),
     )
     if not crop.complete:
-        return _Seen(Measurement(flags=flags))
+        return _Examination(Measurement(flags=flags))
     frame = body and find_frame(body, crop.label == crop.code + POSTERIOR)
-    volume = None if body is None or beyond else body.volume_mm3
+    volume = None if body is None or beyond_cube else body.volume_mm3
     if body is None or frame is None:
-        return _Seen(Measurement(body_volume_mm3=volume, flags=[*flags, "empty_roi"]))
+        return _Examination(Measurement(body_volume_mm3=volume, flags=[*flags, "empty_roi"]))
     waist = waist_section(body, frame)
     regions = find_regions(body, frame, waist, metal, erosion_mm=erosion_mm, endplate_mm=endplate_mm)
     density = _density(crop.ct, regions, spacing_mm, min_volume_mm3)
-    overhang = None if beyond else rim_overhang_mm(body, frame, waist)
-    flags += _named(
+    overhang = None if beyond_cube else rim_overhang_mm(body, frame, waist)
+    flags += _names_of(
         front_by_shape=not frame.from_pedicles,
         osteophytes=overhang is not None and overhang >= OSTEOPHYTE_MM,
         empty_roi="trabecular_hu_mean" not in density,
     )
-    measured = Measurement(
+    measurement = Measurement(
         **density,
         **_heights(body, frame),
         body_volume_mm3=volume,
@@ -177,30 +176,33 @@ def _examine(
         rotation_deg=frame.rotation_deg,
         flags=flags,
     )
-    return _Seen(_with_grade(measured), frame, regions)
+    return _Examination(_with_grade(measurement), frame, regions)
 
 
-def _named(**findings: bool) -> list[str]:
-    return [name for name, so in findings.items() if so]
+def _names_of(**findings: bool) -> list[str]:
+    """List the names of the findings that are true."""
+    return [name for name, present in findings.items() if present]
 
 
 def _density(ct: NDArray[np.int16], regions: Regions, spacing_mm: float, min_volume_mm3: float) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Give the figures of the trabecular region and the ellipse, those that are defined."""
+    figures: dict[str, Any] = {}
     hu, volume_mm3 = ct[regions.trabecular], float(regions.trabecular.sum()) * spacing_mm**3
     # A standard deviation needs two voxels, whatever smallest volume is asked for.
     if volume_mm3 >= min_volume_mm3 and hu.size > 1:
         names = [f"trabecular_hu_{name}" for name in ("p05", "p25", "median", "p75", "p95")]
-        found |= zip(names, np.percentile(hu, [5, 25, 50, 75, 95]).tolist(), strict=True)
-        found |= {"trabecular_hu_mean": float(hu.mean()), "trabecular_hu_sd": float(hu.std(ddof=1))}
-        found["trabecular_volume_mm3"] = volume_mm3
+        figures |= zip(names, np.percentile(hu, [5, 25, 50, 75, 95]).tolist(), strict=True)
+        figures |= {"trabecular_hu_mean": float(hu.mean()), "trabecular_hu_sd": float(hu.std(ddof=1))}
+        figures["trabecular_volume_mm3"] = volume_mm3
     hu = ct[regions.ellipse]
     if hu.size > 1:
-        found |= {"ellipse_hu_mean": float(hu.mean()), "ellipse_hu_sd": float(hu.std(ddof=1))}
-        found["ellipse_area_mm2"] = regions.ellipse_area_mm2
-    return found
+        figures |= {"ellipse_hu_mean": float(hu.mean()), "ellipse_hu_sd": float(hu.std(ddof=1))}
+        figures["ellipse_area_mm2"] = regions.ellipse_area_mm2
+    return figures
 
 
 def _heights(body: Solid, frame: BodyFrame) -> dict[str, Any]:
+    """Give the heights and their ratios; nothing where the heights are unknown."""
     heights = heights_mm(body, frame)
     if heights is None:
         return {}
@@ -214,32 +216,37 @@ def _heights(body: Solid, frame: BodyFrame) -> dict[str, Any]:
     }
 
 
-def _with_grade(measured: Measurement) -> Measurement:
-    """Grade the loss of height by all that is known of it."""
-    grade = genant_grade(measured.height_ratio_anterior, measured.height_ratio_middle, measured.height_ratio_neighbours)
-    others = [flag for flag in measured.flags if flag != "height_loss"]
-    return replace(measured, genant_grade=grade, flags=[*others, *_named(height_loss=bool(grade))])
+def _with_grade(measurement: Measurement) -> Measurement:
+    """Grade the loss of height by every ratio that is known, and set the flag `height_loss` accordingly."""
+    grade = genant_grade(
+        measurement.height_ratio_anterior, measurement.height_ratio_middle, measurement.height_ratio_neighbours
+    )
+    others = [flag for flag in measurement.flags if flag != "height_loss"]
+    return replace(measurement, genant_grade=grade, flags=[*others, *_names_of(height_loss=bool(grade))])
 
 
-def compare_neighbours(measured: Sequence[Measurement]) -> list[Measurement]:
-    """Judge each height of a study by those of its neighbours.
+def compare_neighbours(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Compare the heights of each vertebra with those of its neighbours, and grade it anew.
 
     Parameters
     ----------
-    measured : sequence of Measurement
+    measurements : sequence of Measurement
         Vertebrae of one study, from head to foot.
     """
-    heights = [_known_heights(one) for one in measured]
+    heights = [_heights_of(measurement) for measurement in measurements]
     compared = []
-    for i, (one, own) in enumerate(zip(measured, heights, strict=True)):
-        near = [*heights[max(i - NEIGHBOURS, 0) : i], *heights[i + 1 :][:NEIGHBOURS]]
-        ratio = own and height_beside_neighbours(own, [other for other in near if other])
-        compared.append(_with_grade(replace(one, height_ratio_neighbours=ratio)))
+    for i, (measurement, height) in enumerate(zip(measurements, heights, strict=True)):
+        beside = [*heights[max(i - NEIGHBOURS, 0) : i], *heights[i + 1 :][:NEIGHBOURS]]
+        neighbours = [neighbour for neighbour in beside if neighbour]
+        ratio = height and height_beside_neighbours(height, neighbours)
+        compared.append(_with_grade(replace(measurement, height_ratio_neighbours=ratio)))
     return compared
 
 
-def _known_heights(one: Measurement) -> Heights | None:
-    anterior, middle, posterior = one.height_anterior_mm, one.height_middle_mm, one.height_posterior_mm
+def _heights_of(measurement: Measurement) -> Heights | None:
+    """Give the three heights of a vertebra; None where one of them is unknown."""
+    anterior, middle = measurement.height_anterior_mm, measurement.height_middle_mm
+    posterior = measurement.height_posterior_mm
     return None if anterior is None or middle is None or posterior is None else (anterior, middle, posterior)
 
 
@@ -252,23 +259,26 @@ def measure_shard(
     metal_hu: float,
     min_volume_mm3: float,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the table `tables.MEASURE`, one per vertebra; parameters are those of `measure_vertebra`.
+    """Give the rows of the table `tables.MEASURE`, one per vertebra; parameters are those of `measure_vertebra`.
 
-    Cubes come study by study and are not kept; a study's rows come out once all of it is measured.
+    Cubes come study by study and are not kept; the rows of a study come out once all of it is measured.
     """
     for _, study in groupby(crops, key=lambda crop: (crop.cohort, crop.study_id)):
-        rows, found = [], []
+        rows, measurements = [], []
         for crop in study:
-            seen = _examine(crop, spacing_mm, erosion_mm, endplate_mm, metal_hu, min_volume_mm3)
+            examination = _examine(crop, spacing_mm, erosion_mm, endplate_mm, metal_hu, min_volume_mm3)
             keys = {name: getattr(crop, name) for name in ("cohort", "patient_id", "study_id", "level")}
-            rows.append(keys | {"picture": _picture(crop, seen, spacing_mm)})
-            found.append(seen.measured)
+            rows.append(keys | {"picture": _thumbnail(crop, examination, spacing_mm)})
+            measurements.append(examination.measurement)
         order = sorted(range(len(rows)), key=lambda i: ORDER.index(rows[i]["level"]))
-        compared = compare_neighbours([found[i] for i in order])
-        yield from (rows[i] | asdict(one) for i, one in sorted(zip(order, compared, strict=True), key=lambda x: x[0]))
+        compared = dict(zip(order, compare_neighbours([measurements[i] for i in order]), strict=True))
+        yield from (row | asdict(compared[i]) for i, row in enumerate(rows))
 
 
-def _picture(crop: VertebraCrop, seen: _Seen, spacing_mm: float) -> bytes | None:
-    if seen.frame is None or seen.regions is None:
+def _thumbnail(crop: VertebraCrop, examination: _Examination, spacing_mm: float) -> bytes | None:
+    """Draw the thumbnail of a vertebra; None where nothing was measured in it."""
+    frame, regions = examination.frame, examination.regions
+    if frame is None or regions is None:
         return None
-    return tile.paint(crop, seen.frame, seen.regions, spacing_mm=spacing_mm, hu=seen.measured.trabecular_hu_mean)
+    hu = examination.measurement.trabecular_hu_mean
+    return draw_thumbnail(crop, frame, regions, spacing_mm=spacing_mm, hu=hu)

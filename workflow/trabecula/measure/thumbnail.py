@@ -1,6 +1,6 @@
-"""A small picture per vertebra: where its density was read.
+"""Thumbnail of a vertebra: where its density was read.
 
-Axial at mid-height and sagittal in the middle, both in the vertebra's own frame, with the outlines
+An axial section at mid-height and a sagittal one in the middle, both in the vertebra's own frame, with the outlines
 of body, trabecular region and ellipse.
 """
 
@@ -20,28 +20,30 @@ from trabecula.tables.cubes import VertebraCrop
 WINDOW_HU = (-200.0, 800.0)
 HALF_MM, PIXEL_MM = 32.0, 0.5
 QUALITY = 60
-# Okabe and Ito, "Color Universal Design", 2008: told apart by colour-blind readers too.
+# Okabe and Ito, "Color Universal Design", 2008: colour-blind readers can tell them apart too.
 BODY, REGION, ELLIPSE = (86, 180, 233), (240, 228, 66), (213, 94, 0)
 
 
-def paint(crop: VertebraCrop, frame: BodyFrame, regions: Regions, *, spacing_mm: float, hu: float | None) -> bytes:
-    """Paint one vertebra, as WebP without metadata.
+def draw_thumbnail(
+    crop: VertebraCrop, frame: BodyFrame, regions: Regions, *, spacing_mm: float, hu: float | None
+) -> bytes:
+    """Draw the thumbnail of one vertebra, as WebP without metadata.
 
-    Left: axial at mid-height, the front up and the right at the left. Right: sagittal in the
-    middle, the front at the left.
+    Left: axial at mid-height, the front of the vertebra up and its right at the left. Right: sagittal in the middle,
+    the front at the left.
 
     Parameters
     ----------
     crop : VertebraCrop
         The vertebra in its cube.
     frame : BodyFrame
-        Its own axes.
+        Axes of the vertebra.
     regions : Regions
-        Where density was read.
+        Trabecular region and ellipse, where density was read.
     spacing_mm : float
         Distance between neighbouring voxels of the cube.
     hu : float or None
-        Mean of the trabecular region, to be written.
+        Mean of the trabecular region, which is written on the thumbnail; None: "not measured" is written.
     """
     along = np.arange(HALF_MM, -HALF_MM, -PIXEL_MM)
     right, front, up = np.eye(3)
@@ -60,18 +62,18 @@ def paint(crop: VertebraCrop, frame: BodyFrame, regions: Regions, *, spacing_mm:
 
 
 def _panel(crop: VertebraCrop, voxels: NDArray[np.float64], regions: Regions) -> NDArray[np.uint8]:
-    """(h, w, 3) section of a cube at (h, w, 3) voxels, with outlines."""
-    at = np.moveaxis(voxels, -1, 0)
-    hu = ndimage.map_coordinates(crop.ct, at, order=1, cval=PADDING_HU, output=np.float32)
+    """Draw a section of a cube at (h, w, 3) voxels, with outlines; (h, w, 3)."""
+    places = np.moveaxis(voxels, -1, 0)
+    hu = ndimage.map_coordinates(crop.ct, places, order=1, cval=PADDING_HU, output=np.float32)
     low, high = WINDOW_HU
     grey = np.clip((hu - low) / (high - low), 0, 1)[..., None] * 255
     image = np.rint(grey.repeat(3, axis=-1)).astype(np.uint8)
     for mask, colour in ((crop.label == crop.code, BODY), (regions.trabecular, REGION), (regions.ellipse, ELLIPSE)):
-        image[_outline(mask, at)] = colour
+        image[_outline(mask, places)] = colour
     return image
 
 
-def _outline(mask: NDArray[np.bool_], at: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Pixels just inside a mask's edge in a section; (h, w)."""
-    inside = ndimage.map_coordinates(mask.view(np.uint8), at, order=1, output=np.float32) >= 0.5
+def _outline(mask: NDArray[np.bool_], places: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Give the pixels just inside the edge of a mask in a section; (h, w)."""
+    inside = ndimage.map_coordinates(mask.view(np.uint8), places, order=1, output=np.float32) >= 0.5
     return inside & np.logical_not(ndimage.binary_erosion(inside))
