@@ -1,4 +1,4 @@
-"""Public tables made by hand: what is not said of a row is NULL or the plainest value of its column."""
+"""Public tables made by hand; a column that a row does not name is NULL or holds the plainest value."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula import tables
+from trabecula.density.thresholds import Thresholds
 
 # Patients whose second scan is of another device, or of an unknown one.
 MOVED, UNKNOWN = (10, 20, 30, 41), 21
 
 
 def plain(schema: pa.Schema) -> dict[str, Any]:
-    """A row of a schema with nothing in it."""
+    """Give a row of a schema without content."""
     by_type = {pa.string(): "x", pa.bool_(): False, pa.int32(): 0, pa.float64(): 0.0, tables.TEXTS: []}
     row = {field.name: None if field.nullable else by_type.get(field.type, 0) for field in schema}
     for field in schema:
@@ -34,10 +35,10 @@ def write_tables(folder: Path, **rows: Iterable[dict[str, Any]]) -> Path:
             tables.write(table, schema, folder / name / f"{name}.parquet")
             continue
         for cohort in ("north", "south"):
-            own = table.filter(pc.field("cohort") == cohort).drop_columns("cohort")
+            part = table.filter(pc.field("cohort") == cohort).drop_columns("cohort")
             path = folder / name / f"cohort={cohort}" / f"{name}.parquet"
             path.parent.mkdir(parents=True)
-            pq.write_table(own.cast(tables.in_partition(schema)), path)
+            pq.write_table(part.cast(tables.in_partition(schema)), path)
     return folder
 
 
@@ -75,14 +76,14 @@ def made_cohorts(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
             rows["patients"].append(key | facts | result)
         counts = (("found", None, 50), ("measured", None, 44), ("measured", "no_vertebra", 6))
         for position, (step, reason, n) in enumerate(counts):
-            of = {"position": position, "unit": "patients", "step": step, "reason": reason, "n": n}
-            rows["flow"].append({"cohort": cohort} | of)
+            count = {"position": position, "unit": "patients", "step": step, "reason": reason, "n": n}
+            rows["flow"].append({"cohort": cohort} | count)
     return rows
 
 
 def _result(i: int, vbmd: float, draw: np.random.Generator, study_id: str) -> dict[str, Any]:
     hu = vbmd + float(draw.normal(0, 25))
-    grade = "osteoporosis" if vbmd < 80 else "low" if vbmd < 120 else "normal"
+    grade = Thresholds().grade(vbmd)
     unsure = i % 10 == 1
     return {
         "study_id": study_id,

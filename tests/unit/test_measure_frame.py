@@ -16,23 +16,23 @@ angles = st.floats(-35, 35)
 def frame_of(crop) -> BodyFrame:
     body = Solid.of(crop.label == crop.code, spacing_mm=1.0)
     assert body is not None
-    found = find_frame(body, crop.label == crop.code + POSTERIOR)
-    assert found is not None
-    return found
+    frame = find_frame(body, crop.label == crop.code + POSTERIOR)
+    assert frame is not None
+    return frame
 
 
-def error_deg(found: BodyFrame, axes) -> float:
+def error_deg(frame: BodyFrame, axes) -> float:
     """Largest angle between an axis and the true one."""
-    return float(np.degrees(np.arccos(np.clip(np.sum(found.axes * axes, axis=1), -1, 1))).max())
+    return float(np.degrees(np.arccos(np.clip(np.sum(frame.axes * axes, axis=1), -1, 1))).max())
 
 
 @settings(max_examples=12)
 @given(st.sampled_from("xyz"), angles, st.floats(0, 0.35), st.floats(0, 3))
 def test_axes_follow_the_body_about_every_axis(axis, angle, wedge, concave):
     axes = turned(**{axis: angle})
-    found = frame_of(cylinder(axes=axes, wedge=wedge, concave=concave))
-    assert error_deg(found, axes) < 2.0
-    assert found.from_pedicles
+    frame = frame_of(cylinder(axes=axes, wedge=wedge, concave=concave))
+    assert error_deg(frame, axes) < 2.0
+    assert frame.from_pedicles
 
 
 @settings(max_examples=12)
@@ -46,22 +46,22 @@ def test_axes_follow_turns_about_all_axes_together(x, y, z, size):
 @given(angles)
 def test_without_posterior_elements_an_oblong_body_tells_its_front(angle):
     axes = turned(z=angle)
-    found = frame_of(cylinder(axes=axes, pedicles=False))
-    assert error_deg(found, axes) < 3.0
-    assert not found.from_pedicles
+    frame = frame_of(cylinder(axes=axes, pedicles=False))
+    assert error_deg(frame, axes) < 3.0
+    assert not frame.from_pedicles
 
 
 def test_without_posterior_elements_a_round_body_faces_the_patients_front():
-    found = frame_of(cylinder(right=16, front=16, pedicles=False, axes=turned(x=20)))
-    assert error_deg(found, turned(x=20)) < 2.0
+    frame = frame_of(cylinder(right=16, front=16, pedicles=False, axes=turned(x=20)))
+    assert error_deg(frame, turned(x=20)) < 2.0
 
 
 def test_one_pedicle_alone_is_not_trusted():
     crop = cylinder()
     crop.label[40:][crop.label[40:] > POSTERIOR] = 0
-    found = frame_of(crop)
-    assert not found.from_pedicles
-    assert error_deg(found, np.eye(3)) < 1.0
+    frame = frame_of(crop)
+    assert not frame.from_pedicles
+    assert error_deg(frame, np.eye(3)) < 1.0
 
 
 def test_posterior_elements_in_front_are_not_believed():
@@ -69,9 +69,9 @@ def test_posterior_elements_in_front_are_not_believed():
     posterior = crop.label > POSTERIOR
     crop.label[posterior] = 0
     crop.label[posterior[:, ::-1]] = POSTERIOR + crop.code
-    found = frame_of(crop)
-    assert not found.from_pedicles
-    assert error_deg(found, np.eye(3)) < 1.0
+    frame = frame_of(crop)
+    assert not frame.from_pedicles
+    assert error_deg(frame, np.eye(3)) < 1.0
 
 
 def test_a_pedicle_of_which_the_cube_cuts_more_turns_nothing():
@@ -100,20 +100,20 @@ def test_tilts_are_named_as_they_are_meant(axis, angle, name, expected):
 
 
 def test_sizes_are_those_between_walls_and_endplates():
-    found = frame_of(cylinder(axes=turned(x=15, y=-10, z=20)))
+    frame = frame_of(cylinder(axes=turned(x=15, y=-10, z=20)))
     # Medians over a waist that curves away: a little less than the largest width and depth.
-    assert found.width_mm == pytest.approx(44, abs=1.5)
-    assert found.depth_mm == pytest.approx(32, abs=1)
-    assert found.height_mm == pytest.approx(26, abs=0.5)
-    np.testing.assert_allclose(found.centre_mm, 0, atol=0.5)
+    assert frame.width_mm == pytest.approx(44, abs=1.5)
+    assert frame.depth_mm == pytest.approx(32, abs=1)
+    assert frame.height_mm == pytest.approx(26, abs=0.5)
+    np.testing.assert_allclose(frame.centre_mm, 0, atol=0.5)
 
 
 def test_places_go_there_and_back():
-    found = frame_of(cylinder(axes=turned(x=15, y=-10, z=20)))
+    frame = frame_of(cylinder(axes=turned(x=15, y=-10, z=20)))
     places = np.random.default_rng(0).uniform(-30, 30, (5, 3))
-    np.testing.assert_allclose(found.to_cube(found.to_own(places)), places)
-    np.testing.assert_allclose(found.axes @ found.axes.T, np.eye(3), atol=1e-12)
-    assert np.linalg.det(found.axes) == pytest.approx(1)
+    np.testing.assert_allclose(frame.to_cube(frame.to_local(places)), places)
+    np.testing.assert_allclose(frame.axes @ frame.axes.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(frame.axes) == pytest.approx(1)
 
 
 def test_a_few_voxels_have_no_axes():

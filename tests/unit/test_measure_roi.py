@@ -49,9 +49,9 @@ def region_by_hand(crop, frame: BodyFrame) -> np.ndarray:
     turned_upright = ndimage.map_coordinates(mask.astype(float), places, order=1)
     outline = turned_upright.mean(axis=-1) >= 0.5
     off_outline = np.asarray(ndimage.distance_transform_edt(outline)) * fine
-    own = (inside - (size - 1) / 2 - frame.centre_mm) @ frame.axes.T
-    keep &= ndimage.map_coordinates(off_outline, own[:, :2].T / fine + 59.5, order=1) >= EROSION_MM
-    across, ahead, along = own.T / np.array([[frame.width_mm], [frame.depth_mm], [frame.height_mm]])
+    local = (inside - (size - 1) / 2 - frame.centre_mm) @ frame.axes.T
+    keep &= ndimage.map_coordinates(off_outline, local[:, :2].T / fine + 59.5, order=1) >= EROSION_MM
+    across, ahead, along = local.T / np.array([[frame.width_mm], [frame.depth_mm], [frame.height_mm]])
     keep &= ~((np.abs(across) <= 0.12) & (ahead <= -0.1) & (np.abs(along) <= 0.15))
     return crop.ct[tuple(inside[keep].T)]
 
@@ -109,14 +109,14 @@ def test_the_region_holds_what_it_should():
     frame, regions = examined(crop)
     body = crop.label == crop.code
     assert not np.any(regions.trabecular & ~body)
-    own = frame.to_own(from_middle(regions.trabecular))
-    assert np.abs(own[:, 2]).max() <= frame.height_mm / 2 - ENDPLATE_MM + 0.5
+    local = frame.to_local(from_middle(regions.trabecular))
+    assert np.abs(local[:, 2]).max() <= frame.height_mm / 2 - ENDPLATE_MM + 0.5
 
 
 def test_the_ellipse_lies_between_vein_and_cortex():
     crop = cylinder()
     frame, regions = examined(crop)
-    right, front, up = frame.to_own(from_middle(regions.ellipse)).T
+    right, front, up = frame.to_local(from_middle(regions.ellipse)).T
     assert np.abs(up).max() <= 1.5
     assert np.abs(right).max() <= frame.width_mm / 4
     assert -0.1 * frame.depth_mm <= front.min()

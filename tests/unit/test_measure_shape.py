@@ -31,16 +31,16 @@ def framed(crop):
 @pytest.mark.parametrize("wedge", [0.0, 0.2, 0.4])
 def test_heights_at_the_walls_are_those_of_the_wedge(angle, wedge):
     """Two planes that meet: its own axis halves them, and cos(half the angle between them) shortens nothing to see."""
-    found = heights_mm(*framed(cylinder(half_height=14, wedge=wedge, axes=turned(x=angle))))
-    assert found is not None
-    np.testing.assert_allclose(found, [28 * (1 - wedge), 28 * (1 - wedge / 2), 28], atol=1.0)
+    heights = heights_mm(*framed(cylinder(half_height=14, wedge=wedge, axes=turned(x=angle))))
+    assert heights is not None
+    np.testing.assert_allclose(heights, [28 * (1 - wedge), 28 * (1 - wedge / 2), 28], atol=1.0)
 
 
 def test_a_dent_is_the_middle_heights():
-    found = heights_mm(*framed(cylinder(half_height=14, concave=3)))
-    assert found is not None
-    assert found[1] == pytest.approx(22, abs=1)
-    assert min(found[0], found[2]) > 24
+    heights = heights_mm(*framed(cylinder(half_height=14, concave=3)))
+    assert heights is not None
+    assert heights[1] == pytest.approx(22, abs=1)
+    assert min(heights[0], heights[2]) > 24
 
 
 def test_heights_of_what_leaves_the_cube_are_unknown():
@@ -101,8 +101,8 @@ def test_large_osteophytes_are_flagged_and_small_ones_not(osteophytes, spurred):
 )
 def test_cement_is_told_from_screws(implant, flags):
     crop, _ = painted(patient(0, **implant), "L3")
-    found = measure.measure_vertebra(crop, **OPTIONS).flags
-    assert [flag for flag in found if flag in ("metal", "cement")] == flags
+    named = measure.measure_vertebra(crop, **OPTIONS).flags
+    assert [flag for flag in named if flag in ("metal", "cement")] == flags
 
 
 def test_real_heights_are_among_those_of_a_report(real_data: Path):
@@ -113,7 +113,7 @@ def test_real_heights_are_among_those_of_a_report(real_data: Path):
     for crop in totalseg_cubes(real_data)[1:]:
         body, frame = framed(crop)
         right, front = np.arange(-12.0, 13.0), (np.array([0.85, 0.5, 0.15]) - 0.5) * frame.depth_mm
-        own = np.stack(np.broadcast_arrays(right[:, None], front, 0.0), axis=-1)
-        ours = sum(body.ends_mm(frame.to_cube(own), frame.axes[2], 40.0))
+        places = np.stack(np.broadcast_arrays(right[:, None], front, 0.0), axis=-1)
+        ours = sum(body.ends_mm(frame.to_cube(places), frame.axes[2], 40.0))
         theirs = [report[f"vertebrae_{crop.level}_height_{name}_mm"] for name in ("anterior", "middle", "posterior")]
         assert np.abs(ours - np.array(theirs)).max(axis=1).min() < 2.5

@@ -15,13 +15,15 @@ SPLIT = {"scheme": "random", "split": "random0", "held_out": None, "patient_id":
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_every_column_has_a_meaning_and_every_number_a_unit(name):
     for field in ALL[name]:
-        assert tables.said(field, "description"), field.name
-        assert tables.said(field, "unit") or not tables.is_number(field.type), field.name
+        assert tables.metadata_of(field, "description"), field.name
+        assert tables.metadata_of(field, "unit") or not tables.is_number(field.type), field.name
 
 
 @pytest.mark.parametrize("name", tables.PUBLIC)
 def test_every_public_column_that_may_be_null_says_what_null_means(name):
-    assert [field.name for field in tables.PUBLIC[name] if field.nullable and not tables.said(field, "null")] == []
+    assert [
+        field.name for field in tables.PUBLIC[name] if field.nullable and not tables.metadata_of(field, "null")
+    ] == []
 
 
 @pytest.mark.parametrize("name", tables.PUBLIC)
@@ -44,7 +46,7 @@ def test_a_column_without_description_or_unit_is_refused():
 def test_a_column_may_hold_null_only_where_that_is_said():
     assert not column("name", tables.TEXT, "A name").nullable
     assert column("name", tables.TEXT, "A name", "Unknown").nullable
-    assert tables.said(column("name", tables.TEXT, "A name", "Unknown"), "null") == "Unknown"
+    assert tables.metadata_of(column("name", tables.TEXT, "A name", "Unknown"), "null") == "Unknown"
     assert column("name", tables.TEXT, "A name", NULLABLE).nullable
 
 

@@ -1,4 +1,7 @@
-"""What readers of the tables get besides them: views for DuckDB, a data dictionary and a data package."""
+"""Catalog of the tables: views for DuckDB, a data dictionary and a data package.
+
+Here belongs what is written from the schemas for readers of the tables. The schemas belong to `tables`.
+"""
 
 from pathlib import Path
 
@@ -21,14 +24,15 @@ def write(folder: Path, *, place: Path) -> None:
     folder : Path
         Folder of the tables.
     place : Path
-        Where the database's views look for the tables, from whatever folder it is opened; it need not exist yet.
+        Folder in which the views of the database look for the tables, whatever folder it is opened from; it need not
+        exist yet.
     """
     write_text(views_sql("results/tables"), folder / "views.sql")
     write_text(dictionary(), folder / "dictionary.md")
     write_text(dictionary_csv(), folder / "dictionary.csv")
     write_text(data_package(folder), folder / "datapackage.json")
     with whole_file(folder / "trabecula.duckdb") as unfinished, duckdb.connect(unfinished) as connection:
-        # A view is checked when it is made, and the tables are still here.
+        # DuckDB checks a view when it is made, and at that time the tables still lie in `folder`.
         connection.execute(f"SET VARIABLE {PLACE} = {text(str(folder.absolute()))}")
         connection.execute(views_sql(str(place.absolute())))
 

@@ -1,13 +1,17 @@
-"""The joins that people want, as views: query, meaning, and what each column says."""
+"""Views over the tables that answer frequent questions: query, meaning, and the meaning of each column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trabecula import tables
+from trabecula.density.thresholds import Thresholds
 
-# Cuts of vBMD in mg/cm3 HA: ACR Practice Parameter for QCT; Chinese consensus 2019. They stand here so that the
-# grades of network, HU and QCT are of the same cuts, whatever the configuration's.
-LOW_BELOW, OSTEOPOROSIS_BELOW = 120, 80
+# Thresholds of vBMD in mg/cm3 HA: ACR Practice Parameter for QCT; Chinese consensus 2019. The views always use these,
+# whatever the configuration says, so that network, HU and QCT are graded by the same thresholds.
+LOW_BELOW, OSTEOPOROSIS_BELOW = (
+    f"{Thresholds().reduced_below_mg_cm3:g}",
+    f"{Thresholds().osteoporosis_below_mg_cm3:g}",
+)
 # Least significant change = 2.77 RMS-SD, 95 % confidence, one scan each time; 30 degrees of freedom: ISCD Official
 # Positions 2019, precision assessment. Pairs of scans at most this far apart count as repeats.
 LSC_FACTOR, LEAST_PAIRS, REPEAT_DAYS = 2.77, 30, 30
@@ -17,7 +21,7 @@ _Z = 1.959964
 
 @dataclass(frozen=True)
 class View:
-    """A view: what a row is, its query, and what its columns mean."""
+    """A view: the meaning of a row, the query, and the meanings of the columns."""
 
     meaning: str
     query: str
@@ -25,22 +29,23 @@ class View:
 
 
 def _wilson(sign: str, successes: str, n: str) -> str:
-    """SQL of one end of the Wilson interval of successes in n."""
+    """Write the SQL of one end of the Wilson interval of a proportion, `successes` of `n`."""
     share = f"({successes} / {n})"
     spread = f"{_Z} * sqrt({share} * (1 - {share}) / {n} + {_Z**2 / 4:.6f} / ({n} * {n}))"
     return f"greatest(0, least(1, ({share} + {_Z**2 / 2:.6f} / {n} {sign} {spread}) / (1 + {_Z**2:.6f} / {n})))"
 
 
 def _grade(vbmd: str) -> str:
-    """SQL of the grade of a vBMD."""
+    """Write the SQL of the grade of a vBMD; NULL without a vBMD."""
     return (
         f"CASE WHEN {vbmd} < {OSTEOPOROSIS_BELOW} THEN 'osteoporosis' "
         f"WHEN {vbmd} < {LOW_BELOW} THEN 'low' WHEN {vbmd} IS NOT NULL THEN 'normal' END"
     )
 
 
-def _described(schema_name: str) -> dict[str, str]:
-    return {field.name: tables.said(field, "description") for field in tables.PUBLIC[schema_name]}
+def _described(table: str) -> dict[str, str]:
+    """Give the descriptions of a table's columns."""
+    return {field.name: tables.metadata_of(field, "description") for field in tables.PUBLIC[table]}
 
 
 _COHORT = {"cohort": "Name of the cohort"}
@@ -135,6 +140,7 @@ FROM runs
 WINDOW ends AS (ORDER BY finished, run_id)
 ORDER BY finished, run_id"""
 
+_RUN_COLUMNS = ("run_id", "started", "finished", "kept", "version", "commit", "model_id")
 _PAIR_COLUMNS = _COHORT | {
     "patient_id": "Keyed pseudonym of the patient",
     "first_study_id": "Earlier scan of the pair",
@@ -237,8 +243,7 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
     "run_history": View(
         "Runs in the order of their end, and what was new in each",
         _HISTORY,
-        {name: said for name, said in _described("runs").items() if name in ("run_id", "started", "finished", "kept")}
-        | {name: said for name, said in _described("runs").items() if name in ("version", "commit", "model_id")}
+        {name: _described("runs")[name] for name in _RUN_COLUMNS}
         | {
             "new_config": "The configuration differs from that of the run before; true of the first",
             "new_code": "The code differs from that of the run before; true of the first",

@@ -1,8 +1,8 @@
 """The vertebra's own axes, from its endplates and its pedicles.
 
-Wedges, lordosis, scoliosis and rotation then change neither region nor heights. Up is the mean
-of the normals of planes through the two endplates. Front is the bisector between the pedicles,
-which stand on both sides of the canal. Right is perpendicular to both.
+In these axes, wedges, lordosis, scoliosis and rotation change neither region nor heights. Up is the mean of the
+normals of planes through the two endplates. Front is the bisector between the pedicles, which stand on both sides of
+the canal. Right is perpendicular to both.
 """
 
 from dataclasses import dataclass
@@ -16,27 +16,28 @@ Array = NDArray[np.float64]
 
 # Rays reach beyond every vertebral body.
 FURTHEST_MM = 40.0
-# Endplates are looked at in this part of the body's half width and depth: at first where rays of a
-# tilted body still end at endplates, then to where rims and osteophytes begin.
+# Endplates are sampled in this part of the body's half width and depth: in the first turns where the rays of a tilted
+# body still end at endplates, then out to where rims and osteophytes begin.
 INNER, OUTER = 0.35, 0.75
-# Deviations of an endplate from its plane below this are roughness; larger ones (Schmorl's nodes, spurs) count less.
+# Deviations of an endplate from its plane below this are roughness; larger ones (Schmorl's nodes, spurs) weigh less.
 TOLERATED_MM = 1.0
 TURNS, INNER_TURNS, SETTLED_DEG, RAYS = 12, 2, 0.2, 96
-# Smaller than this on any axis, or tilted by more than 60 degrees, it is no vertebral body.
+# A mask smaller than this on any axis, or tilted by more than 60 degrees, is no vertebral body.
 LEAST_VOXELS, MOST_TILTED = 4, 0.5
 # A side of the posterior elements of less than this is no pedicle.
 PEDICLE_MIN_MM3 = 150.0
 # Seen from the body, pedicles lie 30 to 80 degrees apart; the halves of a single one 11.
 APART_DEG = 20.0
-# A vertebra never turns further; ribs or a neighbour's processes with a wrong label may say so.
+# A vertebra never turns further; where it seems to, ribs or a neighbour's processes have a wrong label.
 MOST_TURNED_DEG = 60.0
-# Below this ratio of width to depth, a body's section tells nothing about its rotation.
+# Below this ratio of width to depth, the section of a body does not show its rotation.
 OBLONG = 1.12
 # The waist: this part of the height, half to each side of mid-height; osteophytes sit at the rims.
 WAIST = 0.4
 
-# Places in a disc, even but without period (Vogel, Math Biosci 1979;44:179-189, doi:10.1016/0025-5564(79)90080-4):
-# a regular grid beats with the voxels' steps along a tilted endplate, which looks like another tilt.
+# Points in a disc, evenly spread without a period (Vogel, Math Biosci 1979;44:179-189,
+# doi:10.1016/0025-5564(79)90080-4): a regular grid beats with the voxels' steps along a tilted endplate, and the beat
+# looks like another tilt.
 _TURN = np.arange(RAYS) * np.pi * (3 - np.sqrt(5))
 _SPREAD = np.sqrt((np.arange(RAYS) + 0.5) / RAYS)[:, None] * np.column_stack([np.cos(_TURN), np.sin(_TURN)])
 
@@ -84,13 +85,13 @@ class BodyFrame:
         right, front, _ = self.axes[1]
         return float(np.degrees(np.arctan2(right, front)))
 
-    def to_own(self, places_mm: Array) -> Array:
-        """(..., 3) places in the cube to the vertebra's right, front and up."""
+    def to_local(self, places_mm: Array) -> Array:
+        """Turn (..., 3) places in the cube into coordinates along the vertebra's right, front and up."""
         return (places_mm - self.centre_mm) @ self.axes.T
 
-    def to_cube(self, own_mm: Array) -> Array:
-        """(..., 3) right, front and up of the vertebra to places in the cube."""
-        return own_mm @ self.axes + self.centre_mm
+    def to_cube(self, local_mm: Array) -> Array:
+        """Turn (..., 3) coordinates along the vertebra's right, front and up into places in the cube."""
+        return local_mm @ self.axes + self.centre_mm
 
 
 def find_frame(body: Solid, posterior: NDArray[np.bool_]) -> BodyFrame | None:
@@ -109,10 +110,10 @@ def find_frame(body: Solid, posterior: NDArray[np.bool_]) -> BodyFrame | None:
         None where the body is too small to have endplates, or seems to lie on its side.
     """
     centre = body.centroid_mm
-    found = _between_endplates(body, centre)
-    if found is None:
+    endplates = _between_endplates(body, centre)
+    if endplates is None:
         return None
-    axes, (above, below) = found
+    axes, (above, below) = endplates
     centre, height = centre + (above - below) / 2 * axes[2], above + below
     front = _front_of_pedicles(body, posterior, axes, centre, height)
     axes = _upright(axes[2], _front_of_shape(body, axes, centre, height) if front is None else front)
@@ -125,13 +126,16 @@ def find_frame(body: Solid, posterior: NDArray[np.bool_]) -> BodyFrame | None:
 
 
 def _between_endplates(body: Solid, centre: Array) -> tuple[Array, tuple[float, float]] | None:
-    """Axes whose up halves the angle between the endplates, and the endplates' distances above and below."""
+    """Find axes whose up halves the angle between the endplates, and the endplates' distances above and below.
+
+    Each turn samples the endplates along the up axis of the turn before, until that axis has settled.
+    """
     axes = np.eye(3)
     for turn in range(TURNS):
-        found = _endplates(body, axes, centre, INNER if turn < INNER_TURNS else OUTER)
-        if found is None:
+        endplates = _endplates(body, axes, centre, INNER if turn < INNER_TURNS else OUTER)
+        if endplates is None:
             return None
-        slopes, ends = found
+        slopes, ends = endplates
         up = _unit(np.array([-slopes[0], -slopes[1], 1.0]) @ axes)
         settled = np.degrees(np.arccos(np.clip(up @ axes[2], -1, 1))) < SETTLED_DEG
         axes = _upright(up, axes[1])
@@ -141,17 +145,25 @@ def _between_endplates(body: Solid, centre: Array) -> tuple[Array, tuple[float, 
 
 
 def _unit(vector: Array) -> Array:
+    """Scale a vector to length 1."""
     return vector / np.linalg.norm(vector)
 
 
 def _upright(up: Array, ahead: Array) -> Array:
-    """Axes with a given up, and the front nearest to a given direction."""
+    """Give the axes with this up, and with the front that is nearest to the direction `ahead`.
+
+    >>> _upright(np.array([0.0, 0.0, 1.0]), np.array([0.0, 2.0, 5.0])).tolist()
+    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     front = _unit(ahead - (ahead @ up) * up)
     return np.stack([np.cross(front, up), front, up])
 
 
 def _endplates(body: Solid, axes: Array, centre: Array, part: float) -> tuple[Array, tuple[float, float]] | None:
-    """Slopes of the endplates' mean plane to the right and to the front, and their distances up and down."""
+    """Fit planes to the endplates: slopes of their mean to the right and to the front, and distances up and down.
+
+    None where the body is too small. `part` is the share of the body's half width and depth that is sampled.
+    """
     half = [float(sum(body.ends_mm(centre, axis, FURTHEST_MM))) / 2 for axis in axes[:2]]
     if min(half) < LEAST_VOXELS / 2 * body.spacing_mm:
         return None
@@ -166,7 +178,7 @@ def _endplates(body: Solid, axes: Array, centre: Array, part: float) -> tuple[Ar
 
 
 def _plane(place: Array, height: Array) -> Array:
-    """Plane through heights at (n, 2) places, far ones counting less (Huber): height at 0, slopes; (3,)."""
+    """Fit a plane to heights at (n, 2) places, outliers weighing less (Huber): height at 0 and two slopes; (3,)."""
     design = np.column_stack([np.ones(len(place)), place])
     weighted = design
     for _ in range(4):
@@ -178,19 +190,19 @@ def _plane(place: Array, height: Array) -> Array:
 def _front_of_pedicles(
     body: Solid, posterior: NDArray[np.bool_], axes: Array, centre: Array, height_mm: float
 ) -> Array | None:
-    """Away from the middle between both pedicles; None where one of them is missing.
+    """Find the front as the direction away from the middle between both pedicles; None where one of them is missing.
 
-    Only what lies in an upright cylinder around the body counts: the cube cuts processes unevenly.
+    Only voxels in an upright cylinder around the body count, since the cube cuts processes unevenly.
     """
-    # Every fourth layer tells as much of a direction.
+    # For a direction, every fourth layer is enough.
     voxels = np.argwhere(posterior[:, :, ::4]) * [1, 1, 4]
-    own = ((voxels - (body.size - 1) / 2) * body.spacing_mm - centre) @ axes.T
-    across = np.hypot(own[:, 0], own[:, 1])
+    local = ((voxels - (body.size - 1) / 2) * body.spacing_mm - centre) @ axes.T
+    across = np.hypot(local[:, 0], local[:, 1])
     room = (body.size - 1) / 2 * body.spacing_mm - float(np.linalg.norm(centre))
-    own = own[(across < room) & (np.abs(own[:, 2]) < height_mm / 2)]
-    if len(own) == 0:
+    local = local[(across < room) & (np.abs(local[:, 2]) < height_mm / 2)]
+    if len(local) == 0:
         return None
-    angle = np.arctan2(own[:, 0], -own[:, 1])
+    angle = np.arctan2(local[:, 0], -local[:, 1])
     back = float(np.arctan2(np.sin(angle).mean(), np.cos(angle).mean()))
     for _ in range(4):
         away = (angle - back + np.pi) % (2 * np.pi) - np.pi
@@ -207,9 +219,9 @@ def _front_of_pedicles(
 
 
 def _front_of_shape(body: Solid, axes: Array, centre: Array, height_mm: float) -> Array:
-    """Across the longer axis of the body's section, where it has one; else the patient's front."""
-    own = (body.voxels_mm() - centre) @ axes.T
-    section = own[np.abs(own[:, 2]) < WAIST / 2 * height_mm, :2]
+    """Find the front as the direction across the longer axis of the body's section; else the patient's front."""
+    local = (body.voxels_mm() - centre) @ axes.T
+    section = local[np.abs(local[:, 2]) < WAIST / 2 * height_mm, :2]
     if len(section) < 3:
         return axes[1]
     spread, directions = np.linalg.eigh(np.cov(section.T))
@@ -220,7 +232,7 @@ def _front_of_shape(body: Solid, axes: Array, centre: Array, height_mm: float) -
 
 
 def _walls(body: Solid, axes: Array, centre: Array, height_mm: float, which: int) -> tuple[float, float]:
-    """Distances to the two walls along an axis (0 right and left, 1 front and back): medians at the waist."""
+    """Measure the distances to the two walls along an axis (0 right and left, 1 front and back): waist medians."""
     other = np.array([-4.0, -2.0, 0.0, 2.0, 4.0])
     up = np.linspace(-WAIST / 2, WAIST / 2, 5) * height_mm
     starts = centre + other[:, None, None] * axes[1 - which] + up[:, None] * axes[2]

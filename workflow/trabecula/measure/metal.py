@@ -18,7 +18,7 @@ CEMENT_MAX_HU, CEMENT_INSIDE = 2500.0, 0.8
 def find_metal(
     ct: NDArray[np.int16], body: NDArray[np.bool_], *, spacing_mm: float, metal_hu: float
 ) -> NDArray[np.bool_]:
-    """Voxels of metal or cement in a body or within 2 mm of it; none where they are but specks.
+    """Find the voxels of metal or cement in a body or within 2 mm of it; specks below 20 mm³ do not count.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def find_metal(
 
 
 def is_cement(ct: NDArray[np.int16], body: NDArray[np.bool_], metal: NDArray[np.bool_], *, metal_hu: float) -> bool:
-    """Whether what was found as metal looks like cement: less bright, and kept within the body.
+    """Tell whether the metal looks like bone cement: less bright, and kept within the body.
 
     Parameters
     ----------
     ct, body, metal : (n, n, n) arrays
-        Hounsfield units, the vertebral body, and what `find_metal` found.
+        Hounsfield units, the vertebral body, and the metal from `find_metal`.
     metal_hu : float
         Value above which a voxel is metal.
     """

@@ -1,4 +1,4 @@
-"""Where bone density is read: the trabecular region and the ellipse that radiologists draw.
+"""Regions that bone density is read in: the trabecular region and the ellipse that radiologists draw.
 
 Both lie in the vertebra's own frame, clear of cortex, endplates, osteophytes, the basivertebral
 vein and metal.
@@ -13,12 +13,12 @@ from trabecula.image.distance import bounding_box, depth_mm, eroded
 from trabecula.measure.frame import WAIST, BodyFrame
 from trabecula.measure.solid import Solid
 
-# Metal spoils what lies next to it.
+# Metal spoils the values around it.
 METAL_KEEP_OFF_MM = 5.0
 
 # The vein's foramen takes 1/5, 2/5 and 1/4 of the body's width, depth and height on average, with an SD of
 # 1/5 of that: 7.8 x 12.4 x 5.4 mm (He et al., Chin J Clin Anat 2023;41:283-287; 107 patients, CT). Kept off:
-# the mean and one SD to the sides and along the height; the depth as it is, since it opens at the back wall.
+# the mean and one SD to the sides and along the height; the mean alone in depth, since it opens at the back wall.
 VEIN_WIDTH, VEIN_DEPTH, VEIN_HEIGHT = 0.24, 0.40, 0.30
 
 # Grids reach beyond rims and osteophytes.
@@ -27,7 +27,7 @@ AROUND_MM = 12.0
 # The ellipse is half as wide as the body, and goes from the vein to the anterior cortex.
 ELLIPSE_WIDTH = 0.5
 ELLIPSE_THICKNESS_MM = 3.0
-# An ellipse of which less than this is left is not read.
+# An ellipse is not read where a smaller share of it lies in trabecular bone.
 ELLIPSE_LEFT = 0.75
 
 
@@ -49,11 +49,11 @@ class Section:
     first_mm: NDArray[np.float64]
     step_mm: float
 
-    def at(self, own_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Distance to the outline at (n, 2 or more) places in the vertebra's frame, nearest point; 0 off the grid."""
-        i, j = np.rint((own_mm[:, :2] - self.first_mm) / self.step_mm).astype(int).T
-        known = (i >= 0) & (j >= 0) & (i < self.depth_mm.shape[0]) & (j < self.depth_mm.shape[1])
-        return np.where(known, self.depth_mm[np.where(known, i, 0), np.where(known, j, 0)], 0.0)
+    def at(self, local_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Look up the distance to the outline at (n, 2 or more) places in the vertebra's frame; 0 off the grid."""
+        i, j = np.rint((local_mm[:, :2] - self.first_mm) / self.step_mm).astype(int).T
+        on_grid = (i >= 0) & (j >= 0) & (i < self.depth_mm.shape[0]) & (j < self.depth_mm.shape[1])
+        return np.where(on_grid, self.depth_mm[np.where(on_grid, i, 0), np.where(on_grid, j, 0)], 0.0)
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Regions:
 
 
 def waist_section(body: Solid, frame: BodyFrame) -> Section:
-    """Take the section that most of the waist shares; osteophytes sit at the rims and are not in it."""
+    """Take the section that at least half of the waist shares; osteophytes sit at the rims and are not in it."""
     step = body.spacing_mm
     half = np.array([frame.width_mm, frame.depth_mm]) / 2 + AROUND_MM
     right, front = (np.arange(-np.ceil(h / step), np.ceil(h / step) + 1) * step for h in half)
     up = np.array([-0.5, 0.0, 0.5]) * WAIST * frame.height_mm
-    own = np.stack(np.meshgrid(right, front, up, indexing="ij"), axis=-1)
-    section = body.share_at(frame.to_cube(own)).mean(axis=-1) >= 0.5
+    local = np.stack(np.meshgrid(right, front, up, indexing="ij"), axis=-1)
+    section = body.share_at(frame.to_cube(local)).mean(axis=-1) >= 0.5
     depth = np.maximum(depth_mm(section, step) - step / 2, 0)
     return Section(depth, np.array([right[0], front[0]]), step)
 
@@ -116,24 +116,24 @@ def find_regions(
     if metal.any():
         voxels = voxels[~_near(metal, body)[tuple((voxels + body.first).T)]]
     places = body.places_mm(voxels)
-    own = frame.to_own(places)
+    local = frame.to_local(places)
     # Where nothing is eroded, the section ends at the body's own surface.
-    clear = (waist.at(own) >= erosion_mm) if erosion_mm > 0 else np.ones(len(own), bool)
+    clear = (waist.at(local) >= erosion_mm) if erosion_mm > 0 else np.ones(len(local), bool)
     ends = clear & body.has(places + endplate_mm * frame.axes[2])
     ends &= body.has(places - endplate_mm * frame.axes[2])
-    in_ellipse, area_mm2 = _ellipse(own, waist, frame, erosion_mm)
+    in_ellipse, area_mm2 = _ellipse(local, waist, frame, erosion_mm)
     in_ellipse &= clear
     left = np.count_nonzero(in_ellipse) * step**3 / ELLIPSE_THICKNESS_MM
     area_mm2 = area_mm2 if left >= ELLIPSE_LEFT * area_mm2 else 0.0
     return Regions(
-        _in_cube(voxels[ends & ~_in_vein(own, frame)], body),
+        _in_cube(voxels[ends & ~_in_vein(local, frame)], body),
         _in_cube(voxels[in_ellipse] if area_mm2 else voxels[:0], body),
         area_mm2,
     )
 
 
 def _near(metal: NDArray[np.bool_], body: Solid) -> NDArray[np.bool_]:
-    """Voxels of the cube within reach of metal."""
+    """Mark the voxels of the cube within 5 mm of metal."""
     near = np.zeros_like(metal)
     reach = int(np.ceil(METAL_KEEP_OFF_MM / body.spacing_mm)) + 1
     box = bounding_box(metal)
@@ -143,9 +143,9 @@ def _near(metal: NDArray[np.bool_], body: Solid) -> NDArray[np.bool_]:
     return near
 
 
-def _in_vein(own: NDArray[np.float64], frame: BodyFrame) -> NDArray[np.bool_]:
-    """Whether (n, 3) places lie in the box around the basivertebral vein, at the middle of the back wall."""
-    right, front, up = own.T
+def _in_vein(local: NDArray[np.float64], frame: BodyFrame) -> NDArray[np.bool_]:
+    """Tell which of (n, 3) places lie in the box around the basivertebral vein, at the middle of the back wall."""
+    right, front, up = local.T
     return (
         (np.abs(right) <= VEIN_WIDTH / 2 * frame.width_mm)
         & (np.abs(up) <= VEIN_HEIGHT / 2 * frame.height_mm)
@@ -154,20 +154,20 @@ def _in_vein(own: NDArray[np.float64], frame: BodyFrame) -> NDArray[np.bool_]:
 
 
 def _ellipse(
-    own: NDArray[np.float64], waist: Section, frame: BodyFrame, erosion_mm: float
+    local: NDArray[np.float64], waist: Section, frame: BodyFrame, erosion_mm: float
 ) -> tuple[NDArray[np.bool_], float]:
-    """Which of (n, 3) places lie in the ellipse, and its area."""
+    """Tell which of (n, 3) places lie in the ellipse, and give its area in mm²."""
     back, ahead = (VEIN_DEPTH - 0.5) * frame.depth_mm, frame.depth_mm / 2 - erosion_mm
     half_right, half_front = ELLIPSE_WIDTH / 2 * frame.width_mm, (ahead - back) / 2
     if half_front <= waist.step_mm:
-        return np.zeros(len(own), bool), 0.0
-    right, front, up = own.T
+        return np.zeros(len(local), bool), 0.0
+    right, front, up = local.T
     across = np.hypot(right / half_right, (front - (ahead + back) / 2) / half_front)
     return (across <= 1) & (np.abs(up) <= ELLIPSE_THICKNESS_MM / 2), float(np.pi * half_right * half_front)
 
 
 def _in_cube(voxels: NDArray[np.int64], body: Solid) -> NDArray[np.bool_]:
-    """Voxels of the box as a mask of the cube."""
+    """Turn voxels of the body's box into a mask of the cube."""
     mask = np.zeros((body.size,) * 3, bool)
     mask[tuple((voxels + body.first).T)] = True
     return mask

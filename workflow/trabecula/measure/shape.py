@@ -17,7 +17,7 @@ Heights: TypeAlias = tuple[float, float, float]
 MID_SAGITTAL_MM = 12.0
 # Where endplates are read, as shares of the depth at mid-height from the back wall: inside the rounded corners.
 BANDS = {"posterior": (0.05, 0.15), "middle": (0.45, 0.55), "anterior": (0.85, 0.95)}
-# From there to the walls, where the six points of morphometry are put, heights go on in a straight line.
+# From these bands, heights are extended in a straight line to the walls, where morphometry puts its six points.
 TO_WALL = 0.10 / 0.80
 
 # Loss of height from which a deformity is mild, moderate, severe (Genant et al., J Bone Miner Res 1993;8:1137-48,
@@ -46,16 +46,15 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
     Returns
     -------
     (3,) tuple or None
-        At the front wall, in the middle and at the back wall, in millimetres; means over the middle
-        12 mm. None where the middle of the body reaches a face of its cube, since it may go on beyond,
-        and where one of them is nothing.
+        At the front wall, in the middle and at the back wall, in millimetres; means over the middle 12 mm. None where
+        the middle of the body reaches a face of its cube, since it may go on beyond, and where a height is not above 0.
     """
     right = np.linspace(-MID_SAGITTAL_MM / 2, MID_SAGITTAL_MM / 2, 7)
     front = np.concatenate([np.linspace(*BANDS[name], 4) for name in ("anterior", "middle", "posterior")])
     if reaches_faces(body) and _middle_is_cut(body, frame):
         return None
-    own = np.stack(np.broadcast_arrays(right[:, None], (front - 0.5) * frame.depth_mm, 0.0), axis=-1)
-    starts = frame.to_cube(own)
+    local = np.stack(np.broadcast_arrays(right[:, None], (front - 0.5) * frame.depth_mm, 0.0), axis=-1)
+    starts = frame.to_cube(local)
     height = sum(body.ends_mm(starts, frame.axes[2], FURTHEST_MM))
     anterior, middle, posterior = np.reshape(height, (len(right), 3, -1)).mean(axis=(0, 2)).tolist()
     rise = TO_WALL * (anterior - posterior)
@@ -64,30 +63,29 @@ def heights_mm(body: Solid, frame: BodyFrame) -> Heights | None:
 
 
 def _middle_is_cut(body: Solid, frame: BodyFrame) -> bool:
-    """Whether the middle 12 mm of the body reach a face of the cube."""
+    """Tell whether the middle 12 mm of the body reach a face of the cube."""
     box = np.argwhere(body.mask)
     voxels = box + body.first
     at_face = ((voxels == 0) | (voxels == body.size - 1)).any(axis=1)
-    right = frame.to_own(body.places_mm(box[at_face]))[:, 0]
+    right = frame.to_local(body.places_mm(box[at_face]))[:, 0]
     return bool(np.any(np.abs(right) <= MID_SAGITTAL_MM / 2))
 
 
 def reaches_faces(body: Solid) -> bool:
-    """Whether a body reaches a face of its cube, and may go on beyond."""
+    """Tell whether a body reaches a face of its cube, and may go on beyond."""
     last = body.first + np.array(body.mask.shape) - 2
     return bool(np.any(body.first < 0) or np.any(last >= body.size - 1))
 
 
-def height_beside_neighbours(own: Heights, neighbours: Sequence[Heights]) -> float | None:
-    """Height of a body over that of its neighbours: the ratio of the anterior or posterior ones that is larger.
+def height_beside_neighbours(heights: Heights, neighbours: Sequence[Heights]) -> float | None:
+    """Compare the height of a body with that of its neighbours: the larger of the anterior and the posterior ratio.
 
-    A crushed body is lower in front and at the back. One of them alone tells little: L5 is
-    lower than L4 at the back in everybody. Neighbours count by their median, since one of them
-    may be broken, or two outlined as one.
+    A crushed body is lower in front and at the back. A loss on one side alone proves little: L5 is lower than L4 at the
+    back in everybody. Neighbours count by their median, since one of them may be broken, or two outlined as one.
 
     Parameters
     ----------
-    own : tuple of three floats
+    heights : tuple of three floats
         Anterior, middle and posterior height.
     neighbours : sequence of such tuples
 
@@ -95,11 +93,16 @@ def height_beside_neighbours(own: Heights, neighbours: Sequence[Heights]) -> flo
     -------
     float or None
         None without neighbours.
+
+    Examples
+    --------
+    >>> height_beside_neighbours((15.0, 14.0, 18.0), [(20.0, 20.0, 20.0), (20.0, 20.0, 20.0)])
+    0.9
     """
     if not neighbours:
         return None
     expected = np.median(neighbours, axis=0)
-    return float(max(own[0] / expected[0], own[2] / expected[2]))
+    return float(max(heights[0] / expected[0], heights[2] / expected[2]))
 
 
 def genant_grade(*ratios: float | None) -> int | None:
@@ -110,13 +113,23 @@ def genant_grade(*ratios: float | None) -> int | None:
     ratios : floats or None
         Heights over those that are expected: anterior over posterior (wedge), middle over posterior
         (biconcave), the body's over the neighbours' (crush); unknown ones do not count.
+
+    Returns
+    -------
+    int or None
+        None where no ratio is known.
+
+    Examples
+    --------
+    >>> genant_grade(0.85), genant_grade(0.79, 0.9, None), genant_grade(0.59, 0.9), genant_grade(None)
+    (0, 1, 3, None)
     """
-    known = [ratio for ratio in ratios if ratio is not None]
-    return int(np.searchsorted(GENANT_LOSS, 1 - min(known), side="right")) if known else None
+    defined = [ratio for ratio in ratios if ratio is not None]
+    return int(np.searchsorted(GENANT_LOSS, 1 - min(defined), side="right")) if defined else None
 
 
 def rim_overhang_mm(body: Solid, frame: BodyFrame, waist: Section) -> float:
-    """How far the rims stand out beyond the waist's outline, in front and at the sides.
+    """Measure how far the rims stand out beyond the waist's outline, in front and at the sides.
 
     Parameters
     ----------
@@ -133,9 +146,9 @@ def rim_overhang_mm(body: Solid, frame: BodyFrame, waist: Section) -> float:
         Millimetres; the largest over both rims.
     """
     away = depth_mm(waist.depth_mm == 0, waist.step_mm)
-    own = waist.first_mm + np.argwhere(away > 0) * waist.step_mm
-    beyond = own[:, 1] >= RIM_FROM * frame.depth_mm
-    own, away = own[beyond], away[away > 0][beyond]
+    local = waist.first_mm + np.argwhere(away > 0) * waist.step_mm
+    in_front = local[:, 1] >= RIM_FROM * frame.depth_mm
+    local, away = local[in_front], away[away > 0][in_front]
     up = np.concatenate([np.array(RIM), -np.array(RIM)]) * frame.height_mm / 2
-    places = frame.to_cube(np.concatenate([np.insert(own, 2, one, axis=1) for one in up]))
+    places = frame.to_cube(np.concatenate([np.insert(local, 2, height, axis=1) for height in up]))
     return float(np.max(np.tile(away, len(up)), where=body.has(places), initial=0.0))

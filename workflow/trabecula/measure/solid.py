@@ -1,4 +1,4 @@
-"""A vertebral body as a solid that can be asked at any place, not at voxels alone."""
+"""A vertebral body as a solid that can be sampled at any place, not at voxels alone."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -49,37 +49,37 @@ class Solid:
 
     @property
     def centroid_mm(self) -> NDArray[np.float64]:
-        """(3,) mean place of the mask's voxels."""
+        """Mean place of the mask's voxels; (3,)."""
         along = [np.count_nonzero(self.mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
         return self.places_mm(np.array([np.average(np.arange(len(n)), weights=n) for n in along]))
 
     def voxels_mm(self) -> NDArray[np.float64]:
-        """(n, 3) places of the mask's voxels, in the order of ``mask[mask]``."""
+        """List the (n, 3) places of the mask's voxels, in the order of ``mask[mask]``."""
         return self.places_mm(np.argwhere(self.mask))
 
     def places_mm(self, voxels: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
-        """Places of (..., 3) voxels of the box."""
+        """Turn (..., 3) voxels of the box into places."""
         return (voxels.astype(np.float64) + self.first - (self.size - 1) / 2) * self.spacing_mm
 
     def to_voxels(self, places_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(..., 3) places as voxels of the box, not rounded."""
+        """Turn (..., 3) places into voxels of the box, not rounded."""
         return places_mm / self.spacing_mm + (self.size - 1) / 2 - self.first
 
     def share_at(self, places_mm: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Share of solid at (..., 3) places: linear between voxels, so that 0.5 is the surface."""
+        """Interpolate the share of solid at (..., 3) places: linear between voxels, so that 0.5 is the surface."""
         voxels = np.moveaxis(self.to_voxels(places_mm), -1, 0)
         return ndimage.map_coordinates(self.mask.view(np.uint8), voxels, order=1, output=np.float32, prefilter=False)  # pyright: ignore[reportReturnType]
 
     def has(self, places_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether the voxels nearest to (n, 3) places are solid."""
+        """Tell whether the voxels nearest to (n, 3) places are solid."""
         nearest = np.rint(self.to_voxels(places_mm)).astype(int)
-        # The box's outermost voxels are empty, and so is all beyond.
+        # The outermost voxels of the box are empty, like everything beyond.
         return self.mask[tuple(np.clip(nearest, 0, np.array(self.mask.shape) - 1).T)]
 
     def ends_mm(
         self, starts_mm: NDArray[np.float64], axis: NDArray[np.float64], furthest_mm: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How much solid lies on lines, along an axis and against it: from inside, distances to the surface.
+        """Measure the solid on lines, along an axis and against it: from inside, the distances to the surface.
 
         Parameters
         ----------
@@ -88,7 +88,12 @@ class Solid:
         axis : (3,) array
             Unit vector along which they go.
         furthest_mm : float
-            How far they go to either side.
+            Length of the lines to either side.
+
+        Returns
+        -------
+        (...) arrays
+            Millimetres of solid along the axis, and against it.
         """
         # The sum of linear interpolates is the integral, which places a plane between voxels.
         steps = (np.arange(np.ceil(furthest_mm / self.spacing_mm)) + 0.5) * self.spacing_mm

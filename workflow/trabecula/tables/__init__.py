@@ -24,7 +24,7 @@ from trabecula.tables.between import (
     crop_schema,
 )
 from trabecula.tables.common import CALIBRATED, COHORT, CONTRAST, LEVELS, PATIENT, SCAN_FACTS, SCAN_RESULT, STUDY
-from trabecula.tables.fields import BOOL, CODES, FLOAT, INT, TEXT, TEXTS, is_number, said, values_of
+from trabecula.tables.fields import BOOL, CODES, FLOAT, INT, TEXT, TEXTS, is_number, metadata_of, values_of
 from trabecula.tables.public import (
     BELONGS_TO,
     CALIBRATIONS,

@@ -1,4 +1,4 @@
-"""The file of vertebrae between `crop` and all later stages: Arrow IPC, a batch per study."""
+"""Files of vertebrae, from `crop` to all later stages: Arrow IPC, a batch per study."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ class VertebraCrop:
     level_confidence : float or None
         Confidence in that name, 0 to 1.
     level_uncertain : bool
-        The name may be off by one.
+        The level's name may be off by one.
     complete : bool
         The body lies wholly within the scan.
     centroid_mm : (3,) tuple
@@ -40,7 +40,7 @@ class VertebraCrop:
     label : (size, size, size) array of uint8
         Canonical codes (see `trabecula.image.levels`).
     level_flags : sequence of str
-        What speaks against the name, keys of `errors.LEVEL_FLAGS`.
+        Findings that speak against the name, keys of `errors.LEVEL_FLAGS`.
     """
 
     cohort: str
@@ -64,7 +64,7 @@ class VertebraCrop:
 
 @contextmanager
 def open_cubes(path: Path | str, *, size: int, spacing_mm: float) -> Iterator[Callable[[Iterable[VertebraCrop]], None]]:
-    """Open a file of cubes for writing (zstd), beside first, renamed when it is whole.
+    """Open a file of cubes for writing (zstd); it gets its name when it is whole.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def open_cubes(path: Path | str, *, size: int, spacing_mm: float) -> Iterator[Ca
     Yields
     ------
     callable
-        Writes the vertebrae of one study; none is fine.
+        Writes the vertebrae of one study; an empty list is fine.
     """
     schema, packed = tables.crop_schema(size, spacing_mm), pa.ipc.IpcWriteOptions(compression="zstd")
     with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, schema, options=packed) as writer:
@@ -90,16 +90,16 @@ def open_cubes(path: Path | str, *, size: int, spacing_mm: float) -> Iterator[Ca
 
 
 def to_batch(rows: list[VertebraCrop], schema: pa.Schema) -> pa.RecordBatch:
-    """Vertebrae as a record batch of a schema made by `tables.crop_schema`."""
+    """Turn vertebrae into a record batch of a schema that `tables.crop_schema` made."""
     x, y, z = zip(*(row.centroid_mm for row in rows), strict=True)
     values: dict[str, Any] = {"centroid_x_mm": x, "centroid_y_mm": y, "centroid_z_mm": z}
     arrays = []
     for field in schema:
-        given = values.get(field.name) or [getattr(row, field.name) for row in rows]
-        tensor = isinstance(field.type, pa.FixedShapeTensorType)
-        arrays.append(
-            pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(given)) if tensor else pa.array(given, field.type)
-        )
+        column = values.get(field.name) or [getattr(row, field.name) for row in rows]
+        if isinstance(field.type, pa.FixedShapeTensorType):
+            arrays.append(pa.FixedShapeTensorArray.from_numpy_ndarray(np.stack(column)))
+        else:
+            arrays.append(pa.array(column, field.type))
     return tables.cast(pa.Table.from_arrays(arrays, schema=schema), schema).combine_chunks().to_batches()[0]
 
 
@@ -118,15 +118,15 @@ def _from_batch(batch: pa.RecordBatch) -> Iterator[VertebraCrop]:
 
 
 def read_spacing_mm(path: Path | str) -> float:
-    """Distance between neighbouring voxels of a file's cubes, in millimetres."""
+    """Read the distance between neighbouring voxels of a file's cubes, in millimetres."""
     with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
         return float(reader.schema.metadata[b"spacing_mm"])
 
 
 def read_facts(path: Path | str) -> pa.Table:
-    """Everything about a file's vertebrae but their voxels: one row per vertebra, in the file's order."""
+    """Read all columns but the voxels: one row per vertebra, in the file's order."""
     with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-        wanted = [i for i, field in enumerate(reader.schema) if not isinstance(field.type, pa.FixedShapeTensorType)]
-    options = pa.ipc.IpcReadOptions(included_fields=wanted)
+        columns = [i for i, field in enumerate(reader.schema) if not isinstance(field.type, pa.FixedShapeTensorType)]
+    options = pa.ipc.IpcReadOptions(included_fields=columns)
     with tables.reading(path), pa.memory_map(str(path)) as source, pa.ipc.open_file(source, options=options) as reader:
         return reader.read_all()

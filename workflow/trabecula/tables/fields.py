@@ -1,4 +1,4 @@
-"""How a column is described: name, type, meaning, unit, values, and what NULL means."""
+"""Description of a column: name, type, meaning, unit, values, and the meaning of NULL."""
 
 import json
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ NULLABLE = ""
 
 @dataclass(frozen=True)
 class Kind:
-    """What a column holds.
+    """Kind of the values in a column.
 
     Attributes
     ----------
@@ -105,7 +105,11 @@ def schema(name: str, *columns: pa.Field) -> pa.Schema:
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether a type holds numbers, or lists or tensors of them."""
+    """Tell whether a type holds numbers, or lists or tensors of them.
+
+    >>> is_number(pa.list_(FLOAT)), is_number(TEXTS)
+    (True, False)
+    """
     if isinstance(kind, pa.FixedShapeTensorType):
         return is_number(kind.value_type)
     if pa.types.is_list(kind):
@@ -113,14 +117,18 @@ def is_number(kind: pa.DataType) -> bool:
     return pa.types.is_integer(kind) or pa.types.is_floating(kind)
 
 
-def said(field: pa.Field, what: str) -> str:
-    """What a column says of itself: its description, unit or null; empty where it says nothing."""
-    return (field.metadata or {}).get(what.encode(), b"").decode()
+def metadata_of(field: pa.Field, key: str) -> str:
+    """Look up the description, unit, values or null of a column; empty where it has none.
+
+    >>> metadata_of(column("age_years", YEARS, "Age at the study"), "unit")
+    'years'
+    """
+    return (field.metadata or {}).get(key.encode(), b"").decode()
 
 
 def values_of(field: pa.Field) -> Mapping[str, str] | None:
-    """The only texts that a column may hold, with their meanings; None where any will do."""
-    listed = said(field, "values")
+    """Give the only texts that a column may hold, with their meanings; None where any text will do."""
+    listed = metadata_of(field, "values")
     return _values(listed) if listed else None
 
 
