@@ -30,9 +30,9 @@ from trabecula import tables
 from trabecula.cohort import verdicts
 from trabecula.cohort.labels.read import read_labels
 from trabecula.convert.by_hand import convert_folder
-from trabecula.dicom import headers
 from trabecula.dicom.attributes import quiet
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.read import read_headers
+from trabecula.dicom.headers.record import Header, ListedFile, as_table
 from trabecula.errors import REASONS, StudyFailure, TrabeculaError
 from trabecula.image.codings import CODINGS
 from trabecula.image.levels import CODE_OF_LEVEL, LEVEL_OF_CODE
@@ -88,13 +88,13 @@ def index(folder: Path) -> tuple[list[bytes], Run]:
     gates = choose.Gates(**INDEX["gates"] | {"min_slices": 2, "min_extent_mm": 2}, max_gap_mm=10)
     rules = Rules("fuzz", KEY, gates, choose.Weights(**INDEX["score"]), archive)
     names = [path.name for path in sorted(archive.iterdir())]
-    beside = headers.read_headers(str(archive), [(name, 9999, 1, None) for name in names], archives=False)
+    beside = read_headers(str(archive), [ListedFile(name, 9999, 1) for name in names], archives=False)
 
     def run(data: bytes) -> None:
         (archive / "000").write_bytes(data)
-        read = headers.read_headers(str(archive), [("000", len(data), 1, None)], archives=True)
-        assert read and all(row[-1] is None or row[-1] in REASONS for row in read)
-        rows = headers.as_table([*read, *beside]).to_pylist()
+        read = read_headers(str(archive), [ListedFile("000", len(data), 1)], archives=True)
+        assert read and all(header.reason is None or header.reason in REASONS for header in read)
+        rows = as_table([*read, *beside]).to_pylist()
         found = judge((Header(**row) for row in rows), rules)
         tables.cast(found.series, tables.SERIES)
         tables.cast([row | {"days_from_first_study": None, "shard": None} for row in found.studies], tables.STUDIES)

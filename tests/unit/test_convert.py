@@ -37,7 +37,8 @@ from trabecula.convert.read import read_slices
 from trabecula.convert.slices import slices_of
 from trabecula.dicom.attributes import quiet
 from trabecula.dicom.geometry import even_spacing_of
-from trabecula.dicom.headers import Header, read_headers
+from trabecula.dicom.headers.read import read_headers
+from trabecula.dicom.headers.record import Header, ListedFile
 from trabecula.errors import StudyFailure
 from trabecula.image.volume import Volume, read_nifti, write_nifti
 from trabecula.index.link import Writer
@@ -50,9 +51,8 @@ def files_in(folder: Path, pattern: str) -> list[str]:
 
 def headers_of(paths: list[str]) -> list[Header]:
     """What the index knows of files."""
-    listed = [(path[1:], os.stat(path).st_size, os.stat(path).st_mtime_ns, None) for path in paths]
-    rows = read_headers("", listed, archives=False)
-    return [header._replace(path=f"/{header.path}") for header in (Header(*row) for row in rows)]
+    listed = [ListedFile(path[1:], os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths]
+    return [header._replace(path=f"/{header.path}") for header in read_headers("", listed, archives=False)]
 
 
 def convert(paths: list[str]) -> tuple[Volume, Converted]:

@@ -22,11 +22,14 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, Secondar
 
 from trabecula import index, tables
 from trabecula.cohort import linkage, shards
-from trabecula.dicom import headers
 from trabecula.dicom.attributes import quiet
 from trabecula.dicom.files import as_path
-from trabecula.dicom.headers import Header
-from trabecula.dicom.headers.parse import Doubt, parse
+from trabecula.dicom.headers import read as header_files
+from trabecula.dicom.headers.by_pydicom import read_by_pydicom
+from trabecula.dicom.headers.parse import Doubt
+from trabecula.dicom.headers.quick import read_quickly
+from trabecula.dicom.headers.read import read_headers
+from trabecula.dicom.headers.record import FILES, Header, ListedFile, Source, as_table, failed
 from trabecula.dicom.stacks import Identity, Stack, stacks_of, without_copies
 from trabecula.errors import ConfigError
 from trabecula.index import choose, facts, rows, scan
@@ -98,8 +101,8 @@ def add_study(archive: Path, number: int, **attributes) -> None:
 
 
 def read_files(folder: Path, *names: str, archives: bool = False) -> list[dict]:
-    files = [(name, (folder / name).stat().st_size, 1, None) for name in names]
-    return headers.as_table(headers.read_headers(str(folder), files, archives=archives)).to_pylist()
+    files = [ListedFile(name, (folder / name).stat().st_size, 1) for name in names]
+    return as_table(read_headers(str(folder), files, archives=archives)).to_pylist()
 
 
 def test_a_header_is_read_by_an_allow_list(tmp_path):
@@ -138,16 +141,20 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     }
 
 
-def _by_pydicom(path: Path) -> list:
+def _source(path: Path) -> Source:
+    return Source(str(path), None, path.stat().st_size, 1, path.stat().st_size)
+
+
+def _by_pydicom(path: Path) -> Header:
     with path.open("rb") as file, quiet():
-        return headers._by_pydicom(file, path.stat().st_size, str(path))[0]
+        return read_by_pydicom(file, _source(path))[0]
 
 
-def _quickly(path: Path) -> list | None:
-    """What the quick parser says; None where it doubts."""
+def _quickly(path: Path) -> Header | None:
+    """What the quick reader says; None where it doubts."""
     content = path.read_bytes()
     try:
-        return headers._decoded(*parse(lambda at, n: content[at : at + n]), len(content))
+        return read_quickly(lambda at, n: content[at : at + n], _source(path))
     except Doubt:
         return None
 
@@ -193,7 +200,7 @@ def test_unusual_headers_are_read_the_same_either_way(tmp_path, number, implicit
     quick, slow = _quickly(path), _by_pydicom(path)
     assert quick in (None, slow)
     assert quick is not None or number == 2  # only the foreign letters are a doubt
-    assert slow[headers.PLACE["patient"]] == ("Ärztin" if number == 2 else "HOSPITAL-4711")
+    assert slow.patient == ("Ärztin" if number == 2 else "HOSPITAL-4711")
 
 
 def test_damaged_headers_never_crash(tmp_path):
@@ -221,8 +228,8 @@ def test_files_inside_archives_are_read_where_asked(tmp_path, kind):
     found = [record for record in opened if not record["reason"]]
     plain = read_files(tmp_path, *(f"study/series/{k:03d}" for k in range(3)))
     for one, other in zip(sorted(found, key=lambda r: r["member"]), plain, strict=True):
-        assert {k: v for k, v in one.items() if k not in headers.FILES.names[:4]} == {
-            k: v for k, v in other.items() if k not in headers.FILES.names[:4]
+        assert {k: v for k, v in one.items() if k not in FILES.names[:4]} == {
+            k: v for k, v in other.items() if k not in FILES.names[:4]
         }
 
 
@@ -539,13 +546,13 @@ def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):
     where = places(tmp_path, tmp_path / "archive")
     run(where)
     read_paths = []
-    really = headers.read_headers
+    really = read_headers
 
     def watched(archive, files, *, archives):
-        read_paths.extend(path for path, *_ in files)
+        read_paths.extend(file.path for file in files)
         return really(archive, files, archives=archives)
 
-    monkeypatch.setattr(headers, "read_headers", watched)
+    monkeypatch.setattr(scan, "read_headers", watched)
     run(where)
     assert read_paths == []
     (tmp_path / "archive/new").write_text("new")
@@ -567,7 +574,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
     whole = memory(tmp_path / "whole", tmp_path / "archive")
     monkeypatch.setattr(scan, "PART", 5)
     monkeypatch.setattr(scan, "BATCH", 5)
-    really, calls = headers.read_headers, []
+    really, calls = read_headers, []
 
     def killed(archive, files, *, archives):
         calls.append(len(files))
@@ -575,7 +582,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return really(archive, files, archives=archives)
 
-    monkeypatch.setattr(headers, "read_headers", killed)
+    monkeypatch.setattr(scan, "read_headers", killed)
     with pytest.raises(KeyboardInterrupt):
         memory(tmp_path / "memory", tmp_path / "archive")
     assert memory(tmp_path / "memory", tmp_path / "archive") == whole
@@ -584,7 +591,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
 
 def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     save(axial_stack(1)[0], tmp_path / "archive/x")
-    monkeypatch.setattr(headers, "_read_plain", lambda *file: [headers._failed("unreadable")])
+    monkeypatch.setattr(header_files, "_read_plain", lambda _, source: [failed(source, "unreadable")])
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == ["unreadable"]
     monkeypatch.undo()
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == [None]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trabecula import tables
-from trabecula.dicom.headers import FILES, Header
+from trabecula.dicom.headers.record import FILES, Header
 
 _TEXT = pa.string()
 # What convert needs to know of a file, so that it need not read its header again.

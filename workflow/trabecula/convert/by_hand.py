@@ -10,7 +10,8 @@ from trabecula.cohort.linkage import Linked
 from trabecula.convert import convert_stack, failure_entries, volume_entries
 from trabecula.dicom.files import as_text
 from trabecula.dicom.geometry import is_thick
-from trabecula.dicom.headers import Header, read_headers
+from trabecula.dicom.headers.read import read_headers
+from trabecula.dicom.headers.record import Header, ListedFile
 from trabecula.dicom.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
 from trabecula.errors import StudyFailure
 from trabecula.runtime.defaults import default_of
@@ -59,12 +60,12 @@ def read_folder(folder: Path) -> list[Header]:
         for path in (os.path.normpath(f"{below}/{name}") for name in names):
             if os.path.isfile(f"{top}/{path}"):
                 state = os.stat(f"{top}/{path}")
-                files.append((as_text(path), state.st_size, state.st_mtime_ns, None))
+                files.append(ListedFile(as_text(path), state.st_size, state.st_mtime_ns))
             else:
                 exists = os.path.exists(f"{top}/{path}")
-                files.append((as_text(path), 0, 0, "not_regular" if exists else "link_outside"))
-    rows = read_headers(top, sorted(files), archives=True)
-    return [header._replace(path=f"{top}/{header.path}") for header in (Header(*row) for row in rows)]
+                files.append(ListedFile(as_text(path), 0, 0, "not_regular" if exists else "link_outside"))
+    headers = read_headers(top, sorted(files), archives=True)
+    return [header._replace(path=f"{top}/{header.path}") for header in headers]
 
 
 def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from pydicom.uid import (
 
 from trabecula.dicom.attributes import UNCOMPRESSED, quiet, read_dicom
 from trabecula.dicom.files import as_path, open_file
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure
 from trabecula.runtime.children import end_with
 

@@ -10,7 +10,7 @@ from trabecula.convert.decoder import Decoder, check_unchanged
 from trabecula.convert.hounsfield import hounsfield, hounsfield_of_layout
 from trabecula.convert.slices import Slice, layout_in_memory
 from trabecula.dicom.files import as_path, read_first
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure
 from trabecula.runtime.storage import patiently
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from trabecula.dicom.geometry import normal_of
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure
 
 # Far beyond the largest real scans; a header that claims more is damaged or hostile.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure
 
 CT_CLASSES = {

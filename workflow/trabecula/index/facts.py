@@ -3,7 +3,7 @@
 import re
 from datetime import date, datetime
 
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.record import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_YEARS = 90.0

@@ -16,7 +16,7 @@ from trabecula.cohort.linkage import slice_of
 from trabecula.cohort.pseudonym import pseudonym, pseudonym_uid
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
-from trabecula.dicom.headers import Header
+from trabecula.dicom.headers.record import Header
 from trabecula.dicom.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
 from trabecula.index import choose, facts
 

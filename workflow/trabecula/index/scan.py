@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
 
 from trabecula.cohort.private import write_private
-from trabecula.dicom import headers
 from trabecula.dicom.files import as_text
-from trabecula.dicom.headers import FILES
+from trabecula.dicom.headers.read import read_headers
+from trabecula.dicom.headers.record import FILES, Header, ListedFile, as_table
 from trabecula.errors import ConfigError
 from trabecula.index.database import database, in_sql
 from trabecula.runtime.log import progress
@@ -34,14 +34,13 @@ LISTING = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", p
 _ROWS = 50_000
 
 
-def walk(archive: Path) -> Iterator[tuple[str, int, int, str | None]]:
+def walk(archive: Path) -> Iterator[ListedFile]:
     """Every file below a folder. Links to folders are not followed: what they lead to is found by its own path.
 
     Yields
     ------
-    (str, int, int, str or None)
-        Path relative to the archive, size in bytes, modification time in nanoseconds, and a reason for what is no
-        readable file (size and time are then 0).
+    ListedFile
+        What is no readable file has a reason; its size and time are 0.
 
     Raises
     ------
@@ -57,11 +56,11 @@ def walk(archive: Path) -> Iterator[tuple[str, int, int, str | None]]:
             if entry.is_dir(follow_symlinks=False):
                 todo.append(path)
             elif entry.is_file(follow_symlinks=False):
-                yield path, *_size_and_mtime(entry), None
+                yield ListedFile(path, *_size_and_mtime(entry))
             elif entry.is_symlink():
                 yield from _linked(entry, path, root)
             else:
-                yield path, 0, 0, "not_regular"
+                yield ListedFile(path, 0, 0, "not_regular")
 
 
 def _entries(root: str, folder: str) -> list[os.DirEntry[str]]:
@@ -87,28 +86,28 @@ def _size_and_mtime(entry: os.DirEntry[str]) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _linked(entry: os.DirEntry[str], path: str, root: str) -> Iterator[tuple[str, int, int, str | None]]:
+def _linked(entry: os.DirEntry[str], path: str, root: str) -> Iterator[ListedFile]:
     target = os.path.realpath(entry.path)
     if target != root and not target.startswith(f"{root}/"):
-        yield path, 0, 0, "link_outside"
+        yield ListedFile(path, 0, 0, "link_outside")
     elif os.path.isfile(target):
-        yield path, *_size_and_mtime(entry), None
+        yield ListedFile(path, *_size_and_mtime(entry))
     elif not os.path.isdir(target):
-        yield path, 0, 0, "not_regular" if os.path.exists(target) else "link_outside"
+        yield ListedFile(path, 0, 0, "not_regular" if os.path.exists(target) else "link_outside")
 
 
 def listing(archive: Path) -> pa.Table:
     """What a walk finds, as a table (schema `LISTING`) that takes little room."""
     batches, rows = [], []
-    for row in walk(archive):
-        rows.append((as_text(row[0]), *row[1:]))
+    for file in walk(archive):
+        rows.append(file._replace(path=as_text(file.path)))
         if len(rows) == _ROWS:
             batches.append(_batch(rows))
             rows = []
     return pa.Table.from_batches([*batches, _batch(rows)], LISTING)
 
 
-def _batch(rows: list[tuple]) -> pa.RecordBatch:
+def _batch(rows: list[ListedFile]) -> pa.RecordBatch:
     columns = list(zip(*rows, strict=True)) or [()] * len(LISTING)
     return pa.record_batch([pa.array(c, field.type) for c, field in zip(columns, LISTING, strict=True)], schema=LISTING)
 
@@ -123,7 +122,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     archive : Path
         The archive's top folder.
     memory : Path
-        Folder of Parquet files (schema `dicom.headers.FILES`); private, since it holds identities. A file counts
+        Folder of Parquet files (schema `dicom.headers.record.FILES`); private, since it holds identities. A file counts
         as known by path, size and modification time.
     workers : int
         Processes that read side by side.
@@ -155,14 +154,14 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     _join_small(memory)
 
 
-def _batches(files: pa.Table) -> Iterator[list[tuple[str, int, int, str | None]]]:
+def _batches(files: pa.Table) -> Iterator[list[ListedFile]]:
     for batch in files.to_batches(max_chunksize=BATCH):
-        yield list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+        yield list(map(ListedFile, *(column.to_pylist() for column in batch.columns)))
 
 
-def _read(task: tuple[str, list[tuple[str, int, int, str | None]], bool]) -> pa.Table:
+def _read(task: tuple[str, list[ListedFile], bool]) -> pa.Table:
     root, files, archives = task
-    return headers.as_table(headers.read_headers(root, files, archives=archives))
+    return as_table(read_headers(root, files, archives=archives))
 
 
 def parts(memory: Path) -> list[Path]:
@@ -223,7 +222,7 @@ def count(memory: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in parts(memory))
 
 
-def by_study(memory: Path) -> Iterator[list[headers.Header]]:
+def by_study(memory: Path) -> Iterator[list[Header]]:
     """All files of an archive, study by study, without ever holding more than one.
 
     A file without the issuer of its patient's id takes that of its study's other files, or the only one that the id
@@ -244,10 +243,10 @@ def by_study(memory: Path) -> Iterator[list[headers.Header]]:
             f"FROM {files} t LEFT JOIN {_issuers(files, 'patient, study_uid')} s USING (patient, study_uid) "
             f"LEFT JOIN {_issuers(files, 'patient')} p USING (patient) ORDER BY {order}"
         )
-        study: list[headers.Header] = []
+        study: list[Header] = []
         for batch in rows.to_arrow_reader(_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                header = headers.Header(*row)
+                header = Header(*row)
                 heaped = len(study) >= _ROWS and not header.study_uid
                 if study and (heaped or _study(header) != _study(study[0])):
                     yield study
@@ -257,7 +256,7 @@ def by_study(memory: Path) -> Iterator[list[headers.Header]]:
             yield study
 
 
-def _study(header: headers.Header) -> tuple[str | None, ...]:
+def _study(header: Header) -> tuple[str | None, ...]:
     return header.patient, header.study_uid, header.issuer
 
 

@@ -1,13 +1,11 @@
-"""What is read from a DICOM header: an allow-list. Nothing else of a header is ever kept."""
+"""The allow-list of what is read from a DICOM header. Nothing else of a header is ever kept."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow as pa
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 Kind = Literal["text", "number", "count", "vector"]
-_TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int32(), "vector": pa.list_(pa.float64())}
 
 
 @dataclass(frozen=True)
@@ -33,14 +31,18 @@ class Field:
 
     @property
     def tag(self) -> int:
-        """Group and element as one number."""
-        found = tag_for_keyword(self.keyword)
-        assert found is not None, self.keyword
-        return found
+        """Give group and element as one number.
+
+        >>> hex(Field("rows", "Rows", "count").tag)
+        '0x280010'
+        """
+        tag = tag_for_keyword(self.keyword)
+        assert tag is not None, self.keyword
+        return tag
 
     @property
     def representations(self) -> frozenset[bytes]:
-        """Value representations that the standard allows for it."""
+        """Give the value representations that the standard allows for it."""
         return frozenset(part.encode() for part in dictionary_VR(self.tag).split(" or "))
 
 
@@ -87,15 +89,3 @@ FIELDS = (
     Field("orientation", "ImageOrientationPatient", "vector", 6),
     Field("positions_mm", "ImagePositionPatient", "vector", 3),
 )
-# What follows from the file as a whole.
-COLUMNS = (
-    *((field.name, _TYPES[field.kind]) for field in FIELDS),
-    ("frame", pa.int32()),  # number within a multi-frame CT file, from 0; 0 also in all others
-    ("transfer_syntax", pa.string()),
-    ("pixel_offset", pa.int64()),
-    ("pixel_bytes", pa.int64()),
-    ("substitute", pa.bool_()),
-    ("reason", pa.string()),
-)
-NAMES = tuple(name for name, _ in COLUMNS)
-PLACE = {name: i for i, name in enumerate(NAMES)}

@@ -1,4 +1,4 @@
-"""The hot path: the attributes of `fields` from the first bytes of a plain DICOM file.
+"""Find the attributes of `fields` in the first bytes of a plain DICOM file: the hot path of the index.
 
 It walks the top level of a little-endian data set up to the pixel data, by DICOM PS3.5 7.1, and decodes nothing. At any
 doubt it raises `Doubt`, and pydicom reads the file.
@@ -29,7 +29,11 @@ _DEEPEST = 8
 
 
 def _swapped(tag: int) -> int:
-    """A tag as the number that its four bytes make, element before group; and back again."""
+    """Give a tag as the number that its four bytes make, element before group; and back again.
+
+    >>> hex(_swapped(0x7FE00010))
+    '0x107fe0'
+    """
     return tag >> 16 | (tag & 0xFFFF) << 16
 
 
@@ -39,9 +43,9 @@ _DOUBTFUL = {_swapped(tag) for tag in (0x52009229, 0x52009230, 0x7FE00008, 0x7FE
 # Representations whose length takes two bytes, and those where it takes four after two empty ones.
 _SHORT = set(re.findall(b"..", b"AEASATCSDADSDTFLFDISLOLTPNSHSLSSSTTMUIULUS"))
 _LONG = set(re.findall(b"..", b"OBODOFOLOVOWSQSVUCUNURUTUV"))
-_WANTED = {_swapped(field.tag): i for i, field in enumerate(FIELDS)}
+_PLACES = {_swapped(field.tag): place for place, field in enumerate(FIELDS)}
 _ALLOWED = [field.representations for field in FIELDS]
-_ROWS = next(i for i, field in enumerate(FIELDS) if field.name == "rows")
+_ROWS = next(place for place, field in enumerate(FIELDS) if field.name == "rows")
 _explicit = struct.Struct("<I2sH").unpack_from
 _implicit = struct.Struct("<II").unpack_from
 _long = struct.Struct("<I").unpack_from
@@ -50,11 +54,31 @@ _SYNTAX = b"\x02\x00\x10\x00UI"
 _DIRECTORY = MediaStorageDirectoryStorage.encode()
 
 Read = Callable[[int, int], bytes]
-Raw = dict[int, bytes]  # values by their place in `FIELDS`
+
+
+class Parsed(NamedTuple):
+    """What is found in a plain file.
+
+    Attributes
+    ----------
+    values : dict
+        Raw values by their place in `FIELDS`.
+    syntax : str
+        UID of the transfer syntax.
+    pixel_offset : int or None
+        Byte at which the pixel data's value begins, where it is not compressed; None where it is, or is absent.
+    pixel_length : int or None
+        Length of that value in bytes.
+    """
+
+    values: dict[int, bytes]
+    syntax: str
+    pixel_offset: int | None
+    pixel_length: int | None
 
 
 class _Step(NamedTuple):
-    """One element: its tag, offsets of it and of its value, the value's length, and its place in `FIELDS`."""
+    """An element: its tag, offsets of it and of its value, the value's length, and its place in `FIELDS`."""
 
     tag: int
     at: int
@@ -64,27 +88,16 @@ class _Step(NamedTuple):
 
 
 class Doubt(Exception):
-    """The file is not as plain as this parser wants it: a case for pydicom."""
+    """The file is not as plain as this parser needs it: a case for pydicom."""
 
 
-def parse(read: Read) -> tuple[Raw, str, int | None, int | None]:
-    """Raw values of a file's attributes.
+def parse(read: Read) -> Parsed:
+    """Find the raw values of a file's attributes.
 
     Parameters
     ----------
     read : callable
-        Bytes of the file from an offset, at most so many; fewer at its end.
-
-    Returns
-    -------
-    dict
-        Values by their place in `FIELDS`.
-    str
-        Transfer syntax.
-    int or None
-        Offset of the pixel data's value, uncompressed; None where they are encapsulated or absent.
-    int or None
-        Its length.
+        Gives the file's bytes from an offset on, at most so many; fewer at its end.
 
     Raises
     ------
@@ -97,7 +110,7 @@ def parse(read: Read) -> tuple[Raw, str, int | None, int | None]:
         raise Doubt from None
 
 
-def _parse(read: Read) -> tuple[Raw, str, int | None, int | None]:
+def _parse(read: Read) -> Parsed:
     buffer = read(0, FIRST_BYTES)
     if buffer[128:136] != b"DICM\x02\x00\x00\x00" or buffer[136:138] != b"UL":
         raise Doubt
@@ -106,15 +119,16 @@ def _parse(read: Read) -> tuple[Raw, str, int | None, int | None]:
     syntax = _syntax_in(meta)
     if _DIRECTORY in meta:
         raise Doubt
-    values, offset, length = _walk(read, buffer, start, explicit=syntax != ImplicitVRLittleEndian)
+    walk = _Walk(read, buffer, start, explicit=syntax != ImplicitVRLittleEndian)
+    offset, length = walk.to_pixels()
     native = syntax in UNCOMPRESSED
     if offset is not None and native == (length == _UNDEFINED):
         raise Doubt
-    return (values, syntax, offset, length) if native else (values, syntax, None, None)
+    return Parsed(walk.values, syntax, *((offset, length) if native else (None, None)))
 
 
 def _syntax_in(meta: bytes) -> str:
-    """Transfer syntax of a file's meta information, if it is one that this parser knows."""
+    """Give the transfer syntax of a file's meta information, if it is one that this parser knows."""
     at = meta.find(_SYNTAX)
     length = int.from_bytes(meta[at + 6 : at + 8], "little")
     raw = meta[at + 8 : at + 8 + length]
@@ -124,6 +138,9 @@ def _syntax_in(meta: bytes) -> str:
     if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         raise Doubt
     return syntax
+
+
+# --- runs of elements that earlier files had --------------------------------------------------------------
 
 
 class _Run:
@@ -144,7 +161,7 @@ class _Run:
         parts = [(step.value - step.at, step.length, step.field is not None) for step in steps]
         self.heads = struct.Struct("<" + "".join(f"{head}s{length}x" for head, length, _ in parts)).unpack_from
         self.values = struct.Struct(
-            "<" + "".join(f"{head}x{length}{'s' if wanted else 'x'}" for head, length, wanted in parts)
+            "<" + "".join(f"{head}x{length}{'s' if is_read else 'x'}" for head, length, is_read in parts)
         ).unpack_from
         self.expected = self.heads(buffer, self.first)
 
@@ -157,153 +174,203 @@ class _Single(NamedTuple):
     field: int | None
 
 
-Runs = dict[bytes, _Run | _Single | None]
-# By the first element's eight bytes, for implicit and explicit representation; None where these eight bytes do not tell
-# the length.
-_RUNS: tuple[Runs, Runs] = ({}, {})
+class _Runs(dict[bytes, _Run | _Single | None]):
+    """Runs by the eight bytes with which they begin; None where these do not tell an element's length."""
+
+    def learn(self, buffer: bytes, steps: list[_Step]) -> None:
+        """Remember elements that were just walked; the list is empty afterwards."""
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        if len(steps) > 1:
+            self[buffer[steps[0].at : steps[0].at + 8]] = _Run(buffer, steps.copy())
+        steps.clear()
+
+    def shorten(self, run: _Run, buffer: bytes, at: int) -> None:
+        """Keep of a run what it has in common with the elements at an offset."""
+        pairs = zip(run.heads(buffer, at), run.expected, strict=True)
+        same = next(i for i, (head, expected) in enumerate(pairs) if head != expected)
+        start = buffer[at : at + 8]
+        if same > 1:
+            by = at - run.first
+            steps = [step._replace(at=step.at + by, value=step.value + by) for step in run.steps[:same]]
+            self[start] = _Run(buffer, steps)
+            return
+        first = run.steps[0]
+        short = first.value - first.at == 8
+        self[start] = _Single(_swapped(first.tag), first.length, first.field) if short else None
+
+
 _REMEMBERED = 2_000
+_IMPLICIT_RUNS, _EXPLICIT_RUNS = _Runs(), _Runs()
 
 
-def _learn(runs: Runs, buffer: bytes, steps: list[_Step]) -> None:
-    """Remember elements that were just walked; the list is empty afterwards."""
-    if len(runs) >= _REMEMBERED:
-        runs.clear()
-    if len(steps) > 1:
-        runs[buffer[steps[0].at : steps[0].at + 8]] = _Run(buffer, steps.copy())
-    steps.clear()
+# --- the walk ---------------------------------------------------------------------------------------------
 
 
-def _shorten(runs: Runs, run: _Run, buffer: bytes, o: int) -> None:
-    """Keep of a run what it has in common with the elements at an offset."""
-    pairs = zip(run.heads(buffer, o), run.expected, strict=True)
-    same = next(i for i, (found, expected) in enumerate(pairs) if found != expected)
-    by = o - run.first
-    steps = [step._replace(at=step.at + by, value=step.value + by) for step in run.steps[:same]]
-    if same > 1:
-        runs[buffer[o : o + 8]] = _Run(buffer, steps)
-        return
-    first = run.steps[0]
-    short = first.value - first.at == 8
-    runs[buffer[o : o + 8]] = _Single(_swapped(first.tag), first.length, first.field) if short else None
+class _Walk:
+    """A walk over the elements at the top level of a data set; offsets count from the start of the buffer.
 
+    Parameters
+    ----------
+    read : callable
+        See `parse`.
+    buffer : bytes
+        The file's first bytes.
+    start : int
+        Offset of the data set's first element.
+    explicit : bool
+        Whether elements name their value representation.
+    """
 
-def _walk(read: Read, buffer: bytes, o: int, *, explicit: bool) -> tuple[Raw, int | None, int | None]:
-    """Walk the top level; `o` counts from the start of the buffer, which moves on through the file."""
-    values: Raw = {}
-    runs = _RUNS[explicit]
-    walked: list[_Step] = []
-    base, end, last = 0, len(buffer), 0
-    while True:
-        if o + 12 > end:
-            _learn(runs, buffer, walked)
-            base, o, buffer = base + o, 0, read(base + o, _MORE_BYTES)
-            end = len(buffer)
-            if not end:
-                return values, None, None
-        run = runs.get(buffer[o : o + 8], ...)
-        if type(run) is _Run and o + run.size <= end:
-            if walked:
-                _learn(runs, buffer, walked)
-            if run.heads(buffer, o) == run.expected:
-                if run.lowest <= last:
-                    raise Doubt
-                last = run.highest
-                values.update(zip(run.fields, run.values(buffer, o)))  # noqa: B905 (equally long, and a hot path)
-                o += run.size
+    __slots__ = ("_at", "_base", "_buffer", "_end", "_explicit", "_last", "_new", "_read", "_runs", "values")
+
+    def __init__(self, read: Read, buffer: bytes, start: int, *, explicit: bool) -> None:
+        self.values: dict[int, bytes] = {}  # by their place in `FIELDS`
+        self._read, self._explicit = read, explicit
+        self._buffer, self._base, self._at, self._end = buffer, 0, start, len(buffer)
+        self._last = 0  # tag of the last element, in order
+        self._runs = _EXPLICIT_RUNS if explicit else _IMPLICIT_RUNS
+        self._new: list[_Step] = []  # elements that belong to no run yet
+
+    def to_pixels(self) -> tuple[int | None, int | None]:
+        """Walk up to the pixel data; give offset and length of its value, or None for both where there is none."""
+        runs = self._runs
+        while self._at + 12 <= self._end or self._read_on():
+            at = self._at
+            run = runs.get(self._buffer[at : at + 8], ...)
+            if type(run) is _Run and at + run.size <= self._end:
+                self._take_run(run)
+            elif type(run) is _Single and at + 8 + run.length <= self._end:
+                self._take_single(run)
             else:
-                _shorten(runs, run, buffer, o)
-            continue
-        if type(run) is _Single and o + 8 + run.length <= end:
-            if walked:
-                _learn(runs, buffer, walked)
-            if run.order <= last:
-                raise Doubt
-            last, value = run.order, o + 8
-            o = value + run.length
-            if run.field is not None:
-                values[run.field] = buffer[value:o]
-            continue
-        step = _step(buffer, o, explicit)
-        if _swapped(step.tag) <= last:  # an attribute that is there twice, or out of order
+                step = self._next_step()
+                if step.tag == _PIXELS:
+                    self._learn()
+                    return self._base + step.value, step.length
+                if self._is_no_image(step):
+                    return None, None
+                self._take_step(step, is_new=run is ...)
+        return None, None
+
+    def _read_on(self) -> bool:
+        """Move the buffer on through the file; tell whether anything is left."""
+        self._learn()
+        self._base += self._at
+        self._at, self._buffer = 0, self._read(self._base, _MORE_BYTES)
+        self._end = len(self._buffer)
+        return self._end > 0
+
+    def _learn(self) -> None:
+        if self._new:
+            self._runs.learn(self._buffer, self._new)
+
+    def _take_run(self, run: _Run) -> None:
+        """Take all elements of a run, or shorten it where other elements follow."""
+        if self._new:
+            self._learn()
+        buffer, at = self._buffer, self._at
+        if run.heads(buffer, at) != run.expected:
+            self._runs.shorten(run, buffer, at)
+            return
+        if run.lowest <= self._last:
             raise Doubt
-        last = _swapped(step.tag)
-        if step.tag == _PIXELS:
-            _learn(runs, buffer, walked)
-            return values, base + step.value, step.length
-        ends = step.value + step.length
+        self._last = run.highest
+        self.values.update(zip(run.fields, run.values(buffer, at)))  # noqa: B905 (equally long, and a hot path)
+        self._at = at + run.size
+
+    def _take_single(self, single: _Single) -> None:
+        if self._new:
+            self._learn()
+        if single.order <= self._last:
+            raise Doubt
+        self._last, value = single.order, self._at + 8
+        self._at = value + single.length
+        if single.field is not None:
+            self.values[single.field] = self._buffer[value : self._at]
+
+    def _next_step(self) -> _Step:
+        """Give the next element; raise Doubt where its tag is there twice, or out of order."""
+        step = _step(self._buffer, self._at, self._explicit)
+        order = _swapped(step.tag)
+        if order <= self._last:
+            raise Doubt
+        self._last = order
+        return step
+
+    def _is_no_image(self, step: _Step) -> bool:
+        """Tell whether the rows of an image should have come before an element: then nothing else matters."""
+        return step.field is None and step.tag & 0xFFFF > 0x28 and _ROWS not in self.values
+
+    def _take_step(self, step: _Step, *, is_new: bool) -> None:
+        """Take the value of an element, and go on to the next one."""
         if step.field is not None:
-            raw = buffer[step.value : ends] if ends <= end else read(base + step.value, step.length)
-            if len(raw) < step.length:
-                raise Doubt
-            values[step.field] = raw
-        elif step.tag & 0xFFFF > 0x28 and _ROWS not in values:  # no image: what else it holds does not matter
-            return values, None, None
+            self.values[step.field] = self._value_of(step)
+        end = step.value + step.length
         if step.length == _UNDEFINED:
-            _learn(runs, buffer, walked)
-            o = _after_sequence(buffer, step.value, explicit, 0)
-            continue
-        o = ends
-        if run is ... and ends <= end:
-            walked.append(step)
-        elif walked:
-            _learn(runs, buffer, walked)
+            self._learn()
+            self._at = _after_sequence(self._buffer, step.value, self._explicit, 0)
+            return
+        self._at = end
+        if is_new and end <= self._end:
+            self._new.append(step)
+        else:
+            self._learn()
 
-
-def _step(buffer: bytes, o: int, explicit: bool) -> _Step:
-    """The element at an offset."""
-    if explicit:
-        tag, vr, length = _explicit(buffer, o)
-        value = o + 8
-        if vr in _LONG:
-            length, value = _long(buffer, value)[0], o + 12
-        elif vr not in _SHORT:
+    def _value_of(self, step: _Step) -> bytes:
+        end = step.value + step.length
+        within = end <= self._end
+        raw = self._buffer[step.value : end] if within else self._read(self._base + step.value, step.length)
+        if len(raw) < step.length:
             raise Doubt
-    else:
-        tag, length = _implicit(buffer, o)
-        vr, value = b"", o + 8
-    field = _WANTED.get(tag)
-    if field is not None and (length > _MAX_VALUE or (explicit and vr not in _ALLOWED[field])):
+        return raw
+
+
+def _step(buffer: bytes, at: int, explicit: bool) -> _Step:
+    """Give the element at an offset."""
+    tag, representation, value, length = _head(buffer, at, explicit)
+    field = _PLACES.get(tag)
+    if field is not None and (length > _MAX_VALUE or (explicit and representation not in _ALLOWED[field])):
         raise Doubt
-    if tag in _DOUBTFUL or (length == _UNDEFINED and explicit and vr != b"SQ" and tag != _PIXELS):
+    if tag in _DOUBTFUL or (length == _UNDEFINED and explicit and representation != b"SQ" and tag != _PIXELS):
         raise Doubt
-    return _Step(tag, o, value, length, field)
+    return _Step(tag, at, value, length, field)
 
 
-def _moved(steps: list[_Step], by: int) -> list[_Step]:
-    return [step._replace(at=step.at + by, value=step.value + by) for step in steps]
+def _head(buffer: bytes, at: int, explicit: bool) -> tuple[int, bytes, int, int]:
+    """Give the tag of the element at an offset, its representation, the offset of its value, and the value's length."""
+    if not explicit:
+        tag, length = _implicit(buffer, at)
+        return tag, b"", at + 8, length
+    tag, representation, length = _explicit(buffer, at)
+    if representation in _SHORT:
+        return tag, representation, at + 8, length
+    if representation in _LONG:
+        return tag, representation, at + 12, _long(buffer, at + 8)[0]
+    raise Doubt
 
 
-def _after_sequence(buffer: bytes, o: int, explicit: bool, depth: int) -> int:
-    """Offset after a sequence of undefined length that lies within the buffer."""
+def _after_sequence(buffer: bytes, at: int, explicit: bool, depth: int) -> int:
+    """Give the offset after a sequence of undefined length that lies within the buffer."""
     if depth > _DEEPEST:
         raise Doubt
     while True:
-        tag, length = buffer[o : o + 4], _long(buffer, o + 4)[0]
-        o += 8
+        tag, length = buffer[at : at + 4], _long(buffer, at + 4)[0]
+        at += 8
         if tag == _SEQUENCE_END:
-            return o
+            return at
         if tag != _ITEM:
             raise Doubt
-        o = _after_item(buffer, o, explicit, depth) if length == _UNDEFINED else o + length
+        at = _after_item(buffer, at, explicit, depth) if length == _UNDEFINED else at + length
 
 
-def _after_item(buffer: bytes, o: int, explicit: bool, depth: int) -> int:
-    while True:
-        if buffer[o : o + 4] == _ITEM_END:
-            return o + 8
-        if explicit:
-            _, vr, length = _explicit(buffer, o)
-            o += 8
-            if vr in _LONG:
-                length, o = _long(buffer, o)[0], o + 4
-            elif vr not in _SHORT:
-                raise Doubt
-        else:
-            vr, length = b"SQ", _long(buffer, o + 4)[0]
-            o += 8
+def _after_item(buffer: bytes, at: int, explicit: bool, depth: int) -> int:
+    """Give the offset after an item of undefined length."""
+    while buffer[at : at + 4] != _ITEM_END:
+        _, representation, value, length = _head(buffer, at, explicit)
         if length != _UNDEFINED:
-            o += length
-        elif vr == b"SQ":
-            o = _after_sequence(buffer, o, explicit, depth + 1)
+            at = value + length
+        elif not explicit or representation == b"SQ":
+            at = _after_sequence(buffer, value, explicit, depth + 1)
         else:
             raise Doubt
+    return at + 8

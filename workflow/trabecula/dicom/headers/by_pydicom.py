@@ -1,0 +1,138 @@
+"""Read headers by pydicom: all that is unusual, and a file here and there to check the quick reader."""
+
+from dataclasses import replace
+from struct import unpack
+from typing import Any, BinaryIO
+
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+
+from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, read_dicom, value
+from trabecula.dicom.files import is_container
+from trabecula.dicom.headers.fields import FIELDS, Field
+from trabecula.dicom.headers.record import Header, Source, failed, pixel_bytes
+from trabecula.errors import StudyFailure
+
+# First bytes of a data set without the 128-byte preamble: group 0002 or 0008, little-endian.
+_BARE_STARTS = (b"\x02\x00", b"\x08\x00")
+_MAX_FRAMES = 100_000
+_LONGEST_TEXT = 10_000  # characters: far beyond what the standard allows, also for several values
+_TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in FIELDS)]
+# What frames have of their own, and the attributes that stand for those of a file in their functional groups.
+_FRAME_NAMES = {
+    *("positions_mm", "orientation", "pixel_spacing_mm", "slope", "intercept"),
+    *("image_type", "kernel", "acquisition", "phase", "kvp", "thickness_mm", "rescale_type"),
+}
+_IN_FRAMES = {"image_type": "FrameType", "acquisition": "FrameAcquisitionNumber", "phase": "TemporalPositionIndex"}
+_FRAME_FIELDS = [
+    replace(field, keyword=_IN_FRAMES.get(field.name, field.keyword)) for field in FIELDS if field.name in _FRAME_NAMES
+]
+
+
+def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
+    """Read the header of any file: one record, or one per frame of a multi-frame CT.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for reading.
+    source : Source
+        Where it lies, and its size.
+
+    Raises
+    ------
+    OSError
+        If disk or network fail. All other trouble is a record with its reason.
+    """
+    file.seek(0)
+    start = file.read(512)
+    if not start:
+        return [failed(source, "empty")]
+    if start[128:132] != b"DICM" and start[:2] not in _BARE_STARTS:
+        name = source.path if source.member is None else ""  # a container within a container is not looked into
+        return [failed(source, "archive" if is_container(start, name) else "not_dicom")]
+    file.seek(0)
+    try:
+        dataset = read_dicom(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+        return _headers_of(dataset, file, source)
+    except InvalidDicomError:
+        return [failed(source, "not_dicom")]
+    except StudyFailure as failure:
+        return [failed(source, failure.reason)]
+    except OSError:
+        raise
+    except Exception:  # damaged headers raise anything, from struct.error to RecursionError
+        return [failed(source, "unreadable")]
+
+
+def _headers_of(dataset: Dataset, file: BinaryIO, source: Source) -> list[Header]:
+    """Give the records of a data set that was read up to its pixel data, at which the file stands."""
+    meta = getattr(dataset, "file_meta", Dataset())
+    if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return [failed(source, "dicomdir")]
+    if not any(keyword in dataset for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
+        return [failed(source, "unreadable")]
+    values = {field.name: _value_of(dataset, field) for field in FIELDS}
+    implicit, little = dataset.original_encoding
+    syntax = str(meta.get("TransferSyntaxUID") or "") or None
+    offset = length = None
+    bytes_left = source.n_bytes - file.tell()
+    if little and (syntax or ImplicitVRLittleEndian) in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
+        offset, length = _pixels_at(file, implicit=bool(implicit))
+    place = source.path, source.member, source.size, source.mtime_ns
+    whole = Header(*place, **values, transfer_syntax=syntax, pixel_offset=offset, substitute=False)
+    frames = _frames_of(dataset, whole)
+    if offset is not None:  # the first frames of a file that was cut off are whole
+        bytes_left = source.n_bytes - offset
+        bytes_left = bytes_left if len(frames) > 1 else pixel_bytes(bytes_left, length)
+    return [
+        header._replace(reason="truncated") if header.is_truncated(bytes_left, frames=number) else header
+        for number, header in enumerate(frames, start=1)
+    ]
+
+
+def _frames_of(dataset: Dataset, header: Header) -> list[Header]:
+    """Give a record per frame of a multi-frame CT (DICOM PS3.3 A.38), with what differs from frame to frame."""
+    frames = header.frames or 1
+    described = len(dataset.get(PER_FRAME) or [])
+    if frames == 1 or header.modality != "CT" or described != frames or frames > _MAX_FRAMES:
+        return [header]
+    return [header._replace(frame=frame, **_values_of_frame(dataset, frame)) for frame in range(frames)]
+
+
+def _values_of_frame(dataset: Dataset, frame: int) -> dict[str, Any]:
+    values = {field.name: _value_of(dataset, field, frame) for field in _FRAME_FIELDS}
+    return {name: content for name, content in values.items() if content is not None}
+
+
+def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
+    if field.kind == "text":
+        return _text(dataset, field.keyword, frame)
+    decimals = numbers(dataset, field.keyword, field.length, frame)
+    if decimals is None or field.kind == "vector":
+        return decimals
+    if field.kind == "number":
+        return decimals[0]
+    count = int(decimals[0])
+    if b"IS" not in field.representations:  # padding may be written with a sign or without: 16 bits either way
+        return count & 0xFFFF
+    return count if 0 <= count < 2**31 else None
+
+
+def _text(dataset: Dataset, keyword: str, frame: int) -> str | None:
+    content = value(dataset, keyword, frame)
+    parts = content if isinstance(content, MultiValue) else [content]
+    text = "\\".join(str(part) for part in parts if part is not None)
+    return text[:_LONGEST_TEXT].replace("\0", "").strip() or None
+
+
+def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | None]:
+    """Give offset and length of the value of the pixel data's element, at which the file stands."""
+    at = file.tell()
+    head = file.read(12)
+    if head[:4] != b"\xe0\x7f\x10\x00" or len(head) < 12:
+        return None, None
+    start, length = (at + 8, head[4:8]) if implicit else (at + 12, head[8:12])
+    return (None, None) if length == b"\xff\xff\xff\xff" else (start, unpack("<I", length)[0])

@@ -1,0 +1,182 @@
+"""What is remembered of every file of an archive: one record each, and one per frame of a multi-frame CT."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pyarrow as pa
+from pydicom.uid import ImplicitVRLittleEndian
+
+from trabecula.dicom.attributes import LOSSY, UNCOMPRESSED
+from trabecula.dicom.headers.fields import FIELDS
+from trabecula.runtime.digest import digest
+
+_TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int32(), "vector": pa.list_(pa.float64())}
+# The table of all records; private, since it holds identities.
+FILES = pa.schema(
+    [
+        ("path", pa.string()),
+        ("member", pa.string()),
+        ("size", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        *((field.name, _TYPES[field.kind]) for field in FIELDS),
+        ("frame", pa.int32()),
+        ("transfer_syntax", pa.string()),
+        ("pixel_offset", pa.int64()),
+        ("substitute", pa.bool_()),
+        ("reason", pa.string()),
+    ],
+    metadata={"table": "files", "code": digest("dicom.headers")},
+)
+
+
+class ListedFile(NamedTuple):
+    """A file that a walk of the archive has found.
+
+    Attributes
+    ----------
+    path : str
+        Path below the archive's top folder, as `dicom.files.as_text` writes it.
+    size : int
+        Bytes.
+    mtime_ns : int
+        Modification time in nanoseconds.
+    reason : str or None
+        Why it need not be opened, a key of `trabecula.errors.REASONS`; None where it is a file to be read.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    reason: str | None = None
+
+
+class Source(NamedTuple):
+    """A file by itself, or a member of a zip or tar file, which is to be read.
+
+    Attributes
+    ----------
+    path, member, size, mtime_ns
+        As in `Header`.
+    n_bytes : int
+        Bytes of what is read: of the file by itself, or of the member.
+    """
+
+    path: str
+    member: str | None
+    size: int
+    mtime_ns: int
+    n_bytes: int
+
+
+class Header(NamedTuple):
+    """Attributes of one file, or of one frame of a multi-frame CT.
+
+    Its fields are the columns of `FILES`. `fields.FIELDS` names the DICOM attribute of each; the others are:
+
+    Attributes
+    ----------
+    path : str
+        Path below the archive's top folder.
+    member : str or None
+        Name within the zip or tar file; None for a file by itself.
+    size, mtime_ns : int
+        Bytes and modification time of the file, also where a member lies inside it.
+    frame : int
+        Number within a multi-frame CT file, from 0; 0 also in all other files.
+    transfer_syntax : str or None
+        UID of the transfer syntax.
+    pixel_offset : int or None
+        Byte at which uncompressed pixels begin; None where they are encapsulated or absent.
+    substitute : bool
+        Whether missing UIDs were replaced (see `identifiers`).
+    reason : str or None
+        Why the file can't be used, a key of `trabecula.errors.REASONS`; None where it can.
+    """
+
+    path: str
+    member: str | None
+    size: int
+    mtime_ns: int
+    patient: str | None = None
+    issuer: str | None = None
+    study_uid: str | None = None
+    series_uid: str | None = None
+    instance_uid: str | None = None
+    sop_class: str | None = None
+    modality: str | None = None
+    image_type: str | None = None
+    study_date: str | None = None
+    acquisition_time: str | None = None
+    birth_date: str | None = None
+    age: str | None = None
+    sex: str | None = None
+    manufacturer: str | None = None
+    model: str | None = None
+    kernel: str | None = None
+    body_part: str | None = None
+    description: str | None = None
+    contrast: str | None = None
+    photometric: str | None = None
+    lossy: str | None = None
+    rescale_type: str | None = None
+    kvp: float | None = None
+    thickness_mm: float | None = None
+    slope: float | None = None
+    intercept: float | None = None
+    rows: int | None = None
+    columns: int | None = None
+    frames: int | None = None
+    bits: int | None = None
+    bits_stored: int | None = None
+    high_bit: int | None = None
+    signed: int | None = None
+    samples: int | None = None
+    acquisition: int | None = None
+    phase: int | None = None
+    padding: int | None = None
+    padding_limit: int | None = None
+    pixel_spacing_mm: list[float] | None = None
+    orientation: list[float] | None = None
+    positions_mm: list[float] | None = None
+    frame: int | None = 0
+    transfer_syntax: str | None = None
+    pixel_offset: int | None = None
+    substitute: bool | None = None
+    reason: str | None = None
+
+    @property
+    def is_lossy(self) -> bool:
+        """Tell whether the pixels were compressed with a loss, by the header."""
+        return self.lossy == "01" or self.transfer_syntax in LOSSY
+
+    def is_truncated(self, bytes_left: int, *, frames: int = 1) -> bool:
+        """Tell whether uncompressed pixels of the first frames need more bytes than there are."""
+        rows, columns, bits = self.rows, self.columns, self.bits
+        if rows is None or columns is None or bits is None:
+            return False
+        if (self.transfer_syntax or ImplicitVRLittleEndian) not in UNCOMPRESSED:
+            return False
+        return bytes_left < rows * columns * bits * (self.samples or 1) * frames // 8
+
+
+assert Header._fields == tuple(FILES.names)
+
+
+def failed(source: Source, reason: str) -> Header:
+    """Give the record of a file from which nothing could be read."""
+    return Header(source.path, source.member, source.size, source.mtime_ns, frame=None, reason=reason)
+
+
+def pixel_bytes(bytes_left: int, length: int | None) -> int:
+    """Count the bytes of pixels: as many as their element says, or none where the file does not hold as many.
+
+    >>> pixel_bytes(bytes_left=600, length=512), pixel_bytes(bytes_left=500, length=512)
+    (512, 0)
+    """
+    return 0 if length is None or length > bytes_left else length
+
+
+def as_table(headers: Iterable[Header]) -> pa.Table:
+    """Put records into a table (schema `FILES`), one row each."""
+    columns = list(zip(*headers, strict=True)) or [()] * len(FILES)
+    return pa.table([pa.array(c, field.type) for c, field in zip(columns, FILES, strict=True)], schema=FILES)
