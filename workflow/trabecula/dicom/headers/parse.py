@@ -234,23 +234,49 @@ class _Walk:
 
     def to_pixels(self) -> tuple[int | None, int | None]:
         """Walk up to the pixel data; give offset and length of its value, or None for both where there is none."""
-        runs = self._runs
-        while self._at + 12 <= self._end or self._read_on():
-            at = self._at
-            run = runs.get(self._buffer[at : at + 8], ...)
-            if type(run) is _Run and at + run.size <= self._end:
-                self._take_run(run)
-            elif type(run) is _Single and at + 8 + run.length <= self._end:
-                self._take_single(run)
-            else:
-                step = self._next_step()
-                if step.tag == _PIXELS:
-                    self._learn()
-                    return self._base + step.value, step.length
-                if self._is_no_image(step):
+        while True:
+            is_new = self._follow_runs()
+            if self._at and self._at + 12 > self._end:  # at 0, what is left of the file is in the buffer already
+                if not self._read_on():
                     return None, None
-                self._take_step(step, is_new=run is ...)
-        return None, None
+                continue
+            step = self._next_step()
+            if step.tag == _PIXELS:
+                self._learn()
+                return self._base + step.value, step.length
+            if self._is_no_image(step):
+                return None, None
+            self._take_step(step, is_new=is_new)
+
+    def _follow_runs(self) -> bool:
+        """Take all that is known from earlier files; tell whether the element after it begins as none did before."""
+        runs, buffer, end, values = self._runs, self._buffer, self._end, self.values
+        at, last, new = self._at, self._last, self._new
+        while True:
+            known = runs.get(buffer[at : at + 8], ...)
+            if type(known) is _Run and at + known.size <= end:
+                if new:
+                    self._learn()
+                if known.heads(buffer, at) != known.expected:
+                    runs.shorten(known, buffer, at)
+                    continue
+                if known.lowest <= last:
+                    raise Doubt
+                last = known.highest
+                values.update(zip(known.fields, known.values(buffer, at)))  # noqa: B905 (equally long, and a hot path)
+                at += known.size
+            elif type(known) is _Single and at + 8 + known.length <= end:
+                if new:
+                    self._learn()
+                if known.order <= last:
+                    raise Doubt
+                last, value = known.order, at + 8
+                at = value + known.length
+                if known.field is not None:
+                    values[known.field] = buffer[value:at]
+            else:
+                self._at, self._last = at, last
+                return known is ...
 
     def _read_on(self) -> bool:
         """Move the buffer on through the file; tell whether anything is left."""
@@ -263,30 +289,6 @@ class _Walk:
     def _learn(self) -> None:
         if self._new:
             self._runs.learn(self._buffer, self._new)
-
-    def _take_run(self, run: _Run) -> None:
-        """Take all elements of a run, or shorten it where other elements follow."""
-        if self._new:
-            self._learn()
-        buffer, at = self._buffer, self._at
-        if run.heads(buffer, at) != run.expected:
-            self._runs.shorten(run, buffer, at)
-            return
-        if run.lowest <= self._last:
-            raise Doubt
-        self._last = run.highest
-        self.values.update(zip(run.fields, run.values(buffer, at)))  # noqa: B905 (equally long, and a hot path)
-        self._at = at + run.size
-
-    def _take_single(self, single: _Single) -> None:
-        if self._new:
-            self._learn()
-        if single.order <= self._last:
-            raise Doubt
-        self._last, value = single.order, self._at + 8
-        self._at = value + single.length
-        if single.field is not None:
-            self.values[single.field] = self._buffer[value : self._at]
 
     def _next_step(self) -> _Step:
         """Give the next element; raise Doubt where its tag is there twice, or out of order."""
