@@ -13,6 +13,7 @@ from trabecula.train_segmenter import train_bundle
 
 torch.set_num_threads(snakemake.threads)
 bundle = Path(snakemake.output.metadata).parents[1]
-# Another recipe or other code never goes on from this one's state.
-recipe = sha256(repr((snakemake.params.code, snakemake.params.options)).encode()).hexdigest()[:16]
-train_bundle(bundle, **snakemake.params.options, state=bundle.with_suffix(f".{recipe}.pt"))
+real = snakemake.params.options["real"]
+# A training on other data or with other code never goes on from this one's state.
+name = sha256(repr((snakemake.params.code, real)).encode()).hexdigest()[:16]
+train_bundle(bundle, real=Path(real) if real else None, state=bundle.with_suffix(f".{name}.pt"))

@@ -1,4 +1,4 @@
-"""The model card of the builtin spine network."""
+"""Measure the builtin spine network on its scans, and write its model card."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ These show that nothing is broken, not how well new scans go.
 ## Limits
 
 Few real scans stand behind it. Expect errors in children, in the cervical and upper thoracic spine, beside metal, in
-severe scoliosis, and wherever anatomy differs from the scans above. Look at the pictures in the report.
+severe scoliosis, and wherever anatomy differs from the scans above. Look at the overlays in the report.
 """
 LICENCES = {
     "totalseg_example": "`totalseg_example`: the reference case of TotalSegmentator's tests, native CT of the abdomen "
@@ -58,60 +58,60 @@ Dice = Mapping[str, Mapping[str, float]]
 
 
 def class_dice(predicted: NDArray[np.integer], truth: NDArray[np.integer]) -> dict[str, float]:
-    """Dice coefficient of every class that the truth holds, where the truth is known."""
-    known = truth != UNKNOWN
-    found = {}
+    """Compute the Dice coefficient of every class that the truth holds, where the truth is known.
+
+    >>> class_dice(np.array([1, 1, 1, 0, 2]), np.array([1, 1, 0, 0, UNKNOWN]))
+    {'body': 0.8}
+    """
+    is_known = truth != UNKNOWN
+    dice = {}
     for index, name in enumerate(CLASSES[1:], start=1):
-        a, b = (predicted == index) & known, truth == index
+        a, b = (predicted == index) & is_known, truth == index
         if b.any():
-            found[name] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
-    return found
+            dice[name] = float(2 * (a & b).sum() / (a.sum() + b.sum()))
+    return dice
 
 
 def dice_in(network: UNet, examples: Sequence[Example]) -> dict[str, dict[str, float]]:
-    """Dice per class in whole scans, on the scans' own grids, without randomisation."""
-    found = {}
+    """Compute Dice per class in whole scans, on the scans' own grids, without randomisation."""
+    dice = {}
     for example in examples:
         ct = Volume(example.hu.numpy(), np.diag([example.spacing_mm] * 3 + [1.0]))
         spine = spine_network.predict(network, ct, device="cpu")
         truth = example.classes.numpy()
-        at = np.indices(truth.shape).reshape(3, -1).T * example.spacing_mm / SPACING_MM
-        nearest = np.minimum(np.rint(at).astype(int), np.array(spine.seen.shape) - 1)
+        voxels = np.indices(truth.shape).reshape(3, -1).T * example.spacing_mm / SPACING_MM
+        nearest = np.minimum(np.rint(voxels).astype(int), np.array(spine.seen.shape) - 1)
         predicted = spine.probabilities.argmax(axis=0)[tuple(nearest.T)].reshape(truth.shape)
-        found[example.name] = class_dice(predicted, truth)
-    return found
+        dice[example.name] = class_dice(predicted, truth)
+    return dice
 
 
 def dice_table(dice: Dice) -> str:
-    """Markdown table of Dice per scan and class."""
+    """Write Dice per scan and class as a Markdown table."""
     if not dice:
         return "None: all real scans were in the training from the start."
     rows = ["| scan | " + " | ".join(CLASSES[1:]) + " |", "|" + "---|" * len(CLASSES)]
-    for name, found in dice.items():
-        rows.append(f"| {name} | " + " | ".join(f"{found[c]:.3f}" if c in found else "" for c in CLASSES[1:]) + " |")
+    for name, dice_of_class in dice.items():
+        cells = [f"{dice_of_class[c]:.3f}" if c in dice_of_class else "" for c in CLASSES[1:]]
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
-def write_card(
-    folder: Path, *, real: Sequence[str], synthetic: int, unseen: Dice, seen: Dice, facts: Mapping[str, Any]
-) -> None:
+def write_card(folder: Path, facts: Mapping[str, Any], *, unseen: Dice, seen: Dice) -> None:
     """Write the model card beside the weights.
 
     Parameters
     ----------
     folder : Path
-        The bundle.
-    real : sequence of str
-        Names of the real scans in the training.
-    synthetic : int
-        Number of synthetic patients.
+        Folder of the bundle.
+    facts : mapping
+        Recipe and data: parameters, steps, late_steps, batch_size, seed, names of the real scans (real), number of
+        synthetic_patients.
     unseen, seen : mapping
         Dice per scan and class, before and after a scan was in the training.
-    facts : mapping
-        The recipe: parameters, steps, late_steps, batch_size, seed.
     """
-    data = [LICENCES[name] for name in real]
-    data.append(f"{synthetic} synthetic patients of this project (`trabecula.phantom`, Apache-2.0)")
+    data = [LICENCES[name] for name in facts["real"]]
+    data.append(f"{facts['synthetic_patients']} synthetic patients of this project (`trabecula.phantom`, Apache-2.0)")
     text = CARD.format(
         parameters=facts["parameters"],
         spacing=SPACING_MM,

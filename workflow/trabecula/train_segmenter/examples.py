@@ -1,4 +1,4 @@
-"""Labelled scans that the builtin spine network learns from: real ones, and synthetic patients."""
+"""Read and make the labelled scans that the builtin spine network learns from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from trabecula import phantom
-from trabecula.image.levels import DISC, HIP, POSTERIOR, RIB, SACRUM
+from trabecula.image.levels import BODY_CODES, DISC, HIP, POSTERIOR, RIB, SACRUM
 from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume, aligned_grid, bounds_mm, read_nifti, resample
 from trabecula.model import spine_network
 from trabecula.model.spine_network import CLASSES, SPACING_MM
 from trabecula.runtime.log import progress
 
+# Class of a voxel whose class is unknown, and name of a scan that was not read but made.
 UNKNOWN = 255
+SYNTHETIC = "synthetic"
 # Real scans are kept a little finer than the network sees them, so that scaling them up does not show their voxels.
 REAL_MM = 1.5
 
@@ -29,7 +31,7 @@ class Example:
     Attributes
     ----------
     name : str
-        Where it comes from.
+        Source of the scan: a key of `READERS`, or SYNTHETIC.
     hu : (i, j, k) int16 tensor
         CT on a patient-aligned grid.
     classes : (i, j, k) uint8 tensor
@@ -51,18 +53,21 @@ class Example:
 
 
 def to_classes(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Canonical label codes (see `levels`) to the network's classes."""
+    """Turn canonical label codes (see `levels`) into the network's classes.
+
+    >>> to_classes(np.array([0, 20, 120, 26, 50], np.uint8)).tolist()
+    [0, 1, 2, 3, 6]
+    """
     table = np.zeros(256, np.uint8)
-    table[1:30] = spine_network.BODY
-    table[SACRUM] = spine_network.SACRUM
-    table[POSTERIOR : POSTERIOR + 30] = spine_network.POSTERIOR
-    table[POSTERIOR + SACRUM] = spine_network.SACRUM
+    table[list(BODY_CODES)] = spine_network.BODY
+    table[[POSTERIOR + code for code in BODY_CODES]] = spine_network.POSTERIOR
+    table[[SACRUM, POSTERIOR + SACRUM]] = spine_network.SACRUM
     table[[RIB, HIP, DISC]] = spine_network.RIB, spine_network.HIP, spine_network.DISC
     return table[labels]
 
 
 def totalseg_classes(folder: Path) -> NDArray[np.uint8]:
-    """Classes of TotalSegmentator's reference case, on its own 3 mm grid.
+    """Read the classes of TotalSegmentator's reference case, on its own 3 mm grid.
 
     Its label maps are combined: bodies from ``vertebrae_pp_refined``, the discs and the rest of T11's body
     from ``vertebrae_body``, everything else from ``total`` (25, 26 sacrum; 27-33 L5-T11; 77, 78 hips; 92-115 ribs).
@@ -83,7 +88,7 @@ def totalseg_classes(folder: Path) -> NDArray[np.uint8]:
 
 
 def read_totalseg_example(folder: Path) -> Example:
-    """TotalSegmentator's reference case (Apache-2.0): native CT, T11 to the sacrum, 3 mm."""
+    """Read TotalSegmentator's reference case (Apache-2.0): native CT, T11 to the sacrum, 3 mm."""
     ct = read_nifti(folder / "example_ct.nii.gz")
     shape, affine = aligned_grid(*bounds_mm(ct), REAL_MM)
     hu = resample(ct.with_array(ct.array.astype(np.float32)), shape, affine, outside=PADDING_HU).array
@@ -92,7 +97,7 @@ def read_totalseg_example(folder: Path) -> Example:
 
 
 def read_tptbox_crop(folder: Path) -> Example:
-    """TPTBox's sample (Apache-2.0): CT around L3 at 1.5 mm with sub-regions (41-48 posterior, 49 and 50 body)."""
+    """Read TPTBox's sample (Apache-2.0): CT around L3 at 1.5 mm with sub-regions (41-48 posterior, 49, 50 body)."""
     ct = read_nifti(folder / "sample_ct" / "sub-ct_label-22_ct.nii.gz")
     regions = read_nifti(folder / "sample_ct" / "sub-ct_seg-subreg_label-22_msk.nii.gz")
     shape, affine = aligned_grid(*bounds_mm(ct), REAL_MM)
@@ -101,26 +106,29 @@ def read_tptbox_crop(folder: Path) -> Example:
     classes = np.zeros(shape, np.uint8)
     classes[(part >= 41) & (part <= 48)] = spine_network.POSTERIOR
     classes[part >= 49] = spine_network.BODY
-    # Discs and ribs are not labelled here: what is bright or between bodies and unlabelled is left out of the loss.
+    # Discs and ribs are not labelled here: unlabelled voxels that are bright are left out of the loss.
     classes[(classes == 0) & (hu > 120)] = UNKNOWN
     return _example("tptbox_vertebra_crop", hu, classes, REAL_MM, weight=0.4)
 
 
 def smoothly(classes: Volume, shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Classes on a finer grid, without the steps of the coarser one: where each class's blurred share is largest."""
-    best = np.zeros(shape, np.float32)
-    found = np.zeros(shape, np.uint8)
+    """Bring classes to a finer grid without the steps of the coarser one.
+
+    Each voxel gets the class whose blurred share is largest there.
+    """
+    largest = np.zeros(shape, np.float32)
+    smooth = np.zeros(shape, np.uint8)
     for index in range(len(CLASSES)):
         share = ndimage.gaussian_filter((classes.array == index).astype(np.float32), 0.5)
         fine = resample(classes.with_array(share), shape, affine, outside=0).array
-        won = fine > best
-        found[won], best[won] = index, fine[won]
-    return found
+        larger = fine > largest
+        smooth[larger], largest[larger] = index, fine[larger]
+    return smooth
 
 
 def from_synthetic(ct: Volume, labels: Volume, *, weight: float) -> Example:
-    """A synthetic scan with its canonical label map, both on one patient-aligned isotropic grid."""
-    return _example("synthetic", ct.array, to_classes(labels.array), float(ct.spacing_mm[0]), weight=weight)
+    """Make an example of a synthetic scan and its canonical label map, both on one patient-aligned isotropic grid."""
+    return _example(SYNTHETIC, ct.array, to_classes(labels.array), float(ct.spacing_mm[0]), weight=weight)
 
 
 def _example(name: str, hu: NDArray, classes: NDArray, spacing_mm: float, *, weight: float) -> Example:
@@ -135,9 +143,13 @@ def _example(name: str, hu: NDArray, classes: NDArray, spacing_mm: float, *, wei
 
 
 def some_places(mask: NDArray[np.bool_], most: int = 4000) -> NDArray[np.intp]:
-    """(n, 3) voxels of a mask, evenly thinned to at most so many."""
-    found = np.flatnonzero(mask)
-    return np.column_stack(np.unravel_index(found[:: len(found) // most + 1], mask.shape))
+    """Take at most so many voxels of a mask, evenly thinned, as an (n, 3) array.
+
+    >>> some_places(np.ones((1, 2, 5), bool), most=3).tolist()
+    [[0, 0, 0], [0, 0, 4], [0, 1, 3]]
+    """
+    voxels = np.flatnonzero(mask)
+    return np.column_stack(np.unravel_index(voxels[:: len(voxels) // most + 1], mask.shape))
 
 
 READERS: dict[str, Callable[[Path], Example]] = {
@@ -147,17 +159,17 @@ READERS: dict[str, Callable[[Path], Example]] = {
 
 
 def read_real(folder: Path | None, sources: Sequence[str]) -> list[Example]:
-    """Real scans of the named sources; none without a folder that holds them."""
+    """Read the real scans of the named sources; none without a folder that holds them."""
     return [READERS[name](folder / name) for name in sources] if folder else []
 
 
 def make_synthetic(patients: int, *, seed: int) -> list[Example]:
-    """Synthetic patients, each on one of the synthetic devices; together they weigh 1."""
+    """Make scans of synthetic patients, each on one of the synthetic devices; together they weigh 1."""
     devices = list(phantom.DEVICES.values())
-    found = []
+    examples = []
     for index in progress(range(patients), what="synthetic patients", unit="patients"):
         patient = phantom.sample_patient(seed, index)
         device = devices[index % len(devices)]
         ct, labels = phantom.render(patient, device, spacing_mm=(SPACING_MM, SPACING_MM, SPACING_MM), seed=seed + index)
-        found.append(from_synthetic(ct, labels, weight=1 / patients))
-    return found
+        examples.append(from_synthetic(ct, labels, weight=1 / patients))
+    return examples

@@ -27,14 +27,18 @@ log = logging.getLogger(__name__)
 
 SAVE_EVERY = 50
 WARM_UP = 50
+# The network is no longer new when the held-back scans join.
+LATE_RATE = 0.5
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.
+class Round:
+    """One round of training.
 
     Attributes
     ----------
+    title : str
+        Name of the round for the progress bar.
     steps : int
         Training steps.
     batch_size : int
@@ -42,59 +46,103 @@ class Recipe:
     learning_rate : float
         Highest learning rate.
     seed : int
-        Of the initial weights and of every step's draws.
+        Seed of every step's draws.
     """
 
+    title: str
     steps: int
     batch_size: int
     learning_rate: float
     seed: int
 
 
-def train(network: UNet, examples: Sequence[Example], recipe: Recipe, *, device: str, state: Path, what: str) -> UNet:
-    """Train a network; resumes from `state` where it exists and saves there every 50 steps.
+@dataclass(frozen=True)
+class Recipe:
+    """How the network is trained; the defaults made the shipped one.
+
+    Attributes
+    ----------
+    sources, held_back : tuple of str
+        Names of real scans (`examples.READERS`) that are in the training from the start, and of those that join for
+        the late round. Before they join, the network is measured on them as on scans that it has never seen.
+    synthetic_patients : int
+        Number of synthetic patients.
+    steps, late_steps : int
+        Training steps without the held-back scans, and then with all scans.
+    batch_size : int
+        Patches per step.
+    learning_rate : float
+        Highest learning rate of the schedule.
+    seed : int
+        Seed of synthetic patients, initial weights and randomisation.
+    device : {"cpu", "cuda"}
+        Where the network is trained.
+    """
+
+    sources: tuple[str, ...] = ("tptbox_vertebra_crop",)
+    held_back: tuple[str, ...] = ("totalseg_example",)
+    synthetic_patients: int = 96
+    steps: int = 3000
+    late_steps: int = 1000
+    batch_size: int = 2
+    learning_rate: float = 0.002
+    seed: int = 20240
+    device: str = "cpu"
+
+    @property
+    def first_round(self) -> Round:
+        """The round without the held-back scans."""
+        return Round("train segmenter", self.steps, self.batch_size, self.learning_rate, self.seed)
+
+    @property
+    def late_round(self) -> Round:
+        """The round with all scans."""
+        rate = LATE_RATE * self.learning_rate
+        return Round("train with all scans", self.late_steps, self.batch_size, rate, self.seed + 1)
+
+
+def train(network: UNet, examples: Sequence[Example], course: Round, *, device: str, state: Path) -> UNet:
+    """Train a network for one round; it goes on from `state` where that exists, and saves there every 50 steps.
 
     Parameters
     ----------
     network : UNet
         Untrained, or trained on other examples before.
     examples : sequence of Example
-        Drawn by their weights.
-    recipe : Recipe
-        How.
+        Scans, drawn by their weights.
+    course : Round
+        How long and how fast it is trained.
     device : {"cpu", "cuda"}
-        Where.
+        Where it is trained.
     state : Path
         File for weights, optimiser and losses so far.
-    what : str
-        Name of the training for the progress bar.
     """
     network.to(device).train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=course.learning_rate, weight_decay=1e-4)
     losses = _resume(state, network, optimiser)
     loss_of = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=True)
     chances = np.array([example.weight for example in examples])
-    for step in progress(range(len(losses), recipe.steps), what=what, unit="steps"):
-        rng = np.random.default_rng((recipe.seed, step))
-        drawn = rng.choice(len(examples), recipe.batch_size, p=chances / chances.sum())
+    for step in progress(range(len(losses), course.steps), what=course.title, unit="steps"):
+        rng = np.random.default_rng((course.seed, step))
+        drawn = rng.choice(len(examples), course.batch_size, p=chances / chances.sum())
         pairs = [random_patch(examples[i], rng) for i in drawn]
         inputs, classes = (torch.stack(part).to(device) for part in zip(*pairs, strict=True))
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
+            group["lr"] = course.learning_rate * schedule(step, course.steps)
         optimiser.zero_grad()
         loss = _loss(network(inputs), classes, loss_of)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimiser.step()
         losses.append(loss.item())
-        if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == course.steps:
             _save(state, {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses})
-            log.info("%s, step %d: loss %.3f", what, step + 1, np.mean(losses[-SAVE_EVERY:]))
+            log.info("%s, step %d: loss %.3f", course.title, step + 1, np.mean(losses[-SAVE_EVERY:]))
     return network.cpu().eval()
 
 
 def _loss(logits: Tensor, classes: Tensor, loss_of: DiceCELoss) -> Tensor:
-    """Dice and cross-entropy over known voxels: where the class is unknown, the prediction is taken as right."""
+    """Sum Dice loss and cross-entropy; where the class is unknown, the prediction is taken as right."""
     unknown = classes == UNKNOWN
     target = torch.where(unknown, 0, classes)
     sure = torch.zeros_like(logits)
@@ -102,8 +150,12 @@ def _loss(logits: Tensor, classes: Tensor, loss_of: DiceCELoss) -> Tensor:
     return loss_of(torch.where(unknown, sure, logits), target)
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine to zero."""
+def schedule(step: int, steps: int) -> float:
+    """Give the share of the highest learning rate: a linear warm-up, then half a cosine to zero.
+
+    >>> [round(schedule(step, 1000), 2) for step in (0, 24, 500, 1000)]
+    [0.02, 0.5, 0.5, 0.0]
+    """
     return min((step + 1) / WARM_UP, 0.5 * (1 + math.cos(math.pi * step / steps)))
 
 
@@ -113,6 +165,7 @@ def _save(path: Path, state: Mapping[str, object]) -> None:
 
 
 def _resume(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimizer) -> list[float]:
+    """Load weights and optimiser from a file of `_save`; give the losses so far, none without such a file."""
     if not path.exists():
         return []
     state = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
@@ -122,6 +175,6 @@ def _resume(path: Path, network: torch.nn.Module, optimiser: torch.optim.Optimiz
 
 
 def build(seed: int) -> UNet:
-    """The untrained network of a seed."""
+    """Make the untrained network of a seed."""
     torch.manual_seed(seed)
     return spine_network.build_network()

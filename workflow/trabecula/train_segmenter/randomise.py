@@ -1,4 +1,4 @@
-"""Randomly posed, cut and recoloured patches of a labelled scan.
+"""Take patches of a labelled scan, randomly posed, cut and recoloured.
 
 Shape and appearance vary far beyond what scanners and patients do, so that the network has to hold on to what
 all CT shares (Billot et al., SynthSeg, Med Image Anal 2023, doi:10.1016/j.media.2023.102789).
@@ -28,12 +28,12 @@ NEAR = (spine_network.BODY,) * 5 + (
 
 
 def random_patch(example: Example, rng: Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """A randomly posed, cut and recoloured patch.
+    """Take a patch, randomly posed, cut and recoloured.
 
     Returns
     -------
     input : (1, PATCH, PATCH, PATCH) float32 tensor
-        As the network wants it.
+        Input of the network (see `spine_network.to_input`).
     classes : (1, PATCH, PATCH, PATCH) int64 tensor
         Class of every voxel; UNKNOWN is left out of the loss.
     """
@@ -44,7 +44,7 @@ def random_patch(example: Example, rng: Generator) -> tuple[torch.Tensor, torch.
 
 
 def random_points(example: Example, rng: Generator) -> NDArray[np.float64]:
-    """(PATCH, PATCH, PATCH, 3) voxels of the scan to sample at: pose, size, mirror and a smooth bend."""
+    """Draw the (PATCH, PATCH, PATCH, 3) voxels of the scan to sample at: pose, size, mirror and a smooth bend."""
     shape = np.array(example.hu.shape)
     pool = example.places[int(rng.choice(NEAR))] if rng.random() < 0.8 else ()
     if len(pool):
@@ -65,7 +65,7 @@ def random_points(example: Example, rng: Generator) -> NDArray[np.float64]:
 
 
 def sample(example: Example, points: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
-    """HU (float32, air outside the scan) and class (int64) at voxel positions, from the part that holds them."""
+    """Sample HU (float32, air outside the scan) and class (int64) at voxel positions, from the part that holds them."""
     shape = np.array(example.hu.shape)
     low = np.clip(np.floor(points.min(axis=(0, 1, 2))).astype(int) - 1, 0, shape - 2)
     high = np.clip(np.ceil(points.max(axis=(0, 1, 2))).astype(int) + 2, low + 2, shape)
@@ -79,7 +79,11 @@ def sample(example: Example, points: NDArray[np.float64]) -> tuple[torch.Tensor,
 
 
 def _rotation(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, 3) rotation about x, then y, then z by the given radians."""
+    """Give the (3, 3) rotation about x, then y, then z by these radians.
+
+    >>> np.rint(_rotation(np.array([0, 0, np.pi / 2])) @ [1, 0, 0]).tolist()
+    [0.0, 1.0, 0.0]
+    """
     (ca, cb, cc), (sa, sb, sc) = np.cos(angles), np.sin(angles)
     about_x = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])
     about_y = np.array([[cb, 0, sb], [0, 1, 0], [-sb, 0, cb]])
@@ -110,14 +114,14 @@ def recolour(hu: torch.Tensor, classes: torch.Tensor, rng: Generator) -> torch.T
 
 
 def _field(rng: Generator) -> torch.Tensor:
-    """(PATCH, PATCH, PATCH) smooth field of about unit spread."""
+    """Draw a smooth (PATCH, PATCH, PATCH) field of about unit spread."""
     n = int(rng.integers(3, 9))
     coarse = torch.from_numpy(rng.normal(0, 1, (1, 1, n, n, n)).astype(np.float32))
     return functional.interpolate(coarse, size=(PATCH,) * 3, mode="trilinear", align_corners=True)[0, 0]
 
 
 def _ellipsoid(rng: Generator, least_mm: float, most_mm: float) -> torch.Tensor:
-    """(PATCH, PATCH, PATCH) bool: inside of a random ellipsoid with radii between two bounds."""
+    """Draw a (PATCH, PATCH, PATCH) mask: the inside of an ellipsoid with radii between two bounds."""
     axis = torch.arange(PATCH, dtype=torch.float32)
     centre, radius = rng.uniform(0, PATCH, 3), rng.uniform(least_mm, most_mm, 3) / SPACING_MM
     x, y, z = (((axis - float(c)) / float(r)) ** 2 for c, r in zip(centre, radius, strict=True))
@@ -139,7 +143,7 @@ def degrade(hu: torch.Tensor, rng: Generator) -> torch.Tensor:
 
 
 def thick_slices(rng: Generator) -> torch.Tensor:
-    """(PATCH, PATCH) weights that average along z over slices, and interpolate between these."""
+    """Draw (PATCH, PATCH) weights that average along z over slices, and interpolate between these."""
     thickness = rng.uniform(2.0, 6.5) / SPACING_MM
     step = thickness * rng.uniform(0.6, 1.0)
     centres = np.arange(-rng.uniform(0, step), PATCH + step, step)
