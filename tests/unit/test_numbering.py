@@ -27,10 +27,9 @@ from trabecula.model.spine_network import SpineMap
 from trabecula.segment.column import find_column
 from trabecula.segment.evidence import Evidence, find_evidence, whole_or_cut
 from trabecula.segment.numbering import CERTAIN, Level, name_levels, order_of
-from trabecula.segment.review import LEAST_MM3, review
+from trabecula.segment.review import LEAST_MM3, NETWORK, READER, review
 
 PATIENTS = 6
-TRUST, BLIND = 0.95, 0.8
 
 
 @dataclass
@@ -210,7 +209,7 @@ def test_sizes_alone_tell_thoracic_from_lumbar_vertebrae() -> None:
 def test_cervical_vertebrae_in_view_change_no_name(above: int) -> None:
     order = order_of(5, thirteenth=False)[: 17 + above]
     seen = evidence(len(order), ribs=tuple(range(5, 17)), sacrum=True)
-    ours, theirs = name_levels(seen), name_levels(seen, order, trust=TRUST)
+    ours, theirs = name_levels(seen), name_levels(seen, order, trust=NETWORK.trust)
     assert names(ours) == names(theirs) == order
     assert not any(level.uncertain for level in [*ours, *theirs])
 
@@ -264,7 +263,7 @@ SPOILT: dict[str, tuple[Callable[[int], Volume], str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("patient", range(PATIENTS))
 def test_a_good_map_keeps_its_names_without_a_flag(patient: int) -> None:
     labels = labels_of(patient, 5)
-    found = review(labels, trust=TRUST, blind=BLIND)
+    found = review(labels, NETWORK)
     large = [name for name in levels_in(labels) if (labels.array == CODE_OF_LEVEL[name]).sum() * 8 >= LEAST_MM3]
     assert names(found) == large
     assert not [level for level in found if set(level.flags) - {"transitional"}]
@@ -275,19 +274,19 @@ def test_a_good_map_keeps_its_names_without_a_flag(patient: int) -> None:
 @pytest.mark.parametrize("patient", range(3))
 def test_a_spoilt_map_says_what_is_wrong(patient: int, kind: str) -> None:
     make, flag, where = SPOILT[kind]
-    found = {level.name: level for level in review(make(patient), trust=TRUST, blind=BLIND)}
+    found = {level.name: level for level in review(make(patient), NETWORK)}
     assert all(flag in found[name].flags and found[name].uncertain for name in where), found
 
 
 @pytest.mark.parametrize("patient", range(3))
 def test_names_that_sacrum_and_ribs_contradict_are_uncertain(patient: int) -> None:
-    assert all(level.uncertain for level in review(shifted(labels_of(patient, 5)), trust=TRUST, blind=BLIND))
+    assert all(level.uncertain for level in review(shifted(labels_of(patient, 5)), NETWORK))
 
 
 def test_a_label_over_two_bodies_is_flagged_also_where_the_names_run_on() -> None:
     up = {"L3": "L4", "L2": "L3", "L1": "L2", "T12": "L1", "T11": "T12", "T10": "T11", "T9": "T10", "T8": "T9"}
     labels = labels_of(0, 5)
-    found = {level.name: level for level in review(renamed(labels, up), trust=TRUST, blind=BLIND)}
+    found = {level.name: level for level in review(renamed(labels, up), NETWORK)}
     assert "merged" in found["L4"].flags
     assert all(level.uncertain for name, level in found.items() if name != "L5")
 
@@ -299,26 +298,26 @@ def test_a_spine_that_leans_to_one_side_is_no_mixture(degrees: float) -> None:
     shift = [round(tan * k) for k in range(labels.array.shape[2])]
     wide = np.pad(labels.array, ((100, 100), (0, 0), (0, 0)))
     leaning = np.stack([np.roll(wide[:, :, k], shift[k], axis=0) for k in range(len(shift))], axis=2)
-    found = review(Volume(leaning, labels.affine), trust=TRUST, blind=BLIND)
+    found = review(Volume(leaning, labels.affine), NETWORK)
     assert not [level.name for level in found if "mixed_sides" in level.flags]
 
 
 def test_a_networks_names_are_uncertain_in_a_short_field_of_view() -> None:
     labels = only(labels_of(0, 5), [CODE_OF_LEVEL[name] for name in ("L3", "L2")])
-    assert all(level.uncertain for level in review(labels, trust=TRUST, blind=BLIND))
-    assert not any(level.uncertain for level in review(labels, trust=0.99, blind=0.99))
+    assert all(level.uncertain for level in review(labels, NETWORK))
+    assert not any(level.uncertain for level in review(labels, READER))
 
 
 def test_a_level_that_was_left_out_leaves_the_others_their_names() -> None:
     labels = without(labels_of(0, 5), *CODES_OF_L3)
-    found = {level.name: level for level in review(labels, trust=TRUST, blind=BLIND)}
+    found = {level.name: level for level in review(labels, NETWORK)}
     assert {name for name, level in found.items() if "gap" in level.flags} == {"L4", "L2"}
     assert not found["L5"].uncertain and not found["L1"].uncertain
 
 
 def test_a_map_without_bodies_is_refused() -> None:
     with pytest.raises(StudyFailure, match="no_vertebra"):
-        review(only(labels_of(0), [SACRUM, RIB, HIP]), trust=TRUST, blind=BLIND)
+        review(only(labels_of(0), [SACRUM, RIB, HIP]), NETWORK)
 
 
 def test_every_flag_has_a_meaning() -> None:
@@ -378,7 +377,7 @@ def _possible(make: Callable[[int], Volume], patient: int) -> list[tuple[str, Le
 
 
 def _flags(labels: Volume) -> dict[str, tuple[str, ...]]:
-    return {level.name: level.flags for level in review(labels, trust=TRUST, blind=BLIND)}
+    return {level.name: level.flags for level in review(labels, NETWORK)}
 
 
 if __name__ == "__main__":

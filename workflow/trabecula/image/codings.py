@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trabecula.errors import ConfigError
-from trabecula.image.levels import BODY_CODES, CODE_OF_LEVEL, DISC, HIP, LEVEL_OF_CODE, POSTERIOR, RIB, SACRUM
+from trabecula.image.levels import (
+    BODY_CODES,
+    CODE_OF_LEVEL,
+    DISC,
+    HIP,
+    LEVEL_OF_CODE,
+    POSTERIOR,
+    RIB,
+    SACRUM,
+    USUAL_VERTEBRAE,
+)
 
 COLUMNS = ("value", "level")
 # Largest number that a label map may hold.
@@ -130,10 +140,7 @@ def _in_order(first: int, *levels: str) -> dict[int, int]:
     return {first + i: CODE_OF_LEVEL[level] for i, level in enumerate(levels)}
 
 
-_CERVICAL = [f"C{i}" for i in range(1, 8)]
-_THORACIC = [f"T{i}" for i in range(1, 13)]
-_LUMBAR = [f"L{i}" for i in range(1, 6)]
-_HEAD_TO_FOOT = [*_CERVICAL, *_THORACIC, *_LUMBAR]
+_CERVICAL, _THORACIC, _LUMBAR = ([level for level in USUAL_VERTEBRAE if level[0] == region] for region in "CTL")
 _BODIES = frozenset(BODY_CODES)
 _POSTERIORS = {POSTERIOR + code: POSTERIOR + code for code in BODY_CODES}
 
@@ -146,12 +153,12 @@ CODINGS: dict[str, Coding] = {
     # TotalSegmentator 2, task total: `totalsegmentator.map_to_binary.class_map`, which a test compares with.
     "totalsegmentator": Coding(
         {25: SACRUM, 26: SACRUM, 77: HIP, 78: HIP}
-        | _in_order(27, *reversed(_HEAD_TO_FOOT))
+        | _in_order(27, *reversed(USUAL_VERTEBRAE))
         | {value: RIB for value in range(92, 116)},
         _BODIES,
     ),
     # The same, tasks vertebrae_pp and vertebrae_pp_refined: bodies alone.
-    "vertebrae_pp": Coding(_in_order(1, *_HEAD_TO_FOOT)),
+    "vertebrae_pp": Coding(_in_order(1, *USUAL_VERTEBRAE)),
     # github.com/neuropoly/totalspineseg, resources/labels_maps/tss_map.json.
     "totalspineseg": Coding(
         _in_order(11, *_CERVICAL)
@@ -162,7 +169,7 @@ CODINGS: dict[str, Coding] = {
         _BODIES,
     ),
     # MOOSE 3.2.2, model clin_ct_vertebrae, table of its package page (pypi.org/project/moosez).
-    "moose": Coding(_in_order(1, *_HEAD_TO_FOOT, "L6") | {26: HIP, 27: HIP, 28: SACRUM}, _BODIES),
+    "moose": Coding(_in_order(1, *USUAL_VERTEBRAE, "L6") | {26: HIP, 27: HIP, 28: SACRUM}, _BODIES),
     # dataset.json of huggingface.co/fhofmann/VertebralBodiesCT-ResEncL: bodies alone.
     "vertebralbodiesct": Coding(_in_order(1, *_THORACIC, *_LUMBAR, "L6") | {19: SACRUM} | _in_order(21, "T13")),
 }

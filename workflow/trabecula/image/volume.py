@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from trabecula.image.nifti import writing_nifti
 
 # SimpleITK and DICOM count x to the left and y to the back (LPS+); we use RAS+ like NIfTI.
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _INTERPOLATOR = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear}
 
 
@@ -81,8 +81,8 @@ class Volume:
         """Convert a SimpleITK image (LPS+, axes x, y, z)."""
         direction = np.reshape(image.GetDirection(), (3, 3))
         affine = np.eye(4)
-        affine[:3, :3] = _LPS_TO_RAS @ direction * np.array(image.GetSpacing())
-        affine[:3, 3] = _LPS_TO_RAS @ np.array(image.GetOrigin())
+        affine[:3, :3] = LPS_TO_RAS @ direction * np.array(image.GetSpacing())
+        affine[:3, 3] = LPS_TO_RAS @ np.array(image.GetOrigin())
         return cls(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine)
 
     def to_sitk(self) -> sitk.Image:
@@ -90,8 +90,8 @@ class Volume:
         image = sitk.GetImageFromArray(np.ascontiguousarray(self.array.transpose(2, 1, 0)))
         spacing = self.spacing_mm
         image.SetSpacing(spacing.tolist())
-        image.SetDirection((_LPS_TO_RAS @ self.affine[:3, :3] / spacing).ravel().tolist())
-        image.SetOrigin((_LPS_TO_RAS @ self.affine[:3, 3]).tolist())
+        image.SetDirection((LPS_TO_RAS @ self.affine[:3, :3] / spacing).ravel().tolist())
+        image.SetOrigin((LPS_TO_RAS @ self.affine[:3, 3]).tolist())
         return image
 
 
@@ -178,8 +178,8 @@ def resample(
     grid = sitk.ResampleImageFilter()
     grid.SetSize([int(n) for n in shape])
     grid.SetOutputSpacing(spacing.tolist())
-    grid.SetOutputDirection((_LPS_TO_RAS @ affine[:3, :3] / spacing).ravel().tolist())
-    grid.SetOutputOrigin((_LPS_TO_RAS @ affine[:3, 3]).tolist())
+    grid.SetOutputDirection((LPS_TO_RAS @ affine[:3, :3] / spacing).ravel().tolist())
+    grid.SetOutputOrigin((LPS_TO_RAS @ affine[:3, 3]).tolist())
     grid.SetInterpolator(_INTERPOLATOR[how])
     grid.SetDefaultPixelValue(outside)
     return Volume.from_sitk(grid.Execute(volume.to_sitk()))

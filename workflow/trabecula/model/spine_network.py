@@ -1,6 +1,6 @@
-"""The builtin network that outlines the spine: its classes, its input, its bundle.
+"""Build, apply, save and load the builtin network that outlines the spine.
 
-A MONAI UNet sees CT at 2 mm and tells vertebral body, posterior elements, sacrum, ribs,
+A MONAI UNet sees CT at 2 mm and tells vertebral bodies, posterior elements, sacrum, ribs,
 hips and discs apart. It does not number the vertebrae; `segment.numbering` does.
 """
 
@@ -24,6 +24,7 @@ CLASSES = ("background", "body", "posterior", "sacrum", "rib", "hip", "disc")
 BODY, POSTERIOR, SACRUM, RIB, HIP, DISC = range(1, len(CLASSES))
 
 SPACING_MM = 2.0
+VOXEL_MM3 = SPACING_MM**3
 PATCH = 64
 # From fat to cortical bone; what lies outside says nothing about the spine.
 HU_WINDOW = (-250.0, 1000.0)
@@ -31,7 +32,7 @@ HU_WINDOW = (-250.0, 1000.0)
 
 @dataclass(frozen=True)
 class SpineMap:
-    """What the network says of a scan, on a patient-aligned grid of `SPACING_MM`.
+    """Answer of the network for a scan, on a patient-aligned grid of `SPACING_MM`.
 
     Attributes
     ----------
@@ -48,12 +49,12 @@ class SpineMap:
     seen: NDArray[np.bool_]
 
     def to_mm(self, voxels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """(n, 3) voxel indices to (n, 3) RAS+ millimetres."""
+        """Turn (n, 3) voxel indices into (n, 3) RAS+ millimetres."""
         return Volume(self.seen, self.affine).to_mm(voxels)
 
 
 def build_network() -> UNet:
-    """The untrained network; 1.76 million parameters."""
+    """Build the untrained network of 1.76 million parameters."""
     return UNet(
         spatial_dims=3,
         in_channels=1,
@@ -66,7 +67,11 @@ def build_network() -> UNet:
 
 
 def to_input(hu: NDArray) -> NDArray[np.float32]:
-    """HU to the network's input, -1 to 1 over `HU_WINDOW`."""
+    """Turn HU into the network's input, -1 to 1 over `HU_WINDOW`.
+
+    >>> to_input(np.array([-1024, -250, 375, 3000])).tolist()
+    [-1.0, -1.0, 0.0, 1.0]
+    """
     low, high = HU_WINDOW
     return (np.clip(hu, low, high).astype(np.float32) - low) / (high - low) * 2 - 1
 
@@ -94,9 +99,13 @@ def to_grid(ct: Volume) -> tuple[Volume, NDArray[np.bool_]]:
 
 
 def block_means(ct: Volume) -> Volume:
-    """Means over blocks of as many voxels as fit into one of the network's, so that it does not take their noise over.
+    """Average blocks of as many voxels as fit into one of the network's, so that it does not take over their noise.
 
-    Up to a block's worth of voxels at the ends is left out.
+    Voxels at the ends that fill no block are left out.
+
+    >>> means = block_means(Volume(np.arange(4.0).reshape(4, 1, 1), np.diag([1.0, 2.0, 2.0, 1.0])))
+    >>> means.array.ravel().tolist(), means.spacing_mm.tolist(), means.affine[0, 3].item()
+    ([0.5, 2.5], [2.0, 2.0, 2.0], 0.5)
     """
     block = np.maximum((SPACING_MM / ct.spacing_mm).astype(int), 1)
     shape = np.array(ct.array.shape) // block
@@ -111,7 +120,7 @@ def block_means(ct: Volume) -> Volume:
 
 
 def predict(network: UNet, ct: Volume, *, device: str) -> SpineMap:
-    """Class probabilities of a scan (see `SpineMap`)."""
+    """Predict the class probabilities of a scan (see `SpineMap`)."""
     grid, seen = to_grid(ct)
     batch = torch.from_numpy(to_input(grid.array))[None, None].to(device)
     with torch.inference_mode():
@@ -136,7 +145,7 @@ def save_bundle(network: UNet, folder: Path, *, facts: Mapping[str, object]) -> 
 
 
 def load_bundle(folder: Path, *, device: str) -> tuple[UNet, str]:
-    """Read the network and its id (name and first digits of the weights' SHA-256).
+    """Read the network and its name with the first digits of the weights' SHA-256.
 
     Raises
     ------

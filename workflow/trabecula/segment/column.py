@@ -1,4 +1,4 @@
-"""The column of vertebral bodies: its curve, and the discs at which it is cut into pieces."""
+"""Follow the column of vertebral bodies, and cut it into pieces at its discs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from scipy.spatial import KDTree
 
 from trabecula.image.distance import bounding_box
 from trabecula.image.volume import Volume
-from trabecula.model.spine_network import BODY, DISC, SPACING_MM, SpineMap
+from trabecula.model.spine_network import BODY, DISC, SPACING_MM, VOXEL_MM3, SpineMap
 
 # Distance from disc to disc, mm, from T8 to L5 in adults, with room for fractures and small or tall people.
 PITCH_MM = (15.0, 52.0)
 # Smaller pieces at the ends of the column are no vertebrae.
 MIN_BODY_MM3 = 2500.0
-# No part of a vertebral body lies farther from the spine's axis; what does is something else.
+# No part of a vertebral body lies farther from the spine's axis.
 BODY_REACH_MM = 40.0
 # A cross-section with so much more bone than disc (see `_disc_profile`) is no disc.
 DEPTH = 0.75
-# Two vertebrae grown together are at least so high each; to assume that costs as much as a clear disc gives.
+# Each of two vertebrae that have grown together is at least so high; to assume two costs as much as a clear disc gives.
 FUSED_MM, MISSED = 22.0, 0.5
 # Stiffness of the smoothing spline through the slices' centres, per mm.
 STIFFNESS = 810.0
@@ -51,12 +51,18 @@ class Column:
     assumed: NDArray[np.bool_]
 
     def arc_mm(self, points_mm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Arc length of the nearest point of the curve, and the distance to it, for (n, 3) points."""
+        """Give the arc length of the nearest point of the curve and the distance to it, for (n, 3) points.
+
+        >>> straight = np.column_stack([np.zeros(9), np.zeros(9), np.arange(9.0)])
+        >>> arc, distance = Column(straight, np.array([4.0]), np.array([False])).arc_mm(np.array([[3.0, 4.0, 6.0]]))
+        >>> arc.tolist(), distance.tolist()
+        ([6.0], [5.0])
+        """
         distance, nearest = KDTree(self.curve_mm).query(points_mm)
         return nearest.astype(float), distance
 
     def piece(self, points_mm: NDArray[np.float64]) -> NDArray[np.intp]:
-        """Which piece (n,) points belong to, counted from the foot."""
+        """Give the piece to which each of (n, 3) points belongs, counted from the foot."""
         return np.searchsorted(self.cuts_mm, self.arc_mm(points_mm)[0])
 
 
@@ -73,7 +79,7 @@ def find_column(spine: SpineMap) -> Column | None:
 
 
 def _main_column(spine: SpineMap) -> Volume | None:
-    """Probability of body or disc around the largest connected piece and those in line with it; 0 elsewhere."""
+    """Give the probability of body or disc in the largest connected piece and those in line with it; 0 elsewhere."""
     joined = spine.probabilities[BODY] + spine.probabilities[DISC]
     box = bounding_box(joined > 0.2)
     if box is None:
@@ -81,7 +87,7 @@ def _main_column(spine: SpineMap) -> Volume | None:
     joined, bone = joined[box].astype(np.float32), spine.probabilities[BODY][box].astype(np.float32)
     likely = joined > 0.5
     parts = cc3d.connected_components(likely | ndimage.binary_closing(likely), connectivity=6)
-    volumes = np.bincount(parts.ravel(), bone.ravel())[1:] * SPACING_MM**3
+    volumes = np.bincount(parts.ravel(), bone.ravel())[1:] * VOXEL_MM3
     if not len(volumes) or volumes.max() < MIN_BODY_MM3:
         return None
     # A missed disc or a fracture may part the column: add large pieces that lie in line with those already there.
@@ -95,7 +101,7 @@ def _main_column(spine: SpineMap) -> Volume | None:
 
 
 def _in_line(a: NDArray[np.intp], b: NDArray[np.intp]) -> bool:
-    """A piece lies above or below another, not beside it, and not far off its axis; (n, 3) voxels each."""
+    """Tell whether a piece lies above or below another and not far off its axis; (n, 3) voxels each."""
     below, above = (a, b) if a[:, 2].mean() < b[:, 2].mean() else (b, a)
     if (above[:, 2].min() - below[:, 2].max()) * SPACING_MM < -6:
         return False
@@ -105,29 +111,43 @@ def _in_line(a: NDArray[np.intp], b: NDArray[np.intp]) -> bool:
 
 
 def _curve(column: Volume) -> NDArray[np.float64] | None:
-    """(n, 3) points every millimetre along the column's axis, or None where it is too short for a curve."""
+    """Give (n, 3) points every millimetre along the column's axis, or None where it is too short for a curve."""
     area_mm2 = column.array.sum(axis=(0, 1)) * SPACING_MM**2
-    at = np.flatnonzero(area_mm2 > 70)
-    if len(at) * SPACING_MM < 15:
+    rows = np.flatnonzero(area_mm2 > 70)
+    if len(rows) * SPACING_MM < 15:
         return None
     i, j = np.ogrid[: column.array.shape[0], : column.array.shape[1]]
-    slices = column.array[:, :, at]
+    slices = column.array[:, :, rows]
     whole = slices.sum(axis=(0, 1))
     x, y = ((slices * axis[..., None]).sum(axis=(0, 1)) / whole * SPACING_MM for axis in (i, j))
-    weight = np.sqrt(area_mm2[at]) * SPACING_MM
-    fine = np.linspace(at[0], at[-1], 10 * len(at))
+    weight = np.sqrt(area_mm2[rows]) * SPACING_MM
+    fine = np.linspace(rows[0], rows[-1], 10 * len(rows))
     smooth = [
-        make_smoothing_spline(at * SPACING_MM, c, w=weight / 9, lam=STIFFNESS)(fine * SPACING_MM) / SPACING_MM
+        make_smoothing_spline(rows * SPACING_MM, c, w=weight / 9, lam=STIFFNESS)(fine * SPACING_MM) / SPACING_MM
         for c in (x, y)
     ]
     points = column.to_mm(np.column_stack([*smooth, fine]))
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    every = np.arange(0, length[-1], 1.0)
-    return np.column_stack([np.interp(every, length, points[:, axis]) for axis in range(3)])
+    return at_every_mm(points)
+
+
+def at_every_mm(points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give (n, 3) points at every millimetre along the line through other points.
+
+    >>> at_every_mm(np.array([[0.0, 0, 0], [0, 0, 2.5]])).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
+    """
+    length = lengths_mm(points_mm)
+    every_mm = np.arange(0, length[-1], 1.0)
+    return np.column_stack([np.interp(every_mm, length, points_mm[:, axis]) for axis in range(3)])
+
+
+def lengths_mm(points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the length of the line from the first of (n, 3) points to each of them."""
+    return np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points_mm, axis=0), axis=1))])
 
 
 def _disc_profile(spine: SpineMap, column: Volume, whole: Column) -> NDArray[np.float64]:
-    """Per millimetre of the curve: -1 where all of the cross-section is body, 1 where all is disc or gap."""
+    """Rate every millimetre of the curve: -1 where all of the cross-section is body, 1 where all is disc or gap."""
     points = column.to_mm(np.argwhere(column.array > 0.2))
     arc = whole.arc_mm(points)[0].astype(int)
     index = tuple(np.rint(Volume(spine.seen, spine.affine).to_voxels(points)).astype(int).T)
@@ -142,7 +162,7 @@ def _disc_profile(spine: SpineMap, column: Volume, whole: Column) -> NDArray[np.
 def _cuts(profile: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Choose the discs together: deep minima of bone, at spacings that change little from one to the next.
 
-    Where bodies have grown together, or a disc was missed, a step may span two vertebrae; a cut is assumed halfway.
+    Where bodies have grown together or a disc was missed, a step may span two vertebrae; a cut is assumed halfway.
 
     Returns
     -------
@@ -158,19 +178,19 @@ def _cuts(profile: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     ]
     if not peaks:
         return np.empty(0), np.empty(0, bool)
-    # Of the chains that end with the cuts a and b: score, the chain before, and vertebrae between a and b.
+    # Best chain that ends with the cuts a and b: score, the chain before, and vertebrae between a and b.
     best: dict[_Ends, tuple[float, _Ends | None, int]] = {}
-    for b, at in enumerate(peaks):
-        gain = profile[at] + DEPTH
+    for b, peak in enumerate(peaks):
+        gain = profile[peak] + DEPTH
         best[(-1, b)] = gain, None, 1
-        for a in [a for a in range(b) if at - peaks[a] <= 2 * PITCH_MM[1]]:
+        for a in [a for a in range(b) if peak - peaks[a] <= 2 * PITCH_MM[1]]:
             chains = [(key, *best[key]) for key in ((c, a) for c in range(-1, a)) if key in best]
             for vertebrae in (1, 2):
-                spacing = (at - peaks[a]) / vertebrae
+                spacing = (peak - peaks[a]) / vertebrae
                 if not (PITCH_MM[0] if vertebrae == 1 else FUSED_MM) <= spacing <= PITCH_MM[1]:
                     continue
-                step = [(score - _unevenness(peaks, key, n, spacing), key) for key, score, _, n in chains]
-                score, key = max(step, key=lambda pair: pair[0])
+                steps = [(score - _unevenness(peaks, key, n, spacing), key) for key, score, _, n in chains]
+                score, key = max(steps, key=lambda step: step[0])
                 score += gain - MISSED * (vertebrae - 1)
                 if (a, b) not in best or score > best[(a, b)][0]:
                     best[(a, b)] = score, key, vertebrae
@@ -180,7 +200,7 @@ def _cuts(profile: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
 def _chain(
     peaks: Sequence[int], best: Mapping[_Ends, tuple[float, _Ends | None, int]]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Cuts of the best chain, and which of them are assumed."""
+    """Give the cuts of the best chain, and which of them are assumed."""
     cuts, key = [], max(best, key=lambda key: best[key][0])
     while key is not None:
         _, before, vertebrae = best[key]
@@ -188,11 +208,11 @@ def _chain(
         if vertebrae == 2:
             cuts.append(((peaks[key[0]] + peaks[key[1]]) / 2, True))
         key = before
-    at, assumed = zip(*cuts[::-1], strict=True)
-    return np.array(at), np.array(assumed)
+    arcs, assumed = zip(*cuts[::-1], strict=True)
+    return np.array(arcs), np.array(assumed)
 
 
 def _unevenness(peaks: Sequence[int], key: _Ends, vertebrae: int, spacing: float) -> float:
-    """Penalty for a spacing that differs from the one before; a chain's first spacing is compared with 32 mm."""
+    """Penalise a spacing that differs from the spacing before; a chain's first spacing is compared with 32 mm."""
     before, weight = ((peaks[key[1]] - peaks[key[0]]) / vertebrae, 2.0) if key[0] >= 0 else (32.0, 0.5)
     return float(weight * np.log(spacing / before) ** 2)

@@ -12,6 +12,7 @@ from pydicom.misc import is_dicom
 
 from trabecula.errors import StudyFailure
 from trabecula.image.codings import MAX_VALUE, Coding, coding_of, find_coding
+from trabecula.image.edge import EDGE_MM
 from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE
 from trabecula.image.volume import Volume, bounds_mm, resample
 from trabecula.model.segmenter_settings import Masks
@@ -21,12 +22,8 @@ from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
 from trabecula.segment.identity import Identity
 from trabecula.segment.numbering import Level
-from trabecula.segment.review import review
+from trabecula.segment.review import READER, review
 
-# Whoever has made label maps has looked at them.
-TRUST = BLIND = 0.99
-# A body that comes so near to the edge of a label map goes on beyond it (see `crop.EDGE_MM`).
-EDGE_MM = 4.0
 # Least and largest distance between neighbouring voxels of a label map.
 SPACING_MM = 0.05, 20.0
 # A label map may have so many voxels, or so many times those of its scan; one that claims more is damaged or hostile.
@@ -98,7 +95,7 @@ def segment(
     coded = split_bodies(mask.with_array(recode(mask.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
     cut = cut_by_mask(coded, ct)
-    levels = review(labels, trust=TRUST, blind=BLIND)
+    levels = review(labels, READER)
     return labels, [
         replace(level, flags=(*level.flags, "cut_by_mask")) if level.name in cut else level for level in levels
     ]

@@ -23,7 +23,7 @@ from trabecula.segment.backend import Backend, Job, choose_device
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.masks import recode
 from trabecula.segment.numbering import Level
-from trabecula.segment.review import review
+from trabecula.segment.review import NETWORK, review
 
 # A class of nnU-Net, which is imported only where it is used and leaves its attributes untyped.
 Predictor = Any
@@ -31,8 +31,6 @@ Predictor = Any
 _CHECKPOINT = "checkpoint_final.pth"
 # Readers that turn images to RAS+ before training. All others keep the files' axes, and archived axial CT has LPS+.
 _REORIENTING = ("NibabelIOWithReorient",)
-# As for TotalSegmentator: the output of such a network does not say which names are wrong.
-TRUST, BLIND = 0.95, 0.8
 
 
 def limit_threads(threads: int) -> None:
@@ -133,7 +131,7 @@ def segment(predictor: Predictor, ct: Volume, *, coding: Coding) -> tuple[Volume
     numbers = predict(predictor, ct)
     coded = split_bodies(numbers.with_array(recode(numbers.array, coding)), coding.whole)
     labels = resample(coded, ct.array.shape, ct.affine, outside=0, how="nearest")
-    return labels, review(labels, trust=TRUST, blind=BLIND)
+    return labels, review(labels, NETWORK)
 
 
 def predict(predictor: Predictor, ct: Volume) -> Volume:

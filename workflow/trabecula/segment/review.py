@@ -1,6 +1,7 @@
-"""Look over the level names of a label map that somebody else made: a network, a reader."""
+"""Review the level names of a label map that a reader or another network made."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import cc3d
@@ -8,107 +9,139 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.errors import StudyFailure
-from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE, ORDER, RIB, SACRUM
+from trabecula.image.levels import BODY_CODES, LEVEL_OF_CODE, ORDER, RIB, SACRUM, SUPERNUMERARY, USUAL_VERTEBRAE
 from trabecula.image.volume import Volume, aligned_grid, bounds_mm, resample
 from trabecula.model import spine_network
-from trabecula.model.spine_network import SPACING_MM, SpineMap
-from trabecula.segment.column import Column
+from trabecula.model.spine_network import SPACING_MM, VOXEL_MM3, SpineMap
+from trabecula.segment.column import Column, at_every_mm, lengths_mm
 from trabecula.segment.evidence import Evidence, at_edge, find_ribs, sees_sacrum
 from trabecula.segment.numbering import Level, name_levels
 
-# A label in two pieces is two labels in one name, unless the second piece is a speck.
+# A label in two pieces is two vertebrae under one name, unless the second piece is a speck: less than this share.
 SPECK = 0.2
-# A label that lies so much on one side of the spine shares its vertebra with another.
+# A label with more than this share on one side of the spine shares its vertebra with another label.
 ONE_SIDED = 0.75
 # A label smaller than this is no vertebral body.
 LEAST_MM3 = 800.0
 
 
-def review(labels: Volume, *, trust: float, blind: float) -> list[Level]:
-    """Levels of a label map, from foot to head, with what speaks for and against their names.
+@dataclass(frozen=True)
+class Origin:
+    """How far level names are trusted, by who gave them.
+
+    Attributes
+    ----------
+    trust : float
+        How often names of this origin are right.
+    blind : float
+        The same where neither the sacrum nor the last rib is in view.
+    """
+
+    trust: float
+    blind: float
+
+
+# Networks give wrong names in a few per cent of scans, and their output does not say in which.
+NETWORK = Origin(0.95, 0.8)
+# Whoever has made label maps has looked at them.
+READER = Origin(0.99, 0.99)
+
+
+def review(labels: Volume, origin: Origin) -> list[Level]:
+    """Name the levels of a label map, from foot to head, with the confidence in each name and the flags against it.
 
     Parameters
     ----------
     labels : Volume
         uint8 canonical label map (see `levels`).
-    trust : float
-        How often names of this origin are right.
-    blind : float
-        The same where neither the sacrum nor the last rib is in view.
+    origin : Origin
+        Trust in the names.
 
     Raises
     ------
     StudyFailure
-        ``no_vertebra`` where it holds none.
+        ``no_vertebra`` where the map holds no vertebra.
     """
     coarse = _on_coarse_grid(labels)
     codes = [int(code) for code in np.unique(coarse.array) if code in BODY_CODES]
-    codes = [code for code in codes if (coarse.array == code).sum() * SPACING_MM**3 >= LEAST_MM3]
+    codes = [code for code in codes if (coarse.array == code).sum() * VOXEL_MM3 >= LEAST_MM3]
     if not codes:
         raise StudyFailure("no_vertebra")
     centres = {code: _centre_mm(coarse, code) for code in codes}
     codes.sort(key=lambda code: centres[code][2])
     names = [LEVEL_OF_CODE[code] for code in codes]
     if len(codes) == 1:
-        return [Level(0, names[0], blind)]
+        return [Level(0, names[0], origin.blind)]
     evidence = evidence_in(coarse, codes, np.array([centres[code] for code in codes]))
-    levels = name_levels(evidence, names, trust=trust, blind=blind)
-    against = [[*order_flags(names, i), *_shape_flags(coarse, code, centres)] for i, code in enumerate(codes)]
+    levels = name_levels(evidence, names, trust=origin.trust, blind=origin.blind)
+    flags = [[*order_flags(names, i), *_shape_flags(coarse, code, centres)] for i, code in enumerate(codes)]
     return [
-        Level(level.piece, level.name, level.confidence, tuple(dict.fromkeys((*level.flags, *flags))))
-        for level, flags in zip(levels, against, strict=True)
+        replace(level, flags=tuple(dict.fromkeys((*level.flags, *more))))
+        for level, more in zip(levels, flags, strict=True)
     ]
 
 
 def _on_coarse_grid(labels: Volume) -> Volume:
+    """Bring a label map to a patient-aligned grid with the network's spacing."""
     shape, affine = aligned_grid(*bounds_mm(labels), SPACING_MM)
     return resample(labels, shape, affine, outside=0, how="nearest")
 
 
 def _centre_mm(labels: Volume, code: int) -> NDArray[np.float64]:
-    """Middle of a label's largest piece: specks elsewhere, as at rims of other bodies, are not where it lies."""
+    """Give the middle of a label's largest piece; specks elsewhere, as at rims of other bodies, do not count."""
     largest = cc3d.largest_k(labels.array == code, k=1, connectivity=6)
     return labels.to_mm([np.argwhere(largest).mean(axis=0)])[0]
 
 
 def evidence_in(labels: Volume, codes: Sequence[int], centres_mm: NDArray[np.float64]) -> Evidence:
-    """What a label map on the network's grid shows of its numbering; codes and (n, 3) centres from foot to head."""
+    """Gather the evidence for the numbering from a label map on the network's grid.
+
+    Codes and (n, 3) centres run from foot to head.
+    """
     spine, column = as_spine(labels), column_through(centres_mm)
-    voxels = [np.argwhere(labels.array == code) for code in codes]
-    cut = np.array([at_edge(spine.seen, mine).any() for mine in voxels])
-    spans = np.array([np.ptp(column.arc_mm(labels.to_mm(mine))[0]) for mine in voxels])
-    n = range(len(codes))
-    ribs, reaches = find_ribs(spine, column, n)
-    # A map without any rib or sacrum was made of vertebrae alone: it says nothing of what is in the scan.
+    voxels_of_body = [np.argwhere(labels.array == code) for code in codes]
+    cut = np.array([at_edge(spine.seen, voxels).any() for voxels in voxels_of_body])
+    spans = np.array([np.ptp(column.arc_mm(labels.to_mm(voxels))[0]) for voxels in voxels_of_body])
+    pieces = range(len(codes))
+    ribs, reaches = find_ribs(spine, column, pieces)
+    # A map without any rib or sacrum was made of vertebrae alone: it does not say that the scan shows none.
     if not np.any(labels.array == RIB):
         ribs = reaches = np.full((len(codes), 2), np.nan)
     has_sacrum = bool(np.any(labels.array == SACRUM))
     return Evidence(
-        pieces=tuple(n) if not rises(codes) else tuple(place(codes[0]) - place(code) for code in codes),
+        pieces=tuple(pieces) if not rises(codes) else tuple(place(codes[0]) - place(code) for code in codes),
         ribs=ribs,
         reaches_mm=reaches,
-        sizes_mm=np.where(cut, np.nan, [np.cbrt(len(mine) * SPACING_MM**3) for mine in voxels]),
-        # Of a map, only the bodies' own extent tells two vertebrae in one label from one.
+        sizes_mm=np.where(cut, np.nan, [np.cbrt(len(voxels) * VOXEL_MM3) for voxels in voxels_of_body]),
+        # In a map, only the bodies' own extent tells two vertebrae under one label from one.
         heights_mm=np.where(cut, np.nan, spans),
         spans_mm=spans,
         fused=np.zeros(len(codes), bool),
-        sacrum=sees_sacrum(spine, labels.to_mm(voxels[0])) if has_sacrum else None,
+        sacrum=sees_sacrum(spine, labels.to_mm(voxels_of_body[0])) if has_sacrum else None,
     )
 
 
 def place(code: int) -> int:
-    """Place of a level's code among the usual ones, from head to foot; T13 and L6 count as T12 and L5."""
+    """Give the place of a level's code among the usual ones, from head to foot; T13 and L6 count as T12 and L5.
+
+    >>> place(1), place(20), place(28) == place(19)  # C1, L1, T13 and T12
+    (0, 19, True)
+    """
     name = {"T13": "T12", "L6": "L5"}.get(LEVEL_OF_CODE[code], LEVEL_OF_CODE[code])
-    return [other for other in ORDER if other not in ("T13", "L6")].index(name)
+    return USUAL_VERTEBRAE.index(name)
 
 
 def rises(codes: Sequence[int]) -> bool:
-    """Whether codes from foot to head name levels from foot to head, each in its own place."""
+    """Tell whether codes from foot to head name levels from foot to head, each in its own place.
+
+    >>> rises([24, 23, 22]), rises([24, 22, 23])  # L5 L4 L3, and L5 L3 L4
+    (True, False)
+    """
     return all(place(upper) < place(lower) for lower, upper in pairwise(codes))
 
 
 def as_spine(labels: Volume) -> SpineMap:
-    """A label map on the network's grid as if the network had said it."""
+    """Turn a label map on the network's grid into the answer of a network that is sure of it."""
     classes = np.zeros((len(spine_network.CLASSES), *labels.array.shape), np.float16)
     classes[spine_network.BODY] = np.isin(labels.array, BODY_CODES)
     classes[spine_network.SACRUM] = labels.array == SACRUM
@@ -117,40 +150,39 @@ def as_spine(labels: Volume) -> SpineMap:
 
 
 def column_through(centres_mm: NDArray[np.float64]) -> Column:
-    """The column through (n, 3) bodies' centres, from foot to head, cut halfway between them."""
+    """Make the column through (n, 3) centres of bodies, from foot to head, cut halfway between them."""
     first, last = centres_mm[1] - centres_mm[0], centres_mm[-1] - centres_mm[-2]
     path = np.vstack([centres_mm[0] - 0.6 * first, centres_mm, centres_mm[-1] + 0.6 * last])
-    length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
-    every = np.arange(0, length[-1], 1.0)
-    curve = np.column_stack([np.interp(every, length, path[:, axis]) for axis in range(3)])
-    cuts = (length[1:-2] + length[2:-1]) / 2
-    return Column(curve, cuts, np.zeros(len(cuts), bool))
+    lengths = lengths_mm(path)
+    cuts = (lengths[1:-2] + lengths[2:-1]) / 2
+    return Column(at_every_mm(path), cuts, np.zeros(len(cuts), bool))
 
 
 def order_flags(names: list[str], i: int) -> list[str]:
-    """What is wrong with the place of the i-th of these names, which run from foot to head."""
-    below = [(a, b) for a, b in pairwise(names)][i - 1] if i else None
-    above = (names[i], names[i + 1]) if i + 1 < len(names) else None
-    found = []
-    if any(pair and not _rises(*pair) for pair in (below, above)):
-        found.append("out_of_order")
-    elif any(pair and not _adjoins(*pair) for pair in (below, above)):
-        found.append("gap")
-    return found
+    """Flag the i-th of these names, which run from foot to head, where it does not fit its neighbours' names.
+
+    >>> order_flags(["L5", "L3", "L2"], 1), order_flags(["L5", "L4", "L5"], 1), order_flags(["L1", "T12"], 0)
+    (['gap'], ['out_of_order'], [])
+    """
+    pairs = [*pairwise(names)][max(i - 1, 0) : i + 1]
+    if not all(_rises(lower, upper) for lower, upper in pairs):
+        return ["out_of_order"]
+    return [] if all(_adjoins(lower, upper) for lower, upper in pairs) else ["gap"]
 
 
 def _rises(lower: str, upper: str) -> bool:
+    """Tell whether one level is nearer to the head than another."""
     return ORDER.index(upper) < ORDER.index(lower)
 
 
 def _adjoins(lower: str, upper: str) -> bool:
-    """Whether one level may follow another; T13 and L6 exist in some people only."""
+    """Tell whether one level may follow another, with at most levels between that only some people have."""
     between = ORDER[ORDER.index(upper) + 1 : ORDER.index(lower)]
-    return set(between) <= {"T13", "L6"}
+    return set(between) <= set(SUPERNUMERARY)
 
 
 def _shape_flags(labels: Volume, code: int, centres: dict[int, NDArray[np.float64]]) -> list[str]:
-    """Whether a label lies in two pieces, or on one side of its vertebra only."""
+    """Flag a label that lies in two pieces, or on one side of its vertebra only."""
     mask = labels.array == code
     parts, n = cc3d.connected_components(mask, connectivity=26, return_N=True)
     sizes = np.bincount(parts.ravel(), minlength=n + 1)[1:]
@@ -163,10 +195,11 @@ def _shape_flags(labels: Volume, code: int, centres: dict[int, NDArray[np.float6
 
 
 def _midline_mm(code: int, centres: dict[int, NDArray[np.float64]]) -> float:
-    """Where the nearest other bodies say that the middle of this one lies, from side to side."""
-    here = centres[code]
-    others = sorted((c for other, c in centres.items() if other != code), key=lambda c: abs(c[2] - here[2]))[:3]
-    if len(others) < 2:
-        return float(here[0])
-    x, z = np.array([c[0] for c in others]), np.array([c[2] for c in others])
-    return float(np.polyval(np.polyfit(z, x, 1), here[2]))
+    """Give where the middle of a body should lie from side to side, by the line through the nearest other bodies."""
+    centre = centres[code]
+    others = [other for name, other in centres.items() if name != code]
+    nearest = sorted(others, key=lambda other: abs(other[2] - centre[2]))[:3]
+    if len(nearest) < 2:
+        return float(centre[0])
+    x, _, z = np.transpose(nearest)
+    return float(np.polyval(np.polyfit(z, x, 1), centre[2]))

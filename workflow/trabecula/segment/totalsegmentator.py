@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from trabecula.errors import StudyFailure
 from trabecula.image.codings import CODINGS
-from trabecula.image.levels import BODY_CODES, DISC, POSTERIOR
+from trabecula.image.levels import BODY_CODES, DISC, POSTERIOR, USUAL_VERTEBRAE
 from trabecula.image.volume import Volume, resample, write_nifti
 from trabecula.model.segmenter_settings import Task, TotalSegmentator
 from trabecula.model.totalseg_weights import require_weights, weights_folder
@@ -29,15 +29,13 @@ from trabecula.segment.backend import Backend, Job, choose_device
 from trabecula.segment.masks import recode
 from trabecula.segment.nnunet import limit_threads
 from trabecula.segment.numbering import Level
-from trabecula.segment.review import review
+from trabecula.segment.review import NETWORK, review
 
 log = logging.getLogger(__name__)
 
 # Numbers of the task `vertebrae_body`.
 BODY, DISCS = 1, 2
-# TotalSegmentator's names are wrong in a few per cent of scans, and its output does not say in which.
-TRUST, BLIND = 0.95, 0.8
-VERTEBRAE = [f"vertebrae_{part}{i}" for part, n in (("C", 7), ("T", 12), ("L", 5)) for i in range(1, n + 1)]
+VERTEBRAE = [f"vertebrae_{level}" for level in USUAL_VERTEBRAE]
 RIBS = [f"rib_{side}_{i}" for side in ("left", "right") for i in range(1, 13)]
 ROIS = [*VERTEBRAE, "vertebrae_S1", "sacrum", *RIBS]
 # TotalSegmentator splits into three parts along the body that overlap by 20 voxels; shorter parts come out wrong.
@@ -189,7 +187,7 @@ def segment(api: ModuleType, ct: Volume, *, settings: TotalSegmentator, job: Job
         maps = outline(api, path, settings, split=True)
     named, parts = maps
     labels = ct.with_array(combine(_on_grid(named, ct), _on_grid(parts, ct)))
-    return labels, review(labels, trust=TRUST, blind=BLIND)
+    return labels, review(labels, NETWORK)
 
 
 def outline(api: ModuleType, path: Path, settings: TotalSegmentator, *, split: bool) -> tuple[Any, Any]:

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from trabecula.image.levels import ORDER
-
-_SUPERNUMERARY = ("T13", "L6")
+from trabecula.image.levels import ORDER, SUPERNUMERARY
 
 
 def levels_of(level: str) -> tuple[str, ...]:
@@ -28,7 +26,7 @@ def levels_of(level: str) -> tuple[str, ...]:
     if len(ends) > 2 or any(end not in ORDER[:-1] for end in ends):
         return ()
     first, last = ORDER.index(ends[0]), ORDER.index(ends[-1])
-    return tuple(name for name in ORDER[first : last + 1] if name not in _SUPERNUMERARY or name in ends)
+    return tuple(name for name in ORDER[first : last + 1] if name not in SUPERNUMERARY or name in ends)
 
 
 def matches(
