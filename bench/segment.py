@@ -1,4 +1,4 @@
-"""What the builtin segmentation finds in the labelled reference scan, and what it costs on a large one.
+"""Measure the builtin segmentation: its agreement with the labelled reference scan, and its cost on a large scan.
 
 Run it as ``PYTHONPATH=workflow python bench/segment.py``; see bench/README.md.
 """
@@ -22,7 +22,7 @@ BODIES = {level: 20 + i for i, level in enumerate(("L1", "L2", "L3", "L4", "L5")
 
 
 def judge(network: str, data: str) -> list[dict[str, Any]]:
-    """Per lumbar body of the reference scan: the name that it got, Dice, and mean distance of the surfaces."""
+    """Judge each lumbar body of the reference scan: the name that it got, Dice, and mean distance of the surfaces."""
     import numpy as np
 
     from trabecula.image.levels import LEVEL_OF_CODE
@@ -33,28 +33,28 @@ def judge(network: str, data: str) -> list[dict[str, Any]]:
     folder = Path(data) / "totalseg_example"
     truth = read_nifti(folder / "spine_report" / "test_result" / "totalseg_vertebrae_pp_refined.nii.gz").array
     net, _ = spine_network.load_bundle(Path(network), device="cpu")
-    labels, found = builtin.segment(net, read_nifti(folder / "example_ct.nii.gz"), device="cpu")
-    confidence = {level.name: level.confidence for level in found}
+    labels, levels = builtin.segment(net, read_nifti(folder / "example_ct.nii.gz"), device="cpu")
+    confidence = {level.name: level.confidence for level in levels}
     rows = []
     for level, code in BODIES.items():
         true = truth == code
-        named = np.bincount(labels.array[true & (labels.array < 29)], minlength=29)
-        best = int(named[1:].argmax()) + 1
-        mine = labels.array == best
+        voxels_of_code = np.bincount(labels.array[true & (labels.array < 29)], minlength=29)
+        best = int(voxels_of_code[1:].argmax()) + 1
+        body = labels.array == best
         name = LEVEL_OF_CODE.get(best, "none")
-        dice = float(2 * (mine & true).sum() / (mine.sum() + true.sum()))
-        surface = _surface_mm(mine, true, labels.spacing_mm)
+        dice = float(2 * (body & true).sum() / (body.sum() + true.sum()))
+        surface = _surface_mm(body, true, labels.spacing_mm)
         rows.append({"level": level, "name": name, "confidence": confidence.get(name), "dice": dice, "mm": surface})
     return rows
 
 
-def _surface_mm(one, other, spacing_mm) -> float:
-    """Mean distance from either surface to the other one, mm."""
+def _surface_mm(a, b, spacing_mm) -> float:
+    """Measure the mean distance in mm from the surface of either mask to that of the other."""
     import numpy as np
 
     from trabecula.image.distance import depth_mm
 
-    edges = [mask & (depth_mm(mask, 1.0) <= 1) for mask in (one, other)]
+    edges = [mask & (depth_mm(mask, 1.0) <= 1) for mask in (a, b)]
     away = [depth_mm(~edge, spacing_mm) for edge in edges]
     return float(np.concatenate([away[1][edges[0]], away[0][edges[1]]]).mean())
 
@@ -75,7 +75,7 @@ def write_study(path: str, side: str, slices: str) -> None:
 
 
 def load_builtin() -> Callable[[str, str], list[str]]:
-    """Our network, on one study."""
+    """Load our network, for one study."""
     from trabecula.image.volume import read_nifti
     from trabecula.model import spine_network
     from trabecula.segment import builtin
@@ -88,7 +88,7 @@ def load_builtin() -> Callable[[str, str], list[str]]:
 
 
 def load_totalsegmentator() -> Callable[[str], str]:
-    """TotalSegmentator's own call for one study, tasks `total` at 3 mm and `vertebrae_body`, as its page shows it."""
+    """Load TotalSegmentator, called as its page shows for one study: tasks `total` at 3 mm and `vertebrae_body`."""
     from totalsegmentator.python_api import totalsegmentator
 
     def work(path: str) -> str:
@@ -101,16 +101,15 @@ def load_totalsegmentator() -> Callable[[str], str]:
 
 
 def cost_lines(network: Path, side: int, slices: int, repeats: int, folder: Path) -> list[str]:
-    """Table of CPU, wall and memory for one study."""
+    """Write the table of CPU time, wall time and memory for one study."""
     path = folder / "study.nii"
     measure.ask(child(SCRIPT, "write_study", path, side, slices))
     contenders = [Contender("builtin", [child(SCRIPT, "builtin", network, path)])]
     if os.environ.get("TOTALSEG_WEIGHTS_PATH"):
         contenders.append(Contender("TotalSegmentator, 3 mm and bodies", [child(SCRIPT, "totalsegmentator", path)]))
-    found = measure.measured(contenders, repeats)
     rows = [
         [name, figures.cpu(), figures.work(), f"{figures.wall_s:.1f}", figures.peak()]
-        for name, figures in found.items()
+        for name, figures in measure.measured(contenders, repeats).items()
     ]
     head = ["route", "CPU s, whole process", "CPU s without imports", "wall s", "peak MB (imports)"]
     lines = [f"## One study of {side} x {side} x {slices}", "", *measure.table(head, rows), ""]
@@ -121,13 +120,12 @@ def cost_lines(network: Path, side: int, slices: int, repeats: int, folder: Path
 
 
 def quality_lines(networks: dict[str, Path], data: Path) -> list[str]:
-    """A table of the reference scan's lumbar bodies per network."""
+    """Write a table of the reference scan's lumbar bodies per network."""
     lines = []
     for title, network in networks.items():
-        judged = measure.ask(child(SCRIPT, "judge", network, data))
         rows = [
             [row["level"], row["name"], f"{row['confidence'] or 0:.3f}", f"{row['dice']:.3f}", f"{row['mm']:.2f}"]
-            for row in judged
+            for row in measure.ask(child(SCRIPT, "judge", network, data))
         ]
         head = ["body", "named", "confidence", "Dice", "surface distance, mm"]
         lines += [f"## {title}", "", *measure.table(head, rows), ""]

@@ -9,9 +9,9 @@ to_log(snakemake.log[0])
 
 from trabecula import crop, tables
 
-found = tables.read(snakemake.input.table, tables.SEGMENT)
+segmented = tables.read(snakemake.input.table, tables.SEGMENT)
 read = partial(crop.read_study, Path(snakemake.input.ct), Path(snakemake.input.labels))
-studies = crop.crop_shard(found, read, **snakemake.params.options)
+studies = crop.crop_shard(segmented, read, **snakemake.params.options)
 crop.write_crops(
     progress(studies, what="crop", unit="studies"),
     snakemake.output.cubes,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from overlap import dice
 from scipy.spatial.transform import Rotation
 
 from trabecula.image.codings import CODINGS
@@ -44,10 +45,6 @@ def spine(
         whole.reshape(-1)[body | rest] = CODE_OF_LEVEL[level]
         bodies.reshape(-1)[body] = CODE_OF_LEVEL[level]
     return Volume(whole, affine), Volume(bodies, affine)
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 WHOLE = CODINGS["verse"].whole

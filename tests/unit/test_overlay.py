@@ -1,4 +1,4 @@
-"""Pictures: small, readable, without anything about the patient beside the pixels."""
+"""Overlays: small, readable, without anything about the patient beside the pixels."""
 
 import io
 import struct
@@ -29,18 +29,18 @@ MARK = overlay.Mark("L1?", L1, (0.0, 0.0, 0.0))
 
 def chunks(webp: bytes) -> list[bytes]:
     """Names of the chunks of a RIFF file."""
-    found, at = [], 12
+    names, at = [], 12
     while at < len(webp):
         name, size = struct.unpack_from("<4sI", webp, at)
-        found.append(name)
+        names.append(name)
         at += 8 + size + size % 2
-    return found
+    return names
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-def test_a_picture_is_small_and_holds_nothing_but_pixels(seed):
+def test_an_overlay_is_small_and_holds_nothing_but_pixels(seed):
     """Even pure noise fits."""
-    webp = overlay.overlay(*scan(seed=seed), [MARK])
+    webp = overlay.draw_overlay(*scan(seed=seed), [MARK])
     assert len(webp) < 40_000
     assert chunks(webp) == [b"VP8 "]
     image = Image.open(io.BytesIO(webp))
@@ -49,7 +49,7 @@ def test_a_picture_is_small_and_holds_nothing_but_pixels(seed):
     assert {"exif", "xmp", "icc_profile"}.isdisjoint(image.info)
 
 
-def test_pictures_are_isotropic_in_millimetres():
+def test_overlays_are_isotropic_in_millimetres():
     """A cubic body is a square in both views, whatever the slices' distance."""
     ct, labels = scan(spacing=(0.8, 1.0, 4.0))
     for across, (right, front) in ((0, (0, 1)), (1, (1, 0))):
@@ -65,7 +65,7 @@ def test_the_front_is_left_and_the_head_is_up():
     ct, labels = scan(spacing=(2.0, 2.0, 2.0))
     hu = np.full(ct.array.shape, -1000)
     hu[:, 40:, 40:] = 1000
-    image = Image.open(io.BytesIO(overlay.overlay(ct.with_array(hu.astype(np.int16)), labels, [MARK])))
+    image = Image.open(io.BytesIO(overlay.draw_overlay(ct.with_array(hu.astype(np.int16)), labels, [MARK])))
     grey = np.asarray(image.convert("L")).astype(int)
     sagittal = grey[:, : int(grey.shape[1] * 115 / 235)]
     up, left = grey.shape[0] // 2, sagittal.shape[1] * 40 // 115
@@ -80,5 +80,5 @@ def test_the_section_follows_the_centres():
     np.testing.assert_allclose(y, [10, 10, 5, 0, 0])
 
 
-def test_the_same_scan_gives_the_same_picture():
-    assert overlay.overlay(*scan(seed=2), [MARK]) == overlay.overlay(*scan(seed=2), [MARK])
+def test_the_same_scan_gives_the_same_overlay():
+    assert overlay.draw_overlay(*scan(seed=2), [MARK]) == overlay.draw_overlay(*scan(seed=2), [MARK])

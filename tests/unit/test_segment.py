@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from overlap import dice
 
 from trabecula import phantom
 from trabecula.errors import StudyFailure
@@ -13,11 +14,6 @@ from trabecula.model import spine_network
 from trabecula.segment import builtin
 
 ROOT = Path(__file__).parents[2]
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice coefficient of two masks."""
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 @pytest.fixture(scope="module")

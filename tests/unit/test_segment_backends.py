@@ -17,6 +17,7 @@ import requests
 import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from nnunet_folders import HU_OF_LEVEL, painted_scan, write_network, write_weights
+from overlap import dice
 from totalsegmentator.map_tasks_config import TASK_ID_WEIGHTS_CONFIGS
 
 from trabecula.errors import ConfigError, StudyFailure
@@ -60,11 +61,6 @@ def site(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setattr(requests, "get", refuse)
     yield tmp_path
     assert not calls
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice coefficient of two masks."""
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
 def using(site: Path, task: Task = "total", memory_mb: float = 1e6) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from trabecula.density import tissue
 from trabecula.errors import StudyFailure
 from trabecula.image import overlay
 from trabecula.image.distance import depth_mm
+from trabecula.image.edge import EDGE_MM
 from trabecula.image.levels import BODY_CODES, CODE_OF_LEVEL, ORDER
 from trabecula.image.nifti import nifti_in
 from trabecula.image.padding import PADDING_HU
@@ -28,9 +29,6 @@ from trabecula.tables.cubes import VertebraCrop, open_cubes, read_cubes, read_sp
 __all__ = ["VertebraCrop", "crop_shard", "read_cubes", "read_spacing_mm", "read_study", "write_crops"]
 
 
-# A body counts as cut when less than one slice or less than this is left to the scan's edge: outlines of bodies that
-# the edge cuts end up to 3 mm before it.
-EDGE_MM = 4.0
 # Padding is looked for in a rim of this width around the body.
 RIM_MM = 2.0
 # Noise in lung reaches -1024 HU in single voxels; padding that cuts a body lines more of its rim.
@@ -43,7 +41,7 @@ Box: TypeAlias = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class StudyCrop:
-    """What a study gives: its row of the table `tables.CROP`, and its vertebrae from head to foot."""
+    """Crops of one study: its row of the table `tables.CROP`, and its vertebrae from head to foot."""
 
     row: dict[str, Any]
     vertebrae: tuple[VertebraCrop, ...]
@@ -53,15 +51,22 @@ class StudyCrop:
 
 
 def body_boxes(labels: NDArray[np.uint8]) -> dict[int, Box]:
-    """Code of every vertebral body in an (i, j, k) label map, with the box that holds it."""
+    """Give the box around every vertebral body in an (i, j, k) label map, by the body's code.
+
+    >>> body_boxes(np.array([[[20, 20, 0]], [[0, 20, 51]]], np.uint8))
+    {20: (slice(0, 2, None), slice(0, 1, None), slice(0, 2, None))}
+    """
     # Images from SimpleITK run fastest along i; seven times faster in that order.
     boxes = ndimage.find_objects(labels.T, max_label=max(BODY_CODES))
-    found = {code: box[::-1] for code, box in enumerate(boxes, start=1) if box is not None}
-    return {code: box for code, box in found.items() if code in BODY_CODES}
+    return {code: box[::-1] for code, box in enumerate(boxes, start=1) if box is not None and code in BODY_CODES}
 
 
 def grown(box: Box, shape: tuple[int, ...], *, by: NDArray) -> Box:
-    """Grow a box by (3,) voxels to each side, as far as the array goes."""
+    """Grow a box by (3,) voxels to each side, as far as the array goes.
+
+    >>> grown((slice(0, 4), slice(2, 5), slice(3, 4)), (9, 5, 9), by=np.array([1, 1, 2]))
+    (slice(0, 5, None), slice(1, 5, None), slice(1, 6, None))
+    """
     i, j, k = (
         slice(max(int(axis.start - n), 0), min(int(axis.stop + n), size))
         for axis, n, size in zip(box, by, shape, strict=True)
@@ -70,7 +75,11 @@ def grown(box: Box, shape: tuple[int, ...], *, by: NDArray) -> Box:
 
 
 def cube_affine(centre_mm: NDArray[np.float64], *, size: int, spacing_mm: float) -> NDArray[np.float64]:
-    """(4, 4) voxels to RAS+ millimetres of a cube whose middle is the given (3,) point."""
+    """Give the (4, 4) affine, voxels to RAS+ millimetres, of a cube around a (3,) point.
+
+    >>> cube_affine(np.array([0.0, 10.0, 20.0]), size=64, spacing_mm=1.0)[:3, 3].tolist()
+    [-31.5, -21.5, -11.5]
+    """
     affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     affine[:3, 3] = centre_mm - (size - 1) / 2 * spacing_mm
     return affine
@@ -115,7 +124,7 @@ def cut_ct(ct: Volume, centre_mm: NDArray[np.float64], *, size: int, spacing_mm:
 
 
 def cut_label(labels: Volume, centre_mm: NDArray[np.float64], *, size: int, spacing_mm: float) -> NDArray[np.uint8]:
-    """Resample a cube of label codes around a point; the grid of `cut_ct`, nearest neighbour, 0 outside."""
+    """Resample a cube of label codes around a point: on the grid of `cut_ct`, by nearest neighbour, 0 outside."""
     affine = cube_affine(centre_mm, size=size, spacing_mm=spacing_mm)
     cube = resample(around(labels, affine, size), (size, size, size), affine, outside=0, how="nearest").array
     return np.ascontiguousarray(cube)
@@ -137,14 +146,14 @@ def without_steps(
     labels : Volume
         The whole label map.
     code, box
-        The body, and the box in the label map that holds it.
+        Code of the body, and the box in the label map that holds it.
     affine : (4, 4) array
-        Place of the cube.
+        Cube's voxels to RAS+ millimetres.
 
     Returns
     -------
     (size, size, size) array
-        The cube, with other labels as they were.
+        The cube with the body outlined anew and other labels as they were.
     """
     spacing = labels.spacing_mm
     # One voxel around the body decides where its surface lies.
@@ -157,7 +166,7 @@ def without_steps(
 
 
 def is_complete(ct: Volume, labels: Volume, code: int, box: Box) -> bool:
-    """Whether a vertebral body lies clear of the scan's six edges and of padding.
+    """Tell whether a vertebral body lies clear of the scan's six edges and of padding.
 
     Parameters
     ----------
@@ -166,7 +175,7 @@ def is_complete(ct: Volume, labels: Volume, code: int, box: Box) -> bool:
     code : int
         Code of the body.
     box : tuple of slice
-        The box that holds it, as `body_boxes` gives it.
+        Box that holds the body, as `body_boxes` gives it.
 
     Returns
     -------
@@ -192,7 +201,7 @@ def is_complete(ct: Volume, labels: Volume, code: int, box: Box) -> bool:
 
 
 def cut_study(
-    ct: Volume, labels: Volume, found: Iterable[Mapping[str, Any]], *, size: int, spacing_mm: float
+    ct: Volume, labels: Volume, rows: Iterable[Mapping[str, Any]], *, size: int, spacing_mm: float
 ) -> tuple[VertebraCrop, ...]:
     """Cut a cube around every vertebral body that the segmentation names.
 
@@ -200,10 +209,10 @@ def cut_study(
     ----------
     ct, labels : Volume
         Hounsfield units and canonical codes on one grid.
-    found : iterable of mapping
+    rows : iterable of mapping
         The study's rows of the table `tables.SEGMENT`.
     size, spacing_mm
-        Voxels along a cube's side, and their distance in millimetres.
+        Voxels along a cube's side, and the distance between them in millimetres.
 
     Raises
     ------
@@ -211,20 +220,21 @@ def cut_study(
         If no row names a vertebra whose body is in the label map.
     """
     boxes = body_boxes(labels.array)
-    rows = {row["level"]: row for row in found}
-    cut = tuple(
-        _cut_vertebra(ct, labels, boxes[CODE_OF_LEVEL[level]], rows[level], size=size, spacing_mm=spacing_mm)
+    row_of_level = {row["level"]: row for row in rows}
+    vertebrae = tuple(
+        _cut_vertebra(ct, labels, boxes[CODE_OF_LEVEL[level]], row_of_level[level], size=size, spacing_mm=spacing_mm)
         for level in ORDER
-        if level in rows and CODE_OF_LEVEL[level] in boxes
+        if level in row_of_level and CODE_OF_LEVEL[level] in boxes
     )
-    if not cut:
+    if not vertebrae:
         raise StudyFailure("no_vertebra")
-    return cut
+    return vertebrae
 
 
 def _cut_vertebra(
     ct: Volume, labels: Volume, box: Box, row: Mapping[str, Any], *, size: int, spacing_mm: float
 ) -> VertebraCrop:
+    """Cut the cube around one body; `box` holds the body, `row` is its row of the table `tables.SEGMENT`."""
     code = CODE_OF_LEVEL[row["level"]]
     near = labels.part(box)
     centre_mm = near.to_mm([np.argwhere(near.array == code).mean(axis=0)])[0]
@@ -244,48 +254,49 @@ def _cut_vertebra(
 
 
 def crop_study(
-    ct: Volume, labels: Volume, found: Sequence[Mapping[str, Any]], *, size: int, spacing_mm: float
+    ct: Volume, labels: Volume, rows: Sequence[Mapping[str, Any]], *, size: int, spacing_mm: float
 ) -> StudyCrop:
-    """Cubes, scan facts and picture of one study; a study without vertebra is a row with the reason.
+    """Make cubes, scan facts and overlay of one study; a study without vertebra becomes a row with the reason.
 
     Parameters are those of `cut_study`.
     """
-    row: dict[str, Any] = {name: found[0][name] for name in ("cohort", "patient_id", "study_id")}
+    row: dict[str, Any] = {name: rows[0][name] for name in ("cohort", "patient_id", "study_id")}
     row |= {"status": "ok", "reason": None, "detail": None, "n_vertebrae": 0, "picture": None}
     row |= dict.fromkeys(fact.name for fact in tables.SCAN_FACTS)
     try:
-        vertebrae = cut_study(ct, labels, found, size=size, spacing_mm=spacing_mm)
+        vertebrae = cut_study(ct, labels, rows, size=size, spacing_mm=spacing_mm)
     except StudyFailure as failure:
         return StudyCrop(row | {"status": "failed", "reason": failure.reason, "detail": failure.detail or None}, ())
     row |= {
         "n_vertebrae": len(vertebrae),
         **tissue.scan_facts(ct, labels),
-        "picture": overlay.overlay(ct, labels, [_mark(vertebra) for vertebra in vertebrae]),
+        "picture": overlay.draw_overlay(ct, labels, [_mark(vertebra) for vertebra in vertebrae]),
     }
     return StudyCrop(row, vertebrae)
 
 
 def _mark(vertebra: VertebraCrop) -> overlay.Mark:
+    """Name a vertebra for the overlay: its level, "?" where that is uncertain, and "cut" where the body is cut."""
     name = vertebra.level + ("?" if vertebra.level_uncertain else "") + ("" if vertebra.complete else " cut")
     return overlay.Mark(name=name, code=vertebra.code, centroid_mm=vertebra.centroid_mm)
 
 
 def crop_shard(
-    found: pa.Table, read: Callable[[str], tuple[Volume, Volume]], *, size: int, spacing_mm: float
+    segmented: pa.Table, read: Callable[[str], tuple[Volume, Volume]], *, size: int, spacing_mm: float
 ) -> Iterator[StudyCrop]:
     """Crop study after study; nothing of a study is held once the next one is asked for.
 
     Parameters
     ----------
-    found : pyarrow.Table
-        What was segmented (`tables.SEGMENT`); studies that failed there are passed over.
+    segmented : pyarrow.Table
+        Table of the segmentation (`tables.SEGMENT`); studies that failed there are passed over.
     read : callable
         From a study's pseudonym to its CT and label map.
     size, spacing_mm
-        Voxels along a cube's side, and their distance in millimetres.
+        Voxels along a cube's side, and the distance between them in millimetres.
     """
     studies: dict[str, list[Mapping[str, Any]]] = {}
-    for row in found.to_pylist():
+    for row in segmented.to_pylist():
         if row["status"] == "ok":
             studies.setdefault(row["study_id"], []).append(row)
     for study_id, rows in studies.items():

@@ -1,4 +1,4 @@
-"""Distances inside masks."""
+"""Measure distances inside masks."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,12 +6,12 @@ from scipy import ndimage
 
 
 def depth_mm(mask: NDArray[np.bool_], spacing_mm: ArrayLike) -> NDArray[np.float64]:
-    """Distance from every voxel of a mask to the nearest voxel outside, centre to centre.
+    """Measure the distance from every voxel of a mask to the nearest voxel outside, centre to centre.
 
     Parameters
     ----------
     mask : array
-        What to measure in; beyond the array nothing is known, so its faces do not count.
+        Voxels to measure; beyond the array nothing is known, so its faces do not count.
     spacing_mm : float or one per axis
         Distance between neighbouring voxels, in millimetres.
 
@@ -19,6 +19,11 @@ def depth_mm(mask: NDArray[np.bool_], spacing_mm: ArrayLike) -> NDArray[np.float
     -------
     array
         Millimetres; 0 outside the mask.
+
+    Examples
+    --------
+    >>> depth_mm(np.array([False, True, True, True, False]), 0.5).tolist()
+    [0.0, 0.5, 1.0, 0.5, 0.0]
     """
     depth = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
     assert isinstance(depth, np.ndarray)
@@ -26,7 +31,7 @@ def depth_mm(mask: NDArray[np.bool_], spacing_mm: ArrayLike) -> NDArray[np.float
 
 
 def eroded(mask: NDArray[np.bool_], by_mm: float, spacing_mm: float) -> NDArray[np.bool_]:
-    """Voxels of a mask that lie at least so far from its surface.
+    """Keep the voxels of a mask that lie at least so far from its surface.
 
     The surface lies half a voxel before the centre of the next voxel outside, and the array's
     faces are surface. Several times faster than `depth_mm` for distances of a few voxels.
@@ -34,9 +39,14 @@ def eroded(mask: NDArray[np.bool_], by_mm: float, spacing_mm: float) -> NDArray[
     Parameters
     ----------
     mask : (i, j, k) array
-        What to erode.
+        Mask to erode.
     by_mm, spacing_mm : float
         Distance to keep, and distance between neighbouring voxels.
+
+    Examples
+    --------
+    >>> eroded(np.ones((5, 5, 5), bool), 1.5, 1.0).sum().item()  # the middle voxel is left
+    1
     """
     radius = by_mm / spacing_mm + 0.5
     n = int(np.ceil(radius)) - 1
@@ -58,6 +68,10 @@ def eroded(mask: NDArray[np.bool_], by_mm: float, spacing_mm: float) -> NDArray[
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
-    """Smallest box that holds a mask; None where it is empty."""
+    """Give the smallest box that holds a mask; None where the mask is empty.
+
+    >>> bounding_box(np.array([[0, 0, 0], [0, 1, 1]], bool))
+    (slice(1, 2, None), slice(1, 3, None))
+    """
     boxes = ndimage.find_objects(mask.astype(np.uint8))
     return boxes[0] if boxes else None

@@ -16,7 +16,7 @@ from trabecula.runtime.whole_file import whole_file
 
 
 def nifti_in(folder: Path, name: str) -> Path:
-    """The NIfTI file of a name in a folder, compressed or not."""
+    """Give the path of the NIfTI file of a name in a folder: the plain file where it exists, else the compressed."""
     plain = folder / f"{name}.nii"
     return plain if plain.exists() else folder / f"{name}.nii.gz"
 
@@ -25,7 +25,7 @@ def nifti_in(folder: Path, name: str) -> Path:
 def writing_nifti(
     path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], dtype: DTypeLike
 ) -> Iterator[Callable[[NDArray], object]]:
-    """Write a NIfTI-1 file slice by slice; it comes into its place when all of it is there.
+    """Write a NIfTI-1 file slice by slice; it comes into its place when it is complete.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def writing_nifti(
             yield lambda voxels: file.write(np.ascontiguousarray(voxels, dtype).data)
 
 
-# Fields that are not 0, by their place in the header (nifti1.h of the NIfTI data format working group).
+# Fields that are not 0, with their layout and place in the header (nifti1.h of the NIfTI data format working group).
 _TYPES = {"u1": 2, "i2": 4, "i4": 8, "f4": 16, "u2": 512}
 _PLACES = {
     "sizeof_hdr": ("i", 0),
@@ -71,7 +71,7 @@ _MILLIMETRES, _SCANNER = 2, 1
 
 
 def header_of(shape: tuple[int, ...], affine: NDArray[np.float64], dtype: np.dtype) -> bytes:
-    """Header of a NIfTI-1 file whose two ways to say where it lies say the same.
+    """Make the header of a NIfTI-1 file; its two ways to say where the volume lies agree.
 
     Parameters
     ----------
@@ -80,7 +80,13 @@ def header_of(shape: tuple[int, ...], affine: NDArray[np.float64], dtype: np.dty
     affine : (4, 4) array
         Voxel indices to RAS+ millimetres, without shear.
     dtype : dtype
-        Type of the voxels: 8 bits without a sign, 16 with or without one, 32 with one, or 32 with a point.
+        Type of the voxels: uint8, int16, uint16, int32 or float32.
+
+    Examples
+    --------
+    >>> header = header_of((512, 512, 300), np.diag([0.5, 0.5, 2.0, 1.0]), np.dtype("int16"))
+    >>> len(header), struct.unpack_from("<4h", header, 40), struct.unpack_from("<3f", header, 80)
+    (352, (3, 512, 512, 300), (0.5, 0.5, 2.0))
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     handed, quaternion = _quaternion(affine[:3, :3] / spacing)
@@ -103,7 +109,13 @@ def header_of(shape: tuple[int, ...], affine: NDArray[np.float64], dtype: np.dty
 
 
 def _quaternion(axes: NDArray[np.float64]) -> tuple[int, NDArray[np.float64]]:
-    """Handedness (1 or -1) and the last three parts of the quaternion of (3, 3) unit axes, its first part positive.
+    """Give handedness (1 or -1) and the last three parts of the quaternion of (3, 3) unit axes.
+
+    The quaternion's first part is not negative.
+
+    >>> handed, parts = _quaternion(np.diag([-1.0, -1.0, 1.0]))  # half a turn about z
+    >>> handed, np.abs(parts).tolist()
+    (1, [0.0, 0.0, 1.0])
 
     Source: I. Y. Bar-Itzhack, New method for extracting the quaternion from a rotation matrix, J. Guid. Control Dyn.
     23(6), 2000: the eigenvector of the largest eigenvalue.

@@ -1,4 +1,4 @@
-"""A picture of each study for people to look at: sagittal and coronal, vertebrae outlined and named."""
+"""Draw an overlay of each study for people to look at: sagittal and coronal, vertebrae outlined and named."""
 
 import io
 from collections.abc import Sequence
@@ -18,13 +18,14 @@ QUALITIES = (80, 65, 50, 35, 20, 5)
 
 WINDOW_HU = (-300.0, 800.0)
 HEIGHT, FINEST_MM = 480, 0.5
-# Seen from the middle of the bodies: to the front, to the back, to either side, and beyond the last centres.
+# How far the overlay shows from the middle of the bodies: to the front, to the back, to either side, and beyond the
+# last centres.
 FRONT_MM, BACK_MM, SIDE_MM, BEYOND_MM = 40.0, 75.0, 60.0, 40.0
 # The mean of parallel sections shows less noise.
 SLAB_MM = (-2.0, 0.0, 2.0)
 BAR_MM = 50
 
-# Okabe and Ito, "Color Universal Design", 2008: told apart by colour-blind readers too.
+# Okabe and Ito, "Color Universal Design", 2008: colour-blind readers tell them apart, too.
 COLOURS = np.array(
     [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (60, 130, 230), (213, 94, 0), (204, 121, 167)]
 )
@@ -32,18 +33,18 @@ COLOURS = np.array(
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertebra to name: what to write, its code in the label map, its centre in RAS+ millimetres."""
+    """A vertebra to name: its text, its code in the label map, its centre in RAS+ millimetres."""
 
     name: str
     code: int
     centroid_mm: tuple[float, float, float]
 
 
-def overlay(ct: Volume, labels: Volume, marks: Sequence[Mark]) -> bytes:
-    """Sagittal and coronal sections that follow the spine, as WebP without metadata.
+def draw_overlay(ct: Volume, labels: Volume, marks: Sequence[Mark]) -> bytes:
+    """Draw sagittal and coronal sections that follow the spine, as WebP without metadata.
 
-    Both are in one scale, isotropic in millimetres. The sagittal one has the front at the left,
-    the coronal one is seen from the front (the patient's right at the left).
+    Both have the same scale, isotropic in millimetres. The sagittal section has the front at the left; the coronal
+    section is seen from the front (the patient's right at the left).
 
     Parameters
     ----------
@@ -72,18 +73,24 @@ def overlay(ct: Volume, labels: Volume, marks: Sequence[Mark]) -> bytes:
 
 
 def follow(centres_mm: NDArray[np.float64], z_mm: NDArray[np.float64]) -> tuple[NDArray, NDArray]:
-    """Right and front positions of the line through (n, 3) centres at (h,) heights; straight down and up beyond."""
+    """Give right and front positions of the line through (n, 3) centres at (h,) heights; straight down and up beyond.
+
+    >>> right, front = follow(np.array([[0.0, 10.0, 100.0], [20.0, 0.0, 0.0]]), np.array([150.0, 50.0, -50.0]))
+    >>> right.tolist(), front.tolist()
+    ([0.0, 10.0, 20.0], [10.0, 5.0, 0.0])
+    """
     order = np.argsort(centres_mm[:, 2])
     x, y, z = centres_mm[order].T
     return np.interp(z_mm, z, x), np.interp(z_mm, z, y)
 
 
 def _points(x: NDArray, y: NDArray, z: NDArray) -> NDArray[np.float64]:
+    """Put coordinates that broadcast to (h, w) together to (h, w, 3) points."""
     return np.stack(np.broadcast_arrays(x, y, z), axis=-1)
 
 
 def paint(ct: Volume, labels: Volume, points_mm: NDArray[np.float64], *, across: int) -> NDArray[np.uint8]:
-    """Section through a scan with its labels over it.
+    """Paint a section through a scan with its labels over it.
 
     Parameters
     ----------
@@ -108,7 +115,7 @@ def paint(ct: Volume, labels: Volume, points_mm: NDArray[np.float64], *, across:
 
 
 def _tint(image: NDArray[np.float64], codes: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Colour per level: a thin veil, and a line around each piece."""
+    """Tint each level: a thin veil, and a line around each piece."""
     colours = COLOURS[codes % POSTERIOR % len(COLOURS)]
     edge = ndimage.maximum_filter(codes, 3) != ndimage.minimum_filter(codes, 3)
     weight = np.where(codes == 0, 0.0, np.where(edge, 0.8, np.where(codes > POSTERIOR, 0.08, 0.15)))[..., None]
@@ -116,7 +123,7 @@ def _tint(image: NDArray[np.float64], codes: NDArray[np.uint8]) -> NDArray[np.fl
 
 
 def sample(volume: Volume, points_mm: NDArray[np.float64], *, order: int, outside: float) -> NDArray:
-    """Values of a volume at (..., 3) RAS+ millimetres: nearest (order 0) or linear (order 1)."""
+    """Sample a volume at (..., 3) RAS+ millimetres: nearest (order 0) or linear (order 1)."""
     voxels = np.moveaxis(volume.to_voxels(points_mm), -1, 0)
     return ndimage.map_coordinates(volume.array, voxels, order=order, cval=outside, prefilter=False, output=np.float32)
 
@@ -139,7 +146,7 @@ def annotate(
 
 
 def encode(image: Image.Image) -> bytes:
-    """As WebP of less than 40 kB, in the best of a few qualities that is small enough; no metadata."""
+    """Encode as WebP of less than 40 kB, in the best of a few qualities that is small enough; no metadata."""
     for quality in QUALITIES:
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", quality=quality, method=4)

@@ -1,4 +1,4 @@
-"""Label maps given as DICOM Segmentation objects (DICOM PS3.3, A.51)."""
+"""Read label maps from DICOM Segmentation objects (DICOM PS3.3, A.51)."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from pydicom.sr.coding import Code
 from trabecula.errors import StudyFailure
 from trabecula.image.codings import Structure, structure_named
 from trabecula.image.levels import CODE_OF_LEVEL, HIP, RIB, SACRUM
-from trabecula.image.volume import Volume
+from trabecula.image.volume import LPS_TO_RAS, Volume
 from trabecula.runtime.storage import passes
 
-# SNOMED CT; pydicom holds a retired SRT code equal to the one that replaced it.
+# SNOMED CT; pydicom holds a retired SRT code equal to the code that replaced it.
 _SNOMED = [
     *((getattr(codes.SCT, f"{level}Vertebra", None), code) for level, code in CODE_OF_LEVEL.items()),
     (codes.SCT.Sacrum, SACRUM),
@@ -23,7 +23,6 @@ _SNOMED = [
     (codes.SCT.Hip, HIP),
 ]
 _VERTEBRAL_BODY = Code("3572006", "SCT", "Vertebral body")
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Segments:
     labels : Volume
         Segment numbers on the object's own grid; 0 where no segment of the spine is.
     structures : dict
-        Segment number to what it stands for.
+        Part of the spine that each segment number stands for.
     frame_of_reference : str
         Frame of Reference UID (0020,0052).
     """
@@ -67,9 +66,9 @@ def read_seg(path: Path, *, most_voxels: int = 2**31) -> Segments:
         seg = highdicom.seg.segread(path)
         structures = {}
         for number in seg.segment_numbers:
-            found = _structure(seg.get_segment_description(number))
-            if found is not None:
-                structures[int(number)] = found
+            structure = _structure(seg.get_segment_description(number))
+            if structure is not None:
+                structures[int(number)] = structure
         if not structures:
             raise StudyFailure("no_vertebra", "no segment is named or coded as a part of the spine")
         labels = _volume(seg, sorted(structures), most_voxels)
@@ -83,7 +82,7 @@ def read_seg(path: Path, *, most_voxels: int = 2**31) -> Segments:
 
 
 def _volume(seg, numbers: list[int], most_voxels: int) -> Volume:
-    """Segment numbers on the object's grid; of segments that overlap, the last counts."""
+    """Put the segment numbers on the object's grid; where segments overlap, the last counts."""
     geometry = seg.get_volume_geometry()
     if math.prod(geometry.spatial_shape) > most_voxels:
         raise StudyFailure("mask_unreadable", "its grid has far more voxels than the scan has")
@@ -91,25 +90,28 @@ def _volume(seg, numbers: list[int], most_voxels: int) -> Volume:
     for number in numbers:
         part = seg.get_volume(segment_numbers=[number]).array
         labels[part.reshape(labels.shape) > 0.5] = number
-    return Volume(labels, _LPS_TO_RAS @ geometry.affine)
+    affine = np.array(geometry.affine, float)
+    affine[:3] = LPS_TO_RAS @ affine[:3]
+    return Volume(labels, affine)
 
 
 def _structure(segment) -> Structure | None:
-    """What a segment stands for, by its label (0062,0005), its codes, or these codes' words.
+    """Read the structure of a segment from its label (0062,0005), its codes, or these codes' words.
 
-    Where the property type (0062,000F) is only a vertebra or a body, the anatomic region (0008,2218) says which.
+    Where the property type (0062,000F) is only a vertebra or a body, the anatomic region (0008,2218) names the level.
     """
     kind, regions = segment.segmented_property_type, segment.anatomic_regions
-    found = structure_named(segment.segment_label)
+    structure = structure_named(segment.segment_label)
     for concept in (kind, *regions):
-        found = found or _coded(concept) or structure_named(concept.meaning)
-    if found is None or not found.whole:
-        return found
-    return Structure(found.code, whole=kind != _VERTEBRAL_BODY)
+        structure = structure or _coded(concept) or structure_named(concept.meaning)
+    if structure is None or not structure.whole:
+        return structure
+    return Structure(structure.code, whole=kind != _VERTEBRAL_BODY)
 
 
 def _coded(concept: Code) -> Structure | None:
-    for known, code in _SNOMED:
-        if known is not None and concept == known:
+    """Read the structure of a SNOMED code; None for a code of anything else."""
+    for snomed, code in _SNOMED:
+        if snomed is not None and concept == snomed:
             return Structure(code, whole=code not in (SACRUM, RIB, HIP))
     return None

@@ -1,4 +1,4 @@
-"""The original ids of a shard's studies, by which label maps in an archive are named; never written or logged."""
+"""Read the original ids of a shard's studies, by which label maps may be named; they are never written or logged."""
 
 import re
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from trabecula.dicom.attributes import quiet, read_dicom
 from trabecula.dicom.files import as_path
 from trabecula.errors import StudyFailure
 
-# UIDs are digits and dots; what anonymising tools put in their place is let pass, but no way out of a folder.
+# UIDs are digits and dots. Names that anonymising tools put in their place may pass, but no path out of a folder.
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a study is called in its archive.
+    """Names of a study in its archive.
 
     Attributes
     ----------
@@ -30,23 +30,28 @@ class Identity:
     first_file: Path | None
 
     def frame_of_reference(self) -> str | None:
-        """Frame of Reference UID (0020,0052) of the chosen series, where its file is there and says it."""
+        """Read the Frame of Reference UID (0020,0052) of the chosen series, where its file is there and holds one."""
         if self.first_file is None:
             return None
         try:
             with quiet(), self.first_file.open("rb") as file:
                 header = read_dicom(file, specific_tags=["FrameOfReferenceUID"], stop_before_pixels=True)
                 return header.get("FrameOfReferenceUID") or None
-        except Exception:  # damaged headers raise anything; what they don't say can't contradict the label map
+        except Exception:  # damaged headers raise anything; a UID that can't be read can't contradict the label map
             return None
 
     def in_file_name(self) -> str:
-        """The study's UID, to be put into a file's name.
+        """Give the study's UID for a file's name.
 
         Raises
         ------
         StudyFailure
-            mask_missing where it would lead elsewhere: it comes from a header, which may hold anything.
+            mask_missing where the UID would lead to another folder: it comes from a header, which may hold anything.
+
+        Examples
+        --------
+        >>> Identity("1.2.840.1", None).in_file_name()
+        '1.2.840.1'
         """
         if not _NAME.fullmatch(self.study_instance_uid):
             raise StudyFailure("mask_missing", "the study's UID can be in no file's name")
@@ -54,11 +59,11 @@ class Identity:
 
 
 def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
-    """Identities of a shard's studies, by study, from the private table of `trabecula.cohort.linkage`."""
+    """Read the identities of a shard's studies, by study, from the private table of `trabecula.cohort.linkage`."""
     table = pq.read_table(linkage, columns=["study_id", "study_uid", "slices"], filters=[("shard", "=", shard)])
-    found = {}
+    identities = {}
     for row in table.to_pylist():
         first = row["slices"][0]
         file = Path(as_path(first["path"])) if not first["member"] else None
-        found[row["study_id"]] = Identity(row["study_uid"], file)
-    return found
+        identities[row["study_id"]] = Identity(row["study_uid"], file)
+    return identities

@@ -1,4 +1,4 @@
-"""How much memory a segmentation takes, and what happens when there is too little."""
+"""Estimate the memory that a segmentation takes, and notice where it runs out."""
 
 import gc
 
@@ -12,24 +12,32 @@ from trabecula.image.volume import Volume
 BYTES_PER_VOXEL = 40
 # Python and torch, and room for large networks and what they compute on a patch.
 BASE_MB = 2500
-# How torch's allocator for the CPU says it; for CUDA it has a type of its own.
+# Words of torch's allocator for the CPU; for CUDA torch has an exception of its own.
 _ALLOCATOR = ("not enough memory", "can't allocate memory")
 
 
 def estimate_mb(ct: Volume) -> float:
-    """Memory in MB (10⁶ bytes) that TotalSegmentator or another nnU-Net takes for a scan."""
+    """Estimate the memory in MB (10⁶ bytes) that TotalSegmentator or another nnU-Net takes for a scan.
+
+    >>> estimate_mb(Volume(np.broadcast_to(0, (512, 512, 300)), np.eye(4)))
+    5645.728
+    """
     return BASE_MB + BYTES_PER_VOXEL * float(np.prod(ct.array.shape)) / 1e6
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an exception says that there was too little memory, of the machine or of the GPU."""
+    """Tell whether an exception means too little memory, of the machine or of the GPU.
+
+    >>> ran_out(MemoryError()), ran_out(RuntimeError("a bug"))
+    (True, False)
+    """
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _ALLOCATOR)
 
 
 def release() -> None:
-    """Give back what is held and no longer used."""
+    """Give back memory that is held and no longer used."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -132,7 +132,7 @@ def _ellipsoid(rng: Generator, least_mm: float, most_mm: float) -> torch.Tensor:
 
 
 def degrade(hu: torch.Tensor, rng: Generator) -> torch.Tensor:
-    """Soft and sharp kernels, thick slices, and noise, white or grained."""
+    """Apply a soft or sharp kernel, add noise, white or grained, and make slices thick."""
     hu = _blur(hu, np.array([rng.uniform(0, 2.0)] * 2 + [0.0]))
     if rng.random() < 0.3:
         hu = hu + rng.uniform(0, 1.5) * (hu - _blur(hu, np.full(3, 2.0)))
@@ -156,6 +156,7 @@ def thick_slices(rng: Generator) -> torch.Tensor:
 
 
 def _blur(image: torch.Tensor, sigma_mm: NDArray[np.float64]) -> torch.Tensor:
+    """Blur by a Gaussian with (3,) standard deviations along the axes."""
     for axis, sigma in enumerate(sigma_mm / SPACING_MM):
         if sigma < 0.2:
             continue
@@ -176,8 +177,8 @@ def cut_view(hu: torch.Tensor, classes: torch.Tensor, rng: Generator) -> tuple[t
     for axis, chance in enumerate((0.08, 0.08, 0.25)):
         if rng.random() >= chance:
             continue
-        at = int(rng.integers(4, PATCH // 2))
-        gone = slice(0, at) if rng.random() < 0.5 else slice(PATCH - at, PATCH)
+        width = int(rng.integers(4, PATCH // 2))
+        gone = slice(0, width) if rng.random() < 0.5 else slice(PATCH - width, PATCH)
         index = [slice(None)] * 3
         index[axis] = gone
         hu[tuple(index)], classes[tuple(index)] = PADDING_HU, 0
