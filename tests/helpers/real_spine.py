@@ -25,5 +25,5 @@ def totalseg_cubes(real_data: Path) -> tuple[VertebraCrop, ...]:
         labels[whole == number] = POSTERIOR + CODE_OF_LEVEL[level]
         labels[bodies.array == CODE_OF_LEVEL[level]] = CODE_OF_LEVEL[level]
     keys = {"cohort": "c", "patient_id": "p", "study_id": "s", "segmenter": "x", "level_confidence": None}
-    found = [keys | {"level": level, "level_uncertain": False, "level_flags": []} for level in LEVELS]
-    return crop.cut_study(ct, bodies.with_array(labels), found, size=64, spacing_mm=1.0)
+    rows = [keys | {"level": level, "level_uncertain": False, "level_flags": []} for level in LEVELS]
+    return crop.cut_study(ct, bodies.with_array(labels), rows, size=64, spacing_mm=1.0)

@@ -97,8 +97,8 @@ def fused(labels: Volume, lower: str, upper: str) -> Volume:
 def swapped_halves(labels: Volume, lower: str, upper: str) -> Volume:
     """To the right of their middles, two neighbours bear each other's name."""
     result = labels.array.copy()
-    for mine, other in ((lower, upper), (upper, lower)):
-        part = labels.array == CODE_OF_LEVEL[mine]
+    for name, other in ((lower, upper), (upper, lower)):
+        part = labels.array == CODE_OF_LEVEL[name]
         middle = int(np.argwhere(part)[:, 0].mean())
         part[:middle] = False
         result[part] = CODE_OF_LEVEL[other]

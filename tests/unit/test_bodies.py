@@ -131,6 +131,6 @@ def test_vertebrae_that_lie_in_no_column_are_parted_as_if_they_stood_upright():
     labels[10:30, 35:55, 10:30] = CODE_OF_LEVEL["L2"]
     labels[::2, :, 0] = 30
     labels[1::2, :, 0] = 31
-    given = Volume(labels, np.eye(4))
-    found = split_bodies(given, range(1, 32))
-    assert np.array_equal(found.array % POSTERIOR, labels)
+    whole = Volume(labels, np.eye(4))
+    parted = split_bodies(whole, range(1, 32))
+    assert np.array_equal(parted.array % POSTERIOR, labels)

@@ -54,7 +54,7 @@ def test_names_are_read_if_every_word_is_understood(name: str, structure: Struct
 @pytest.mark.parametrize(("coding", "task"), [("totalsegmentator", "total"), ("vertebrae_pp", "vertebrae_pp")])
 def test_the_codings_of_totalsegmentator_are_its_own(coding: str, task: str) -> None:
     named = {value: structure_named(name) for value, name in class_map[task].items()}
-    assert {value: found.code for value, found in named.items() if found} == CODINGS[coding].codes
+    assert {value: structure.code for value, structure in named.items() if structure} == CODINGS[coding].codes
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_coding_of_ones_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "must name the columns"),
         ("number\tname\n1\tL1\n", "must name the columns"),
@@ -97,10 +97,10 @@ def test_a_coding_of_ones_own(tmp_path: Path) -> None:
         ("value\tlevel\n1,L1\n", "holds the line '1,L1'"),
     ],
 )
-def test_a_coding_that_is_not_understood_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_coding_that_is_not_understood_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.tsv"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         read_coding(path)
 
 
@@ -124,7 +124,7 @@ def test_auto_takes_totalsegmentator_where_all_its_weights_are(weights: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"backend": "totalsegmentator"}, "totalseg_download_weights -t total` and .*TOTALSEG_WEIGHTS_PATH"),
         ({"backend": "totalsegmentator", "task": "fast"}, "totalseg_download_weights -t total_fast` and"),
@@ -138,8 +138,8 @@ def test_auto_takes_totalsegmentator_where_all_its_weights_are(weights: Path) ->
     ],
     ids=str,
 )
-def test_what_a_backend_lacks_is_said_before_any_job(weights: Path, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_a_backend_lacks_is_said_before_any_job(weights: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         segmenter_choice.resolve(section(**options), [HOME])
 
 

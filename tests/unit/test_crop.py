@@ -89,11 +89,11 @@ def test_a_shift_of_the_patient_changes_the_centroid_alone(shift):
     ct, labels = plain_scan(centre_mm=(1.3, -2.1, 0.4))
     moved = ct.affine.copy()
     moved[:3, 3] += np.rint(shift)
-    (here,) = crop.cut_study(ct, labels, [segmented()], **SMALL)
-    (there,) = crop.cut_study(Volume(ct.array, moved), Volume(labels.array, moved), [segmented()], **SMALL)
-    np.testing.assert_array_equal(here.label, there.label)
-    assert np.abs(here.ct - there.ct).max() <= 1
-    np.testing.assert_allclose(np.subtract(there.centroid_mm, here.centroid_mm), np.rint(shift), atol=1e-6)
+    (before,) = crop.cut_study(ct, labels, [segmented()], **SMALL)
+    (after,) = crop.cut_study(Volume(ct.array, moved), Volume(labels.array, moved), [segmented()], **SMALL)
+    np.testing.assert_array_equal(before.label, after.label)
+    assert np.abs(before.ct - after.ct).max() <= 1
+    np.testing.assert_allclose(np.subtract(after.centroid_mm, before.centroid_mm), np.rint(shift), atol=1e-6)
 
 
 def test_outside_the_scan_is_air_and_padding_does_not_bleed():
@@ -203,8 +203,8 @@ def test_studies_pass_through_one_by_one():
         alive.append(weakref.ref(ct))
         return ct, labels
 
-    found = tables.cast([segmented(study=f"s{i}") for i in range(4)], tables.SEGMENT)
-    studies = crop.crop_shard(found, read, **SMALL)
+    table = tables.cast([segmented(study=f"s{i}") for i in range(4)], tables.SEGMENT)
+    studies = crop.crop_shard(table, read, **SMALL)
     assert alive == []
     for n, study in enumerate(studies, start=1):
         assert (len(alive), study.row["study_id"]) == (n, f"s{n - 1}")
@@ -212,8 +212,8 @@ def test_studies_pass_through_one_by_one():
 
 def test_studies_that_failed_before_are_passed_over():
     failed = segmented(study="a", level=None, status="failed", reason="no_vertebra")
-    found = tables.cast([failed, segmented(study="b")], tables.SEGMENT)
-    studies = crop.crop_shard(found, lambda study_id: plain_scan(), **SMALL)
+    table = tables.cast([failed, segmented(study="b")], tables.SEGMENT)
+    studies = crop.crop_shard(table, lambda study_id: plain_scan(), **SMALL)
     assert [study.row["study_id"] for study in studies] == ["b"]
 
 
@@ -221,11 +221,11 @@ def test_studies_that_failed_before_are_passed_over():
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    found = tables.cast(
+    table = tables.cast(
         [segmented(study="a", level_uncertain=True, level_confidence=None), segmented(study="b", level="L2"),
          segmented(study="c")], tables.SEGMENT)  # fmt: skip
     scans = {"a": plain_scan(), "b": plain_scan(), "c": plain_scan(centre_mm=(22, 0, 0))}
-    studies = list(crop.crop_shard(found, scans.__getitem__, **SMALL))
+    studies = list(crop.crop_shard(table, scans.__getitem__, **SMALL))
     paths = tmp_path / "x.arrow", tmp_path / "x.parquet"
     crop.write_crops(iter(studies), *paths, **SMALL)
     back = list(crop.read_cubes(paths[0]))
@@ -241,9 +241,9 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_the_same_scans_give_the_same_bytes(tmp_path):
-    found = tables.cast([segmented()], tables.SEGMENT)
+    table = tables.cast([segmented()], tables.SEGMENT)
     for name in ("1", "2"):
-        studies = crop.crop_shard(found, lambda study_id: plain_scan(), **SMALL)
+        studies = crop.crop_shard(table, lambda study_id: plain_scan(), **SMALL)
         crop.write_crops(studies, tmp_path / f"{name}.arrow", tmp_path / f"{name}.parquet", **SMALL)
     for suffix in ("arrow", "parquet"):
         assert (tmp_path / f"1.{suffix}").read_bytes() == (tmp_path / f"2.{suffix}").read_bytes()
@@ -276,8 +276,8 @@ def test_a_real_scan_in_other_axes_is_cut_in_those_of_the_patient(real_data):
     # 49 and 50 are the parts of the body.
     bodies = np.where(np.isin(parts, [49, 50]), levels.array, (levels.array > 0) * (POSTERIOR + levels.array))
     labels = levels.with_array(bodies.astype(np.uint8))
-    found = [segmented(level=level) for level in ("L2", "L3", "L4")]
-    cubes = {cube.level: cube for cube in crop.cut_study(ct, labels, found, size=64, spacing_mm=1.0)}
+    rows = [segmented(level=level) for level in ("L2", "L3", "L4")]
+    cubes = {cube.level: cube for cube in crop.cut_study(ct, labels, rows, size=64, spacing_mm=1.0)}
     assert {level: cube.complete for level, cube in cubes.items()} == {"L2": False, "L3": True, "L4": False}
     body = cubes["L3"].label == cubes["L3"].code
     assert body.sum() == pytest.approx((labels.array == cubes["L3"].code).sum() * 1.5**3, rel=0.01)

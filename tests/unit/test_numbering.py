@@ -34,7 +34,7 @@ PATIENTS = 6
 
 @dataclass
 class Outcome:
-    """What became of a spine's vertebrae: pairs of the true name and the level found."""
+    """Names of a spine's vertebrae: pairs of the true name and the level of the numbering."""
 
     pairs: list[tuple[str, Level]] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def wrong_and_certain(self) -> list[tuple[str, str]]:
-        """True and found name where they differ and nothing says so."""
+        """True name and name of the numbering where they differ and nothing flags it."""
         return [(true, level.name) for true, level in self.pairs if true != level.name and not level.uncertain]
 
 
@@ -57,13 +57,13 @@ def numbered(labels: Volume) -> Outcome:
     assert evidence is not None
     voxels = np.argwhere(np.isin(labels.array, BODY_CODES))
     piece = column.piece(labels.to_mm(voxels))
-    found = Outcome()
+    outcome = Outcome()
     for level in name_levels(evidence):
         codes = labels.array[tuple(voxels[piece == level.piece].T)]
         true = int(np.bincount(codes).argmax())
         assert (codes == true).mean() > 0.5, "two vertebrae in one piece"
-        found.pairs.append((LEVEL_OF_CODE[true], level))
-    return found
+        outcome.pairs.append((LEVEL_OF_CODE[true], level))
+    return outcome
 
 
 # --- our own numbering ------------------------------------------------------------------------------------
@@ -96,20 +96,20 @@ def test_a_level_is_right_or_says_that_it_is_uncertain(patient: int, scan: str) 
 @pytest.mark.parametrize("lumbar", [4, 6])
 @pytest.mark.parametrize("patient", range(3))
 def test_an_unusual_number_of_lumbar_vertebrae_is_said(patient: int, lumbar: int) -> None:
-    found = numbered(labels_of(patient, lumbar))
-    assert not found.wrong_and_certain
-    assert all("transitional" in level.flags for _, level in found.pairs)
+    outcome = numbered(labels_of(patient, lumbar))
+    assert not outcome.wrong_and_certain
+    assert all("transitional" in level.flags for _, level in outcome.pairs)
 
 
 def test_most_levels_of_whole_scans_are_right_and_certain() -> None:
-    found = [numbered(labels_of(i, 5)) for i in range(PATIENTS)]
-    assert np.mean([outcome.share(lambda true, level: true == level.name) for outcome in found]) > 0.95
-    assert np.mean([outcome.share(lambda _, level: not level.uncertain) for outcome in found]) > 0.8
+    outcomes = [numbered(labels_of(i, 5)) for i in range(PATIENTS)]
+    assert np.mean([outcome.share(lambda true, level: true == level.name) for outcome in outcomes]) > 0.95
+    assert np.mean([outcome.share(lambda _, level: not level.uncertain) for outcome in outcomes]) > 0.8
 
 
 def test_without_sacrum_and_ribs_every_level_is_uncertain() -> None:
-    found = numbered(without(cut_scan(labels_of(0), "L3", None), RIB))
-    assert found.share(lambda _, level: level.uncertain) == 1
+    outcome = numbered(without(cut_scan(labels_of(0), "L3", None), RIB))
+    assert outcome.share(lambda _, level: level.uncertain) == 1
 
 
 def test_the_sacrum_alone_names_the_lumbar_levels() -> None:
@@ -118,22 +118,22 @@ def test_the_sacrum_alone_names_the_lumbar_levels() -> None:
 
 
 def test_without_any_rib_the_sacrum_still_names_the_levels() -> None:
-    found = numbered(without(labels_of(0, 5), RIB))
-    assert found.share(lambda true, level: true == level.name) == 1
+    outcome = numbered(without(labels_of(0, 5), RIB))
+    assert outcome.share(lambda true, level: true == level.name) == 1
 
 
 def test_bodies_grown_together_are_flagged_and_the_others_keep_their_names() -> None:
-    found = numbered(fused(labels_of(0, 5), "L3", "L2"))
-    assert {true for true, level in found.pairs if "merged" in level.flags} == {"L2", "L3"}
-    assert found.share(lambda true, level: true == level.name) == 1
+    outcome = numbered(fused(labels_of(0, 5), "L3", "L2"))
+    assert {true for true, level in outcome.pairs if "merged" in level.flags} == {"L2", "L3"}
+    assert outcome.share(lambda true, level: true == level.name) == 1
 
 
 def test_the_patients_place_does_not_change_the_names() -> None:
     labels = labels_of(0)
     affine = labels.affine.copy()
     affine[:3, 3] += [7, -40, 1000]
-    here, there = (numbered(volume).pairs for volume in (labels, Volume(labels.array, affine)))
-    assert [level.name for _, level in here] == [level.name for _, level in there]
+    before, after = (numbered(volume).pairs for volume in (labels, Volume(labels.array, affine)))
+    assert [level.name for _, level in before] == [level.name for _, level in after]
 
 
 def test_nothing_found_is_no_column() -> None:
@@ -170,9 +170,9 @@ def evidence(
     )
 
 
-def names(found: list[Level]) -> list[str]:
+def names(levels: list[Level]) -> list[str]:
     """Names alone."""
-    return [level.name for level in found]
+    return [level.name for level in levels]
 
 
 def test_sacrum_and_ribs_that_agree_are_surer_than_either() -> None:
@@ -183,8 +183,8 @@ def test_sacrum_and_ribs_that_agree_are_surer_than_either() -> None:
 
 
 def test_sacrum_and_ribs_that_disagree_leave_every_level_uncertain() -> None:
-    found = name_levels(evidence(7, ribs=(4, 5, 6), sacrum=True))
-    assert all(level.uncertain for level in found) and all("transitional" in level.flags for level in found)
+    levels = name_levels(evidence(7, ribs=(4, 5, 6), sacrum=True))
+    assert all(level.uncertain for level in levels) and all("transitional" in level.flags for level in levels)
 
 
 def test_a_short_last_rib_is_surely_the_twelfth_and_a_long_one_is_not() -> None:
@@ -201,8 +201,8 @@ def test_ribs_outside_the_field_of_view_are_no_evidence() -> None:
 
 
 def test_sizes_alone_tell_thoracic_from_lumbar_vertebrae() -> None:
-    found = name_levels(evidence(4, heights=[25.5, 25.0, 24.0, 22.5]))
-    assert all(level.name.startswith("T") and level.uncertain for level in found)
+    levels = name_levels(evidence(4, heights=[25.5, 25.0, 24.0, 22.5]))
+    assert all(level.name.startswith("T") and level.uncertain for level in levels)
 
 
 @pytest.mark.parametrize("above", [0, 1, 4])
@@ -225,8 +225,8 @@ def test_sizes_alone_never_make_a_name_certain() -> None:
 
 
 def test_confidences_are_probabilities() -> None:
-    for found in (name_levels(evidence(5, ribs=ribs)) for ribs in [(), (3, 4), (0, 1, 2, 3, 4)]):
-        assert all(0 < level.confidence <= 1 for level in found)
+    for levels in (name_levels(evidence(5, ribs=ribs)) for ribs in [(), (3, 4), (0, 1, 2, 3, 4)]):
+        assert all(0 < level.confidence <= 1 for level in levels)
 
 
 @pytest.mark.parametrize(("lumbar", "thirteenth"), [(4, False), (5, True), (6, False)])
@@ -263,19 +263,19 @@ SPOILT: dict[str, tuple[Callable[[int], Volume], str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("patient", range(PATIENTS))
 def test_a_good_map_keeps_its_names_without_a_flag(patient: int) -> None:
     labels = labels_of(patient, 5)
-    found = review(labels, NETWORK)
+    levels = review(labels, NETWORK)
     large = [name for name in levels_in(labels) if (labels.array == CODE_OF_LEVEL[name]).sum() * 8 >= LEAST_MM3]
-    assert names(found) == large
-    assert not [level for level in found if set(level.flags) - {"transitional"}]
-    assert np.mean([level.confidence for level in found]) > CERTAIN
+    assert names(levels) == large
+    assert not [level for level in levels if set(level.flags) - {"transitional"}]
+    assert np.mean([level.confidence for level in levels]) > CERTAIN
 
 
 @pytest.mark.parametrize("kind", SPOILT)
 @pytest.mark.parametrize("patient", range(3))
 def test_a_spoilt_map_says_what_is_wrong(patient: int, kind: str) -> None:
     make, flag, where = SPOILT[kind]
-    found = {level.name: level for level in review(make(patient), NETWORK)}
-    assert all(flag in found[name].flags and found[name].uncertain for name in where), found
+    levels = {level.name: level for level in review(make(patient), NETWORK)}
+    assert all(flag in levels[name].flags and levels[name].uncertain for name in where), levels
 
 
 @pytest.mark.parametrize("patient", range(3))
@@ -286,9 +286,9 @@ def test_names_that_sacrum_and_ribs_contradict_are_uncertain(patient: int) -> No
 def test_a_label_over_two_bodies_is_flagged_also_where_the_names_run_on() -> None:
     up = {"L3": "L4", "L2": "L3", "L1": "L2", "T12": "L1", "T11": "T12", "T10": "T11", "T9": "T10", "T8": "T9"}
     labels = labels_of(0, 5)
-    found = {level.name: level for level in review(renamed(labels, up), NETWORK)}
-    assert "merged" in found["L4"].flags
-    assert all(level.uncertain for name, level in found.items() if name != "L5")
+    level_of_name = {level.name: level for level in review(renamed(labels, up), NETWORK)}
+    assert "merged" in level_of_name["L4"].flags
+    assert all(level.uncertain for name, level in level_of_name.items() if name != "L5")
 
 
 @pytest.mark.parametrize("degrees", [-25, 25])
@@ -298,8 +298,8 @@ def test_a_spine_that_leans_to_one_side_is_no_mixture(degrees: float) -> None:
     shift = [round(tan * k) for k in range(labels.array.shape[2])]
     wide = np.pad(labels.array, ((100, 100), (0, 0), (0, 0)))
     leaning = np.stack([np.roll(wide[:, :, k], shift[k], axis=0) for k in range(len(shift))], axis=2)
-    found = review(Volume(leaning, labels.affine), NETWORK)
-    assert not [level.name for level in found if "mixed_sides" in level.flags]
+    levels = review(Volume(leaning, labels.affine), NETWORK)
+    assert not [level.name for level in levels if "mixed_sides" in level.flags]
 
 
 def test_a_networks_names_are_uncertain_in_a_short_field_of_view() -> None:
@@ -310,9 +310,9 @@ def test_a_networks_names_are_uncertain_in_a_short_field_of_view() -> None:
 
 def test_a_level_that_was_left_out_leaves_the_others_their_names() -> None:
     labels = without(labels_of(0, 5), *CODES_OF_L3)
-    found = {level.name: level for level in review(labels, NETWORK)}
-    assert {name for name, level in found.items() if "gap" in level.flags} == {"L4", "L2"}
-    assert not found["L5"].uncertain and not found["L1"].uncertain
+    level_of_name = {level.name: level for level in review(labels, NETWORK)}
+    assert {name for name, level in level_of_name.items() if "gap" in level.flags} == {"L4", "L2"}
+    assert not level_of_name["L5"].uncertain and not level_of_name["L1"].uncertain
 
 
 def test_a_map_without_bodies_is_refused() -> None:
@@ -329,12 +329,12 @@ def report(patients: int) -> None:
     """Print the tables of names and flags."""
     print("| scan | vertebrae | right | certain | wrong and certain |\n|---|---|---|---|---|")
     for name, make in SCANS.items():
-        found = Outcome([pair for i in range(patients) for pair in _possible(make, i)])
-        right = found.share(lambda true, level: true == level.name)
-        certain = found.share(lambda _, level: not level.uncertain)
-        wrong = len(found.wrong_and_certain)
+        outcome = Outcome([pair for i in range(patients) for pair in _possible(make, i)])
+        right = outcome.share(lambda true, level: true == level.name)
+        certain = outcome.share(lambda _, level: not level.uncertain)
+        wrong = len(outcome.wrong_and_certain)
         print(
-            f"| {name} | {len(found.pairs)} | {right:.1%} | {certain:.1%} | {wrong / len(found.pairs):.1%} |",
+            f"| {name} | {len(outcome.pairs)} | {right:.1%} | {certain:.1%} | {wrong / len(outcome.pairs):.1%} |",
             flush=True,
         )
     print("\n| fault | flag | precision | recall |\n|---|---|---|---|")
@@ -344,17 +344,17 @@ def report(patients: int) -> None:
     }
     usual = _numbered_flags(patients, lambda i: labels_of(i, 5))
     for kind, (flag, scans) in ours.items():
-        found = [pair for scan in scans for pair in _numbered_flags(patients, SCANS[scan])]
+        pairs = [pair for scan in scans for pair in _numbered_flags(patients, SCANS[scan])]
         where = {"L2", "L3"} if flag == "merged" else set(ORDER)
-        there = [flag in flags for name, flags in found if name in where]
-        false = sum(flag in flags for name, flags in found if name not in where) + sum(flag in f for _, f in usual)
+        there = [flag in flags for name, flags in pairs if name in where]
+        false = sum(flag in flags for name, flags in pairs if name not in where) + sum(flag in f for _, f in usual)
         _print_flag(kind, flag, there, false)
     faultless = [_flags(labels_of(i, 5)) for i in range(patients)]
     for kind, (make, flag, where) in SPOILT.items():
         spoilt = [_flags(make(i)) for i in range(patients)]
-        there = [flag in found[name] for found in spoilt for name in where if name in found]
-        elsewhere = [flag in flags for found in spoilt for name, flags in found.items() if name not in where]
-        false = sum(elsewhere) + sum(flag in flags for found in faultless for flags in found.values())
+        there = [flag in flags_of[name] for flags_of in spoilt for name in where if name in flags_of]
+        elsewhere = [flag in flags for flags_of in spoilt for name, flags in flags_of.items() if name not in where]
+        false = sum(elsewhere) + sum(flag in flags for flags_of in faultless for flags in flags_of.values())
         _print_flag(f"label map: {kind}", flag, there, false)
 
 

@@ -25,12 +25,12 @@ def network():
 def test_the_shipped_network_outlines_and_names_a_patient_it_never_saw(network) -> None:
     device = next(iter(phantom.DEVICES.values()))
     ct, truth = phantom.render(phantom.sample_patient(4711, 3), device, spacing_mm=(1.5, 1.5, 2.5), seed=3)
-    labels, found = builtin.segment(network, ct, device="cpu")
+    labels, levels = builtin.segment(network, ct, device="cpu")
     assert labels.array.shape == ct.array.shape and labels.array.dtype == np.uint8
     for level in ("L1", "L2", "L3"):
         code = CODE_OF_LEVEL[level]
         assert dice(labels.array == code, truth.array == code) > 0.88, level
-    assert {level.name for level in found} >= {"L1", "L2", "L3"}
+    assert {level.name for level in levels} >= {"L1", "L2", "L3"}
 
 
 def test_a_scan_without_a_spine_says_so(network) -> None:

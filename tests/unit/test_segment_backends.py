@@ -209,8 +209,8 @@ def test_a_scan_too_large_also_in_parts_is_a_row_and_the_next_goes_on(tmp_path: 
 
 
 def test_the_folders_of_weights_are_those_that_totalsegmentator_opens() -> None:
-    known = {info["foldername"] for info in TASK_ID_WEIGHTS_CONFIGS.values() if "foldername" in info}
-    assert {name for names in totalseg_weights.FOLDERS.values() for name in names} <= known
+    folders = {info["foldername"] for info in TASK_ID_WEIGHTS_CONFIGS.values() if "foldername" in info}
+    assert {name for names in totalseg_weights.FOLDERS.values() for name in names} <= folders
 
 
 @pytest.mark.parametrize("task", ["total", "fast"])
@@ -287,11 +287,11 @@ def test_an_nnunet_outlines_and_names_however_the_scan_is_stored(network: Path, 
     labels, levels = nnunet.segment(predictor, stored_as(ct, axes), coding=OURS)
     assert labels.array.shape == stored_as(ct, axes).array.shape
     assert [level.name for level in levels] == list(HU_OF_LEVEL)
-    found = resample(labels, truth.array.shape, truth.affine, outside=0, how="nearest").array
+    codes = resample(labels, truth.array.shape, truth.affine, outside=0, how="nearest").array
     for level in HU_OF_LEVEL:
         code = CODE_OF_LEVEL[level]
         # The blurred rims of brighter bodies look like this one.
-        assert dice(found == code, truth.array == code) > 0.7, level
+        assert dice(codes == code, truth.array == code) > 0.7, level
 
 
 class Ruler:

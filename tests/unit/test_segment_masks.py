@@ -53,11 +53,11 @@ def test_bodies_come_out_in_the_canonical_coding(tmp_path: Path, coding: str) ->
     # Another grid: half the spacing and mirrored axes.
     finer, affine = (120, 120, 220), np.diag([-1.0, -1, 1, 1])
     affine[:3, 3] = 58.5, 58.5, -110.5
-    given = numbered(bodies, CODINGS[coding])
-    write_nifti(resample(given, finer, affine, outside=0, how="nearest"), tmp_path / "m.nii.gz")
-    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS[coding])
+    mask = numbered(bodies, CODINGS[coding])
+    write_nifti(resample(mask, finer, affine, outside=0, how="nearest"), tmp_path / "m.nii.gz")
+    result, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS[coding])
     assert [level.name for level in levels] == list(HU_OF_LEVEL)
-    assert np.array_equal(found.array, bodies.array)
+    assert np.array_equal(result.array, bodies.array)
 
 
 @pytest.mark.parametrize("coding", ["verse", "totalsegmentator", "totalspineseg", "moose"])
@@ -66,23 +66,23 @@ def test_whole_vertebrae_come_out_in_two_parts(tmp_path: Path, coding: str) -> N
     vertebra = labels.array % POSTERIOR
     whole = labels.with_array(np.where(vertebra < 50, vertebra, 0).astype(np.uint8))
     write_nifti(numbered(whole, CODINGS[coding]), tmp_path / "m.nii.gz")
-    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS[coding])
+    result, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS[coding])
     assert [level.name for level in levels] == list(HU_OF_LEVEL)
-    assert np.array_equal(found.array % POSTERIOR, whole.array)
+    assert np.array_equal(result.array % POSTERIOR, whole.array)
     posterior = labels.array > POSTERIOR
-    assert (found.array[posterior] > POSTERIOR).all()
+    assert (result.array[posterior] > POSTERIOR).all()
 
 
 def test_numbers_beyond_a_byte_and_floats_are_read(tmp_path: Path) -> None:
     ct, labels = painted_scan()
     (tmp_path / "mine.tsv").write_text("value\tlevel\n1000\tL1 body\n2000\tL2 body\n")
-    given = np.zeros(labels.array.shape, np.float32)
-    given[labels.array == CODE_OF_LEVEL["L1"]] = 1000
-    given[labels.array == CODE_OF_LEVEL["L2"]] = 2000
-    write_nifti(labels.with_array(given), tmp_path / "m.nii.gz")
-    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=read_coding(tmp_path / "mine.tsv"))
+    numbers = np.zeros(labels.array.shape, np.float32)
+    numbers[labels.array == CODE_OF_LEVEL["L1"]] = 1000
+    numbers[labels.array == CODE_OF_LEVEL["L2"]] = 2000
+    write_nifti(labels.with_array(numbers), tmp_path / "m.nii.gz")
+    result, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=read_coding(tmp_path / "mine.tsv"))
     assert [level.name for level in levels] == ["L2", "L1"]
-    assert np.array_equal(found.array, np.where(given > 0, labels.array, 0))
+    assert np.array_equal(result.array, np.where(numbers > 0, labels.array, 0))
 
 
 def test_a_mask_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
@@ -159,12 +159,12 @@ def test_a_body_at_the_edge_of_its_mask_counts_as_cut(tmp_path: Path) -> None:
     ct, labels = painted_scan()
     middle = int(np.argwhere(labels.array == CODE_OF_LEVEL["L2"])[:, 2].mean())
     write_nifti(Volume(labels.array[:, :, :middle].copy(), labels.affine), tmp_path / "m.nii.gz")
-    found, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS["canonical"])
+    result, levels = masks.segment(ct, tmp_path / "m.nii.gz", coding=CODINGS["canonical"])
     assert [level.name for level in levels if "cut_by_mask" in level.flags] == ["L2"]
     keys = {"cohort": "c", "patient_id": "p", "study_id": "s", "segmenter": "masks"}
     rows = [{**keys, "level": x.name, "level_confidence": 1.0, "level_uncertain": False} for x in levels]
     rows = [row | {"level_flags": list(level.flags)} for row, level in zip(rows, levels, strict=True)]
-    cut = crop.cut_study(ct, found, rows, size=32, spacing_mm=2.0)
+    cut = crop.cut_study(ct, result, rows, size=32, spacing_mm=2.0)
     assert {vertebra.level: vertebra.complete for vertebra in cut}["L2"] is False
 
 
@@ -175,12 +175,12 @@ def test_a_body_at_the_edge_of_its_mask_counts_as_cut(tmp_path: Path) -> None:
 def test_segments_lie_where_their_slices_lie(tmp_path: Path, kind: str) -> None:
     described: list[Described] = [("L2 body", BODY, []), ("L1 body", BODY, [])]
     parts = blocks(2)
-    found = read_seg(write_seg(tmp_path / "m.dcm", parts, described, kind))
-    assert found.frame_of_reference == FRAME
+    segments = read_seg(write_seg(tmp_path / "m.dcm", parts, described, kind))
+    assert segments.frame_of_reference == FRAME
     for number, part in enumerate(parts, start=1):
         k, j, i = np.argwhere(part).T
         places = np.column_stack([-17 + 1.5 * i, -20 + 2.0 * j, -30 + 3.0 * k]) * [-1, -1, 1]
-        inside = found.labels.to_mm(np.argwhere(found.labels.array == number))
+        inside = segments.labels.to_mm(np.argwhere(segments.labels.array == number))
         assert np.allclose(np.sort(inside, axis=0), np.sort(places, axis=0), atol=1e-3)
 
 
@@ -196,15 +196,15 @@ def test_segments_lie_where_their_slices_lie(tmp_path: Path, kind: str) -> None:
 )
 def test_a_body_is_known_by_its_label_or_its_codes(tmp_path: Path, described: Described) -> None:
     path = write_seg(tmp_path / "m.dcm", blocks(1), [described])
-    found, levels = masks.segment(scan_around(), path, coding=CODINGS["verse"], frame_of_reference=FRAME)
+    result, levels = masks.segment(scan_around(), path, coding=CODINGS["verse"], frame_of_reference=FRAME)
     assert [level.name for level in levels] == ["L1"]
-    assert set(np.unique(found.array)) == {0, CODE_OF_LEVEL["L1"]}
+    assert set(np.unique(result.array)) == {0, CODE_OF_LEVEL["L1"]}
 
 
 @pytest.mark.parametrize("described", [("vertebrae_L1", snomed.SCT.Bone, []), ("x", snomed.SCT.L1Vertebra, [])])
 def test_a_vertebra_is_a_whole_one(tmp_path: Path, described: Described) -> None:
-    found = read_seg(write_seg(tmp_path / "m.dcm", blocks(1), [described]))
-    assert found.structures[1].whole and found.structures[1].code == CODE_OF_LEVEL["L1"]
+    segments = read_seg(write_seg(tmp_path / "m.dcm", blocks(1), [described]))
+    assert segments.structures[1].whole and segments.structures[1].code == CODE_OF_LEVEL["L1"]
 
 
 def test_another_frame_of_reference_is_refused(tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_a_real_seg_of_a_liver_holds_no_vertebra_and_lies_where_its_twin_lies(
     with pytest.raises(StudyFailure, match="no_vertebra"):
         read_seg(folder / "seg/label.seg")
     monkeypatch.setattr(dicom_seg, "structure_named", lambda text: Structure(20))
-    found = read_seg(folder / "seg/label.seg").labels
+    liver = read_seg(folder / "seg/label.seg").labels
     twin = Volume.from_sitk(sitk.ReadImage(folder / "nrrd/label.nrrd"))
-    again = resample(found, twin.array.shape, twin.affine, outside=0, how="nearest")
+    again = resample(liver, twin.array.shape, twin.affine, outside=0, how="nearest")
     assert np.array_equal(again.array > 0, twin.array > 0) and again.array.any()
 
 
@@ -249,8 +249,8 @@ def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], lis
         write_nifti(ct, tmp_path / f"{study['study_id']}.nii")
         part = {"path": str(tmp_path / f"{number}.dcm")}
         uid = first_uid if number == 1 else "1.2.2"
-        known = {"study_uid": uid, "study_id": study["study_id"], "shard": "00001", "slices": [part]}
-        rows.append(known | {"chosen": True})
+        identity = {"study_uid": uid, "study_id": study["study_id"], "shard": "00001", "slices": [part]}
+        rows.append(identity | {"chosen": True})
     write_private(pa.Table.from_pylist(rows, LINKAGE), tmp_path / "linkage.parquet")
     write_nifti(labels, tmp_path / "mask-st2.nii")
     write_nifti(labels, tmp_path / "mask-1.2.2.nii")
@@ -259,8 +259,8 @@ def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], lis
         identities = partial(read_identities, tmp_path / "linkage.parquet", "00001")
         backend = open_backend(Masks("canonical", f"{tmp_path}/{pattern}"), Job(1, 1000, tmp_path), identities)
         (tmp_path / "labels").mkdir(exist_ok=True)
-        found = segment_shard(studies, backend, ct_folder=tmp_path, label_folder=tmp_path / "labels")
-        return tables.cast(list(found), tables.SEGMENT).to_pylist()
+        table = segment_shard(studies, backend, ct_folder=tmp_path, label_folder=tmp_path / "labels")
+        return tables.cast(list(table), tables.SEGMENT).to_pylist()
 
     return run
 

@@ -1,4 +1,4 @@
-"""What the four backends share: how a shard's job uses them, and what the job gives them."""
+"""Join the four backends to a shard's job: how the job calls them, and the means that it gives them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

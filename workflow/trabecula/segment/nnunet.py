@@ -34,7 +34,7 @@ _REORIENTING = ("NibabelIOWithReorient",)
 
 
 def limit_threads(threads: int) -> None:
-    """Keep nnU-Net, which takes eight threads by default, to a job's; it looks once, when it is imported."""
+    """Keep nnU-Net, which takes eight threads by default, to a job's threads; it looks only when it is imported."""
     os.environ.update(nnUNet_def_n_proc=str(threads))
 
 
