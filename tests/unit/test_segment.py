@@ -39,6 +39,12 @@ def test_a_scan_without_a_spine_says_so(network) -> None:
         builtin.segment(network, water, device="cpu")
 
 
+def test_a_job_has_as_many_threads_as_the_option_says() -> None:
+    rule = (ROOT / "workflow/rules/segment.smk").read_text().partition("rule train_segmenter")[0]
+    assert 'threads: config["segment"]["threads"]' in rule
+    assert "Job(snakemake.threads, " in (ROOT / "scripts/segment.py").read_text()
+
+
 def test_other_weights_than_the_metadata_name_are_refused(tmp_path: Path) -> None:
     network = spine_network.build_network()
     spine_network.save_bundle(network, tmp_path, facts={})

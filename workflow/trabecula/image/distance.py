@@ -45,8 +45,8 @@ def eroded(mask: NDArray[np.bool_], by_mm: float, spacing_mm: float) -> NDArray[
 
     Examples
     --------
-    >>> eroded(np.ones((5, 5, 5), bool), 1.5, 1.0).sum().item()  # the middle voxel is left
-    1
+    >>> eroded(np.ones((5, 5, 5), bool), 1.5, 1.0).sum().item()  # 3 x 3 x 3 voxels are left
+    27
     """
     radius = by_mm / spacing_mm + 0.5
     n = int(np.ceil(radius)) - 1

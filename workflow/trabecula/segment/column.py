@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import cc3d
 import numpy as np
@@ -28,8 +28,16 @@ FUSED_MM, MISSED = 22.0, 0.5
 # Stiffness of the smoothing spline through the slices' centres, per mm.
 STIFFNESS = 810.0
 
-# The last two cuts of a chain.
+# Indices of the last two peaks at which a chain of discs cuts; -1 in place of the first where there is one cut alone.
 _Ends: TypeAlias = tuple[int, int]
+
+
+class _Chain(NamedTuple):
+    """Best chain of cuts with the same two last cuts: its score, the chain before, and vertebrae between the two."""
+
+    score: float
+    before: _Ends | None
+    vertebrae: int
 
 
 @dataclass(frozen=True)
@@ -178,41 +186,38 @@ def _cuts(profile: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np
     ]
     if not peaks:
         return np.empty(0), np.empty(0, bool)
-    # Best chain that ends with the cuts a and b: score, the chain before, and vertebrae between a and b.
-    best: dict[_Ends, tuple[float, _Ends | None, int]] = {}
+    best: dict[_Ends, _Chain] = {}
     for b, peak in enumerate(peaks):
         gain = profile[peak] + DEPTH
-        best[(-1, b)] = gain, None, 1
+        best[(-1, b)] = _Chain(gain, None, 1)
         for a in [a for a in range(b) if peak - peaks[a] <= 2 * PITCH_MM[1]]:
-            chains = [(key, *best[key]) for key in ((c, a) for c in range(-1, a)) if key in best]
+            chains = [(c, a) for c in range(-1, a) if (c, a) in best]
             for vertebrae in (1, 2):
                 spacing = (peak - peaks[a]) / vertebrae
                 if not (PITCH_MM[0] if vertebrae == 1 else FUSED_MM) <= spacing <= PITCH_MM[1]:
                     continue
-                steps = [(score - _unevenness(peaks, key, n, spacing), key) for key, score, _, n in chains]
-                score, key = max(steps, key=lambda step: step[0])
-                score += gain - MISSED * (vertebrae - 1)
-                if (a, b) not in best or score > best[(a, b)][0]:
-                    best[(a, b)] = score, key, vertebrae
+                scores = [best[ends].score - _unevenness(peaks, ends, best[ends], spacing) for ends in chains]
+                before = int(np.argmax(scores))
+                score = scores[before] + (gain - MISSED * (vertebrae - 1))
+                if (a, b) not in best or score > best[(a, b)].score:
+                    best[(a, b)] = _Chain(score, chains[before], vertebrae)
     return _chain(peaks, best)
 
 
-def _chain(
-    peaks: Sequence[int], best: Mapping[_Ends, tuple[float, _Ends | None, int]]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _chain(peaks: Sequence[int], best: Mapping[_Ends, _Chain]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Give the cuts of the best chain, and which of them are assumed."""
-    cuts, key = [], max(best, key=lambda key: best[key][0])
-    while key is not None:
-        _, before, vertebrae = best[key]
-        cuts.append((float(peaks[key[1]]), False))
-        if vertebrae == 2:
-            cuts.append(((peaks[key[0]] + peaks[key[1]]) / 2, True))
-        key = before
+    cuts, ends = [], max(best, key=lambda ends: best[ends].score)
+    while ends is not None:
+        chain = best[ends]
+        cuts.append((float(peaks[ends[1]]), False))
+        if chain.vertebrae == 2:
+            cuts.append(((peaks[ends[0]] + peaks[ends[1]]) / 2, True))
+        ends = chain.before
     arcs, assumed = zip(*cuts[::-1], strict=True)
     return np.array(arcs), np.array(assumed)
 
 
-def _unevenness(peaks: Sequence[int], key: _Ends, vertebrae: int, spacing: float) -> float:
+def _unevenness(peaks: Sequence[int], ends: _Ends, chain: _Chain, spacing: float) -> float:
     """Penalise a spacing that differs from the spacing before; a chain's first spacing is compared with 32 mm."""
-    before, weight = ((peaks[key[1]] - peaks[key[0]]) / vertebrae, 2.0) if key[0] >= 0 else (32.0, 0.5)
+    before, weight = ((peaks[ends[1]] - peaks[ends[0]]) / chain.vertebrae, 2.0) if ends[0] >= 0 else (32.0, 0.5)
     return float(weight * np.log(spacing / before) ** 2)
