@@ -7,14 +7,15 @@ from trabecula.runtime.log import to_log
 to_log(snakemake.log[0])
 
 from trabecula import evaluate, report, tables
+from trabecula.density.thresholds import Thresholds
 from trabecula.model import bundle
 
 files, params = snakemake.input, snakemake.params
 model = bundle.read(Path(files.model).parents[1])
 statistics = {name: tables.read(files[name], schema) for name, schema in evaluate.STATISTICS.items()}
-named = ("patients", "studies", "vertebrae", "failures", "flow")
+names = ("patients", "studies", "vertebrae", "failures", "flow")
 results = report.Results(
-    **{name: tables.read_many(files[name], tables.PUBLIC[name]) for name in named},
+    **{name: tables.read_many(files[name], tables.PUBLIC[name]) for name in names},
     verdicts=tables.read(files.verdicts, tables.VERDICTS),
     runs=tables.read(files.runs, tables.RUNS),
     statistics=report.pooled(statistics),
@@ -22,4 +23,5 @@ results = report.Results(
     bundle=model,
 )
 by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in params.roles.items()}
-report.write(report.compose_summary(results, by_cohort, title=params.title, **params.cuts), snakemake.output.page)
+page = report.compose_summary(results, by_cohort, title=params.title, thresholds=Thresholds(**params.thresholds))
+report.write(page, snakemake.output.page)

@@ -14,7 +14,7 @@ from trabecula.density.thresholds import Thresholds
 from trabecula.model.bundle import Bundle, Roi
 from trabecula.model.uncertainty import DecisionThresholds, Experience, Reference, Temperature, Uncertainty, Width
 
-CUTS = {"reduced_below_mg_cm3": 120.0, "osteoporosis_below_mg_cm3": 80.0}
+THRESHOLDS = Thresholds()
 ROLES = {"clinic_a": "development", "clinic_b": "external", "clinic_c": "screening", "clinic_d": "screening"}
 SIZES = {"clinic_a": 40, "clinic_b": 30, "clinic_c": 25, "clinic_d": 0}
 DEVICES = small_study.DEVICES | {"clinic_c": ("Other|Three|120|FC08",) * 2, "clinic_d": ("", "")}
@@ -127,8 +127,8 @@ def everything(folder: Path, sizes: dict[str, int] | None = None, **changes: Any
         lines=lines,
         folds={row["patient_id"]: fold_of(row["patient_id"]) for row in people if row["in_training"]},
     )
-    found = evaluate.statistics(evidence, Thresholds(**CUTS), **OPTIONS)
-    return cast, {name: tables.cast(found[name], schema) for name, schema in evaluate.STATISTICS.items()}
+    statistics = evaluate.statistics(evidence, THRESHOLDS, **OPTIONS)
+    return cast, {name: tables.cast(statistics[name], schema) for name, schema in evaluate.STATISTICS.items()}
 
 
 VERDICT = empty(tables.VERDICTS, line=1, cohort="clinic_a", study_id="sta000000000000000001", level="L1") | {
@@ -151,7 +151,7 @@ def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
 
 def compose(made: tuple[dict, dict], cohort: str) -> report.Report:
     """A cohort's page."""
-    return report.compose(of_cohort(made, cohort), cohort=cohort, title="Bones & <more>", **CUTS)
+    return report.compose(of_cohort(made, cohort), cohort=cohort, title="Bones & <more>", thresholds=THRESHOLDS)
 
 
 def summary(made: tuple[dict, dict]) -> str:
@@ -159,7 +159,7 @@ def summary(made: tuple[dict, dict]) -> str:
     cast, statistics = made
     by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in ROLES.items()}
     results = report.Results(**cast, statistics=report.pooled(statistics))
-    return report.compose_summary(results, by_cohort, title="Bones & <more>", **CUTS)
+    return report.compose_summary(results, by_cohort, title="Bones & <more>", thresholds=THRESHOLDS)
 
 
 def _failures(of: dict) -> list[dict]:

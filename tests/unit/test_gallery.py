@@ -9,7 +9,7 @@ import pytest
 from small_gallery import FAILED, METAL, REJECTED, REVIEWED, UNCERTAIN, N, results, write_gallery, write_pictures
 
 from trabecula import report
-from trabecula.report.gallery.compact import Vocabulary
+from trabecula.report.gallery.packed_cards import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_verdicts_of_the_run_stand_at_their_vertebra(cards):
     tiles = card.split('<li class="tile"')[1:]
     assert [re.findall(r"<b>(\w+)</b>", tile)[0] for tile in tiles] == ["T11", "L1", "L2", "L3"]
     assert "segmented as T12" in tiles[0] and "reviewer: relabel" in tiles[0] and "_T12.webp" in tiles[0]
-    assert "reviewer: reject" in tiles[3] and "no picture" in tiles[3]
+    assert "reviewer: reject" in tiles[3] and "no image" in tiles[3]
     assert "reviewer" not in tiles[1]
 
 

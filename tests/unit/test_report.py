@@ -13,10 +13,12 @@ import small_report
 import yaml
 
 from trabecula import tables
+from trabecula.density.thresholds import Thresholds
 from trabecula.errors import REASONS
-from trabecula.report import brief, content, figures, flowchart, plot, words
+from trabecula.report import agreement_figures, first_paragraph, flowchart, plot, wording
+from trabecula.report import results as report_results
+from trabecula.report.checklist_answers import ANSWERS
 from trabecula.report.checklists import FILE
-from trabecula.report.fillers import FILLERS
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +101,8 @@ def test_a_page_says_what_the_tables_say_and_nothing_of_other_cohorts(made, page
             assert row["sentence"].replace("'", "&#39;") in page
     for name in ("metrics", "decisions", "levels", "thresholds", "predictive_values", "precision"):
         for row in results.rows(name):
-            if row.get("predictor") == "network" and row["metric"] in words.METRICS and row["n"]:
-                assert words.estimate(row) in page
+            if row.get("predictor") == "network" and row["metric"] in wording.METRICS and row["n"]:
+                assert wording.estimate(row) in page
     for reason in {row["reason"] for row in results.failures.to_pylist()}:
         assert REASONS[reason].replace("'", "&#39;") in page
     for fact in ("demo-0123abcd", small_report.RUN["run_id"], "ro-crate-metadata.json", "research use only"):
@@ -134,7 +136,7 @@ def test_real_patients_and_model_are_not_called_synthetic(made, tmp_path):
 
 def test_cohorts_without_labels_or_results_have_their_report(pages):
     screening, nobody = text_of(pages["clinic_c"].page), text_of(pages["clinic_d"].page)
-    assert "nothing on this page says how right" in screening
+    assert "nothing on this page says how accurate" in screening
     assert "How common is reduced density?" in screening
     assert "Calibration" not in screening
     assert "No patient was measured" in nobody
@@ -147,7 +149,7 @@ def test_an_external_cohort_without_labels_is_not_judged(tmp_path):
     page = small_report.compose(
         small_report.everything(tmp_path, {"clinic_a": 20, "clinic_b": 20}, patients=bare), "clinic_b"
     ).page
-    assert "nothing on this page says how right" in text_of(page)
+    assert "nothing on this page says how accurate" in text_of(page)
     assert 'href="#calibration"' not in page
 
 
@@ -161,7 +163,7 @@ def test_what_is_undefined_is_no_finding(tmp_path):
             small_report.everything(tmp_path, {"clinic_a": 20, "clinic_b": 20}, patients=one), "clinic_b"
         ).page
     )
-    assert "not to be compared in telling reduced from normal density" in said
+    assert "For telling reduced from normal density the network and HU alone could not be compared" in said
     assert "the network misses the QCT value by" in said
 
 
@@ -183,7 +185,7 @@ def test_pooled_rows_are_those_of_all_cohorts_or_of_the_only_one():
     rows = [("external", None), ("external", "a"), ("external", "b"), ("cross-validated", "c"), ("training", None)]
     names = ["set", "cohort"]
     table = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
-    kept = content.pooled({"metrics": table})["metrics"].to_pylist()
+    kept = report_results.pooled({"metrics": table})["metrics"].to_pylist()
     assert [tuple(row.values()) for row in kept] == [rows[0], rows[3], rows[4]]
 
 
@@ -193,7 +195,7 @@ def test_many_patients_are_drawn_small_and_without_names(made):
     agreement = pd.DataFrame({"set": "external", "patient_id": "pa", "predictor": "network", "qct_vbmd_mg_cm3": qct,
                               "vbmd_mg_cm3": qct + rng.normal(0, 8, len(qct))})  # fmt: skip
     metrics = small_report.of_cohort(made, "clinic_b").rows("metrics")
-    drawn = figures.agreement_figure(agreement, metrics, cuts_mg_cm3=(80, 120), note="")
+    drawn = agreement_figures.agreement_figure(agreement, metrics, thresholds=Thresholds(), note="")
     assert len(drawn) < 600_000
     assert "<title>" not in drawn
 
@@ -212,7 +214,7 @@ def test_every_item_can_be_filled_by_a_function_that_exists():
     lists = yaml.safe_load(FILE.read_text())
     assert [len(of["items"]) for of in lists] == [52, 44]
     used = {item["fill"] for of in lists for item in of["items"] if "fill" in item}
-    assert used == set(FILLERS)
+    assert used == set(ANSWERS)
 
 
 def test_boxes_of_the_flow_do_not_overlap(made):
@@ -236,18 +238,18 @@ def test_boxes_of_the_flow_do_not_overlap(made):
     ],
 )
 def test_figures_are_written_as_people_read_them(row, text):
-    assert words.estimate(row) == text
+    assert wording.estimate(row) == text
 
 
 @pytest.mark.parametrize(("n", "thing", "text"), [(1, "study", "1 study"), (1200, "study", "1,200 studies"),
                                                   (2, "patient", "2 patients"), (3, "series", "3 series")])  # fmt: skip
 def test_nouns_follow_their_number(n, thing, text):
-    assert words.counted(n, thing) == text
+    assert wording.counted(n, thing) == text
 
 
 def test_each_figure_of_the_first_paragraph_has_its_own_number_of_patients():
     figure = {"set": "external", "metric": "mae", "value": 9.0, "low": 8.0, "high": 10.0}
     rows = [figure | {"predictor": "network", "n": 40}, figure | {"predictor": "hu", "n": 38}]
     results = SimpleNamespace(rows={"metrics": rows, "comparison": []}.get)
-    (said,) = brief.against_qct(cast(content.Results, results))
+    (said,) = first_paragraph.against_qct(cast(report_results.Results, results))
     assert "40 patients with QCT: the network misses" in said and said.endswith("on average (in 38 patients).")

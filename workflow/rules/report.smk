@@ -1,9 +1,9 @@
-# What both pages are made of, besides the tables.
-REPORT_CUTS = {name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]}
+# Thresholds between the grades, for both kinds of pages.
+REPORT_THRESHOLDS = {name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]}
 
 
 rule report:
-    """Write a cohort's page for people, its checklists, its figures, and the gallery of pictures."""
+    """Write a cohort's page for people, its checklists, its figures, and the gallery of images."""
     input:
         **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
         patients="results/tables/patients/cohort={cohort}/patients.parquet",
@@ -100,7 +100,7 @@ rule report:
         per_page=config["report"]["patients_per_page"],
         cohort=lambda wildcards: wildcards.cohort,
         role=lambda wildcards: COHORTS[wildcards.cohort].role,
-        cuts=REPORT_CUTS,
+        thresholds=REPORT_THRESHOLDS,
     script:
         "../../scripts/report.py"
 
@@ -138,6 +138,6 @@ rule report_summary:
         code=digest("report"),
         title=config["report"]["title"],
         roles={name: cohort.role for name, cohort in COHORTS.items()},
-        cuts=REPORT_CUTS,
+        thresholds=REPORT_THRESHOLDS,
     script:
         "../../scripts/report_summary.py"

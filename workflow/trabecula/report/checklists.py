@@ -1,4 +1,4 @@
-"""Items of reporting guidelines, filled from a run where they can be."""
+"""Items of reporting guidelines, answered from a run where it has the answer."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,18 +6,19 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from trabecula.report import words
-from trabecula.report.content import Results
-from trabecula.report.fillers import FILLERS, Known
+from trabecula.density.thresholds import Thresholds
+from trabecula.report import wording
+from trabecula.report.checklist_answers import ANSWERS, Cohort
+from trabecula.report.results import Results
 
 FILE = Path(__file__).with_name("checklists.yaml")
-# Sections that only the page of a cohort with QCT values has.
-OF_LABELLED = ("study", "better", "strata", "thresholds", "recalibration", "calibration", "decisions", "coverage")
+# Sections that a page has only where patients are compared with QCT.
+QCT_SECTIONS = ("study", "better", "strata", "thresholds", "recalibration", "calibration", "decisions", "coverage")
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item: its number, what is asked, what the run says (empty: nothing), where the page tells more."""
+    """An item: its number, what it asks for, the run's answer (may be empty), and the section of the page with more."""
 
     number: str
     asks: str
@@ -27,7 +28,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Checklist:
-    """A guideline with its items, and how many of them the run fills."""
+    """A guideline with its items."""
 
     name: str
     source: str
@@ -35,37 +36,38 @@ class Checklist:
 
     @property
     def filled(self) -> int:
-        """Items that the run says something to."""
+        """Count the items that the run answers."""
         return sum(bool(item.text) for item in self.entries)
 
     @property
     def share(self) -> str:
-        """The same as per cent."""
-        return words.percent(self.filled / len(self.entries))
+        """Give the items that the run answers as per cent."""
+        return wording.percent(self.filled / len(self.entries))
 
 
-def checklists(results: Results, patients: pd.DataFrame, *, cuts_mg_cm3: tuple[float, float]) -> list[Checklist]:
-    """Both lists, filled from one cohort's results.
+def checklists(results: Results, patients: pd.DataFrame, *, thresholds: Thresholds) -> list[Checklist]:
+    """Make both lists, answered from one cohort's results.
 
     Parameters
     ----------
     results : Results
         Of one cohort.
     patients : frame
-        Of `people.frame`.
-    cuts_mg_cm3 : (float, float)
-        Cuts of osteoporosis and of low density.
+        Of `results.patient_rows`.
+    thresholds : Thresholds
+        Of vBMD.
     """
-    known = Known(results, patients, cuts_mg_cm3)
-    labelled = results.judged
-    return [
-        Checklist(of["name"], of["source"], tuple(_item(item, known, labelled) for item in of["items"]))
-        for of in yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    ]
+    cohort = Cohort(results, patients, thresholds)
+    judged = results.judged
+    lists = []
+    for guideline in yaml.safe_load(FILE.read_text(encoding="utf-8")):
+        items = tuple(_item(item, cohort, judged) for item in guideline["items"])
+        lists.append(Checklist(guideline["name"], guideline["source"], items))
+    return lists
 
 
-def _item(item: dict[str, str], known: Known, labelled: bool) -> Item:
+def _item(item: dict[str, str], cohort: Cohort, judged: bool) -> Item:
     section = item.get("section", "")
-    text = FILLERS[item["fill"]](known) if "fill" in item else ""
-    # A link has to lead somewhere: the study's table and what follows need labels.
-    return Item(item["number"], item["asks"], text, section if labelled or section not in OF_LABELLED else "qct")
+    text = ANSWERS[item["fill"]](cohort) if "fill" in item else ""
+    # Where nobody is compared with QCT, the link leads to the section that says so.
+    return Item(item["number"], item["asks"], text, section if judged or section not in QCT_SECTIONS else "qct")

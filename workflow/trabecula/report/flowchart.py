@@ -1,17 +1,18 @@
-"""The flow of series, studies and patients as a picture: where the boxes lie and what they say."""
+"""The flow of series, studies and patients as a drawing: positions and texts of its boxes."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from trabecula.report.words import counted, reason
+from trabecula.report.page_table import groups
+from trabecula.report.results import Row
+from trabecula.report.wording import counted, reason
 
 # Pixels of the drawing.
 BOX_WIDTH, LOSS_LEFT, WIDTH = 190, 214, 560
 LINE, PADDING, GAP, BETWEEN_UNITS, HEADING = 15, 8, 12, 14, 30
 COLUMNS = 2
-# Characters of a line, and reasons per box; the table beside the picture has them all.
+# Characters of a line, and reasons per box; the table below the drawing has all reasons.
 WRAP, MOST_REASONS = 52, 5
 
 SINGULAR = {"series": "series", "studies": "study", "patients": "patient"}
@@ -19,16 +20,16 @@ SINGULAR = {"series": "series", "studies": "study", "patients": "patient"}
 
 @dataclass(frozen=True)
 class Box:
-    """A step: what reached it, what was lost on the way.
+    """A step of the flow, with the number that reached it and the losses on the way.
 
     Attributes
     ----------
     y, height : float
         Position within the cohort's drawing, in pixels.
     text : str
-        What reached the step.
+        Number that reached the step.
     lost : tuple of str
-        Lines that say what was lost, and why.
+        Lines with the losses and their reasons.
     arrow_from : float or None
         Lower edge of the step before; None for the first of its kind.
     """
@@ -51,31 +52,27 @@ class Chart:
     y: float = 0
 
 
-def charts(flow: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """One drawing per cohort from the rows of the table flow, two side by side."""
-    drawn = [_chart(cohort, [row for row in flow if row["cohort"] == cohort]) for cohort in _in_order(flow, "cohort")]
+def charts(flow: Sequence[Row]) -> list[Chart]:
+    """Make one drawing per cohort from the rows of the table flow, two side by side."""
+    drawn = [_chart(cohort, rows) for (cohort,), rows in groups(flow, "cohort")]
     placed, top = [], 0.0
     for start in range(0, len(drawn), COLUMNS):
         line = drawn[start : start + COLUMNS]
-        placed += [Chart(c.cohort, c.boxes, c.height, i * (WIDTH + 20), top) for i, c in enumerate(line)]
+        placed += [replace(chart, x=i * (WIDTH + 20), y=top) for i, chart in enumerate(line)]
         top += max(chart.height for chart in line)
     return placed
 
 
 def sheet(drawn: Sequence[Chart]) -> tuple[float, float]:
-    """Width and height that hold all drawings, in pixels."""
-    return max((c.x + WIDTH for c in drawn), default=0), max((c.y + c.height for c in drawn), default=0)
+    """Give the width and height that hold all drawings, in pixels."""
+    width = max((chart.x + WIDTH for chart in drawn), default=0)
+    return width, max((chart.y + chart.height for chart in drawn), default=0)
 
 
-def _in_order(rows: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
-    return list(dict.fromkeys(row[key] for row in rows))
-
-
-def _chart(cohort: str, rows: Sequence[Mapping[str, Any]]) -> Chart:
+def _chart(cohort: str, rows: Sequence[Row]) -> Chart:
     boxes: list[Box] = []
     y, unit, bottom = float(HEADING), "", None
-    for position in sorted(_in_order(rows, "position")):
-        step = [row for row in rows if row["position"] == position]
+    for _, step in sorted(groups(rows, "position"), key=lambda group: group[0]):
         (reached,) = (row for row in step if row["reason"] is None)
         if reached["unit"] != unit:
             y, bottom, unit = y + (BETWEEN_UNITS if unit else 0), None, reached["unit"]
@@ -86,7 +83,7 @@ def _chart(cohort: str, rows: Sequence[Mapping[str, Any]]) -> Chart:
     return Chart(cohort, tuple(boxes), y + 10)
 
 
-def _lines(lost: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _lines(lost: Sequence[Row]) -> Iterator[str]:
     for row in lost[:MOST_REASONS]:
         first, *rest = textwrap.wrap(f"{row['n']:,} × {reason(row['reason'])}", WRAP)
         yield first

@@ -1,4 +1,4 @@
-"""Turn templates into pages; what is put into them is escaped."""
+"""Turn templates into pages; every text that is put into them is escaped."""
 
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,12 @@ def render(template: str, **content: Any) -> str:
 
 
 def inline(svg: str, *, prefix: str, alt: str) -> Markup:
-    """An SVG of our own making, for the inside of a page: no XML header, ids unique by a prefix, words for readers.
+    """Prepare an SVG of our own for a page: no XML header, ids made unique by a prefix, a text to be read aloud.
 
-    A figure whose points can be visited is a group, since what lies inside a picture can't be reached.
+    A figure whose points can be visited gets the role of a group, since a reader can't enter an image.
     """
     body = svg[svg.index("<svg") :]
-    for before in ('id="', "url(#", 'href="#'):
-        body = body.replace(before, f"{before}{prefix}-")
+    for start in ('id="', "url(#", 'href="#'):
+        body = body.replace(start, f"{start}{prefix}-")
     role = "group" if 'class="marks"' in body else "img"
     return Markup(body.replace("<svg", Markup('<svg role="{}" aria-label="{}"').format(role, alt), 1))

@@ -1,4 +1,4 @@
-"""Summary over all cohorts: a line each."""
+"""The table of cohorts on the page over all cohorts, one line each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import pyarrow as pa
 
-from trabecula.report import words
-from trabecula.report.cells import DASH, Cell, Row, figure, pick
-from trabecula.report.people import share_of
+from trabecula.report import wording
+from trabecula.report.page_table import DASH, Cell, figure, pick
+from trabecula.report.patient_tables import share_of
+from trabecula.report.results import Row
 
 
 @dataclass(frozen=True)
@@ -32,48 +33,52 @@ COLUMNS = (("network", "auc"), ("hu", "auc"), ("network", "mae"), ("hu", "mae"))
 def overviews(
     patients: pd.DataFrame, flow: pa.Table, failures: pa.Table, metrics: Mapping[str, Sequence[Row]]
 ) -> list[Overview]:
-    """A line per cohort.
+    """Make the line of each cohort.
 
     Parameters
     ----------
     patients : frame
-        Of `people.frame`.
+        Of `results.patient_rows`.
     flow, failures : tables
         Of all cohorts.
     metrics : mapping
         Rows of the table metrics of each cohort, by its name.
     """
     steps = flow.to_pandas()
-    found = steps[(steps["unit"] == "patients") & (steps["step"] == "found") & steps["reason"].isna()]
+    arrived = steps[(steps["unit"] == "patients") & (steps["step"] == "found") & steps["reason"].isna()]
     lost = failures.to_pandas()["cohort"].value_counts()
     return [
-        _overview(name, patients[patients["cohort"] == name], int(found.loc[found["cohort"] == name, "n"].sum()),
-                  int(lost.get(name, 0)), rows)
+        Overview(
+            name=name,
+            found=int(arrived.loc[arrived["cohort"] == name, "n"].sum()),
+            figures=_figures(rows),
+            failures=int(lost.get(name, 0)),
+            **_counts(patients[patients["cohort"] == name]),
+        )
         for name, rows in metrics.items()
-    ]  # fmt: skip
+    ]
 
 
-def _overview(name: str, patients: pd.DataFrame, found: int, failures: int, metrics: Sequence[Row]) -> Overview:
+def _counts(patients: pd.DataFrame) -> dict:
     measured = patients["vbmd_mg_cm3"].notna()
-    sets = [one for one in words.OWN_SETS if pick(metrics, set=one) is not None]
-    cells = tuple(
-        _named(figure(pick(metrics, set=sets[0], predictor=predictor, metric=metric)), sets) if sets else DASH
-        for predictor, metric in COLUMNS
-    )
-    return Overview(
-        name=name,
-        role=patients["role"].iloc[0] if len(patients) else words.MISSING,
-        found=found,
-        measured=int(measured.sum()),
-        labelled=int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum()),
-        reduced=share_of(
-            int(patients["grade"].isin(["low", "osteoporosis"]).sum()), int(patients["grade"].notna().sum())
-        ),
-        figures=cells,
-        failures=failures,
-    )
+    reduced, graded = patients["grade"].isin(["low", "osteoporosis"]), patients["grade"].notna()
+    return {
+        "role": patients["role"].iloc[0] if len(patients) else wording.MISSING,
+        "measured": int(measured.sum()),
+        "labelled": int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum()),
+        "reduced": share_of(int(reduced.sum()), int(graded.sum())),
+    }
 
 
-def _named(cell: Cell, sets: Sequence[str]) -> Cell:
-    """A figure with the set that it stands on, where the cohort has patients of several."""
-    return cell if len(sets) == 1 else replace(cell, small=(*cell.small, words.SET[sets[0]].lower()))
+def _figures(metrics: Sequence[Row]) -> tuple[Cell, ...]:
+    """Make the cells of figures, on the first set of this run that has any."""
+    sets = [name for name in wording.SETS_OF_THIS_RUN if pick(metrics, set=name) is not None]
+    if not sets:
+        return (DASH,) * len(COLUMNS)
+    cells = (figure(pick(metrics, set=sets[0], predictor=predictor, metric=metric)) for predictor, metric in COLUMNS)
+    return tuple(_with_set(cell, sets) for cell in cells)
+
+
+def _with_set(cell: Cell, sets: Sequence[str]) -> Cell:
+    """Name the figure's set in its cell where the cohort has patients of several sets."""
+    return cell if len(sets) == 1 else replace(cell, small=(*cell.small, wording.SET[sets[0]].lower()))

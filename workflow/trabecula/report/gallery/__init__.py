@@ -1,7 +1,7 @@
-"""Picture gallery: a card per study, the most doubtful first, in pages; with filters and verdicts in a browser.
+"""Gallery of images: pages of cards, one per study, the most doubtful first; with filters and verdicts in a browser.
 
-The pages are whole by themselves. A browser that runs JavaScript adds filters over all cards and buttons for verdicts;
-what it filters stands in cards.js, a script, since a page from a disk may not read other files.
+The pages are complete without JavaScript. A browser that runs it adds filters over all cards and buttons for verdicts.
+It reads all cards from the script cards.js, since a page opened from a disk may not read other files.
 """
 
 import json
@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from trabecula.report.content import Results, synthetic_note
 from trabecula.report.gallery.cards import LEVELS, Card, cards
-from trabecula.report.gallery.compact import Vocabulary
-from trabecula.report.gallery.pictures import picture_name, tile_name, write_pictures, write_tiles
+from trabecula.report.gallery.image_files import overlay_path, thumbnail_path, write_overlays, write_thumbnails
+from trabecula.report.gallery.packed_cards import Vocabulary
 from trabecula.report.pages import TEMPLATES, render
+from trabecula.report.results import Results, synthetic_note
 from trabecula.runtime.whole_file import whole_folder
 
 __all__ = ["page_name", "write_gallery"]
@@ -27,7 +27,7 @@ def write_gallery(
     *,
     per_page: int,
 ) -> None:
-    """Write pages and pictures beside the folder, then put them in its place.
+    """Write pages and images beside the folder, then put them in its place.
 
     Parameters
     ----------
@@ -40,26 +40,26 @@ def write_gallery(
         Cards per page.
     """
     with whole_folder(folder) as unfinished:
-        pictured = {key for path in crops for key in write_pictures(path, unfinished)}
-        tiled = {key for path in measures for key in write_tiles(path, unfinished)}
-        listed = cards(results, pictured, tiled)
+        overlays = {key for path in crops for key in write_overlays(path, unfinished)}
+        thumbnails = {key for path in measures for key in write_thumbnails(path, unfinished)}
+        in_order = cards(results, overlays, thumbnails)
         shutil.copyfile(TEMPLATES / "gallery.js", unfinished / "gallery.js")
-        _write_pages(listed, unfinished, per_page=per_page, synthetic=synthetic_note(results))
+        _write_pages(in_order, unfinished, per_page=per_page, synthetic=synthetic_note(results))
 
 
 def page_name(number: int) -> str:
-    """File name of a page, counted from 1."""
+    """Give the file name of a page, counted from 1."""
     return f"page_{number:04d}.html"
 
 
-def _write_pages(listed: Sequence[Card], folder: Path, *, per_page: int, synthetic: str) -> None:
-    """Write the pages and, card by card, what a browser filters."""
+def _write_pages(in_order: Sequence[Card], folder: Path, *, per_page: int, synthetic: str) -> None:
+    """Write the pages, and card by card the script that a browser filters."""
     vocabulary = Vocabulary()
-    n_pages = max(-(-len(listed) // per_page), 1)
+    n_pages = max(-(-len(in_order) // per_page), 1)
     with (folder / "cards.js").open("w", encoding="utf-8") as script:
         script.write('"use strict";\nconst CARDS = [\n')
         for number in range(1, n_pages + 1):
-            page = [listed[i] for i in range((number - 1) * per_page, min(number * per_page, len(listed)))]
+            page = [in_order[i] for i in range((number - 1) * per_page, min(number * per_page, len(in_order)))]
             script.writelines(f"{vocabulary.packed(card)},\n" for card in page)
             text = render(
                 "gallery.html.j2",
@@ -67,9 +67,9 @@ def _write_pages(listed: Sequence[Card], folder: Path, *, per_page: int, synthet
                 number=number,
                 pages=n_pages,
                 page_name=page_name,
-                picture_name=picture_name,
-                tile_name=tile_name,
-                total=len(listed),
+                overlay_path=overlay_path,
+                thumbnail_path=thumbnail_path,
+                total=len(in_order),
                 synthetic=synthetic,
             )
             (folder / page_name(number)).write_text(text, encoding="utf-8")

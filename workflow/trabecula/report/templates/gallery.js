@@ -1,77 +1,79 @@
-// Filters over all cards, and reviewers' verdicts, for the pages of pictures; the pages are whole without it.
+// Filters over all cards, and reviewers' verdicts, for the pages of images; the pages are complete without it.
 //
-// CARDS (cards.js): [cohort, patient, study, picture, device, decision, facts, flags, tiles] each, where all but patient,
-// study and picture are places in GALLERY.words; a fact or flag is [pattern, entry, ...]; a tile is [level, height in mm],
-// or [level, height, level as segmented, picture, verdict].
+// CARDS (cards.js): [cohort, patient, study, overlay, device, decision, facts, flags, vertebrae] each, where all but
+// patient, study and overlay are places in GALLERY.words; a fact or flag is [pattern, entry, ...]; a vertebra is
+// [level, height in mm], or [level, height, level as segmented, thumbnail, verdict].
 "use strict";
 
 const WORDS = GALLERY.words;
-const [COHORT, PATIENT, STUDY, PICTURE, DEVICE, DECISION, FACTS, FLAGS, TILES] = Array(9).keys();
+const [COHORT, PATIENT, STUDY, OVERLAY, DEVICE, DECISION, FACTS, FLAGS, VERTEBRAE] = Array(9).keys();
 const $ = (id) => document.getElementById(id);
 
-function element(name, given = {}, ...children) {
-  const made = Object.assign(document.createElement(name), given);
-  made.append(...children);
-  return made;
+function element(name, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 }
 
-const words = ([pattern, ...entries]) => WORDS[pattern].replace(/\{(\d)\}/g, (_, i) => WORDS[entries[i]]);
-const unpacked = ([level, z, found = level, picture = 1, verdict]) =>
-  ({ level: WORDS[level], z: z ?? "", found: WORDS[found], picture, verdict: WORDS[verdict] ?? "" });
-// What a pattern says before figures and levels are put in: its name among the filters.
+const lineText = ([pattern, ...entries]) => WORDS[pattern].replace(/\{(\d)\}/g, (_, i) => WORDS[entries[i]]);
+const unpacked = ([level, z, segmentedAs = level, thumbnail = 1, verdict]) =>
+  ({ level: WORDS[level], z: z ?? "", segmentedAs: WORDS[segmentedAs], thumbnail, verdict: WORDS[verdict] ?? "" });
+// A pattern without its figures and levels: the name of a flag among the filters.
 const heading = (pattern) => WORDS[pattern].replace(/\s*\(\{\d\}\)|:? \{\d\}( mg\/cm³)?/g, "");
 
 // --- verdicts: kept in the browser, by study and level as segmented ---------------------------------
 
-const KEPT_AS = `trabecula verdicts ${location.pathname.replace(/[^/]*$/, "")}`;
-let keeps = true;
+const STORAGE_KEY = `trabecula verdicts ${location.pathname.replace(/[^/]*$/, "")}`;
+let browserKeeps = true;
 
-function recalled() {
+function readVerdicts() {
   try {
-    const known = JSON.parse(localStorage.getItem(KEPT_AS) ?? "{}");
-    localStorage.setItem(KEPT_AS, JSON.stringify(known));
-    return new Map(Object.entries(known));
+    const stored = JSON.parse(localStorage.getItem(STORAGE_KEY) ?? "{}");
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(stored));
+    return new Map(Object.entries(stored));
   } catch {
-    keeps = false;
+    browserKeeps = false;
     return new Map();
   }
 }
 
-const given = recalled();
+const newVerdicts = readVerdicts();
 
-function give(study, { level, z }, verdict, newLevel) {
+function setVerdict(study, { level, z }, verdict, newLevel) {
   const key = `${study} ${level}`;
-  if (verdict) given.set(key, [verdict, newLevel, z]);
-  else given.delete(key);
-  remember();
+  if (verdict) newVerdicts.set(key, [verdict, newLevel, z]);
+  else newVerdicts.delete(key);
+  storeVerdicts();
 }
 
-function remember() {
+function storeVerdicts() {
   try {
-    localStorage.setItem(KEPT_AS, JSON.stringify(Object.fromEntries(given)));
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(Object.fromEntries(newVerdicts)));
   } catch {
-    keeps = false;
+    browserKeeps = false;
   }
-  tell();
+  showCount();
 }
 
-function tell() {
-  const where = keeps ? "kept in this browser until they are forgotten" : "lost when this page is left: save them before";
-  const n = given.size;
+function showCount() {
+  const where = browserKeeps
+    ? "kept in this browser until you forget them"
+    : "lost when you leave this page: save them first";
+  const n = newVerdicts.size;
   $("given").textContent = n ? `${n} new ${n === 1 ? "verdict" : "verdicts"}, ${where}` : "No new verdict";
   $("forget").disabled = n === 0;
 }
 
-// The run's verdicts come first, so that the file takes the place of the one that the run read.
+// The run's verdicts come first, so that the file can replace the one that the run read.
 function verdictFile() {
   const lines = ["study_id,level,verdict,new_level,centroid_z_mm"];
   for (const card of CARDS)
-    for (const tile of card[TILES].map(unpacked))
-      if (tile.verdict && !given.has(`${card[STUDY]} ${tile.found}`)) {
-        const newLevel = tile.verdict === "relabel" || tile.level !== tile.found ? tile.level : "";
-        lines.push([card[STUDY], tile.found, tile.verdict, newLevel, tile.z].join());
+    for (const bone of card[VERTEBRAE].map(unpacked))
+      if (bone.verdict && !newVerdicts.has(`${card[STUDY]} ${bone.segmentedAs}`)) {
+        const newLevel = bone.verdict === "relabel" || bone.level !== bone.segmentedAs ? bone.level : "";
+        lines.push([card[STUDY], bone.segmentedAs, bone.verdict, newLevel, bone.z].join());
       }
-  for (const [key, told] of given) lines.push([...key.split(" "), ...told].join());
+  for (const [key, verdict] of newVerdicts) lines.push([...key.split(" "), ...verdict].join());
   return lines.join("\n") + "\n";
 }
 
@@ -85,7 +87,7 @@ function save() {
 
 // --- a vertebra's buttons ---------------------------------------------------------------------------
 
-// Copied into hundreds of tiles; what is pressed is found from the whole list of cards.
+// Copied to hundreds of vertebrae; the list of cards listens to all of them at once.
 const BUTTONS = element(
   "div",
   { className: "judge", role: "group" },
@@ -111,7 +113,7 @@ function buttons(level, study) {
 }
 
 function show(tile, study) {
-  const [verdict, newLevel] = given.get(`${study} ${tile.dataset.level}`) ?? ["", ""];
+  const [verdict, newLevel] = newVerdicts.get(`${study} ${tile.dataset.level}`) ?? ["", ""];
   const [accept, reject, relabel] = tile.querySelector(".judge").children;
   accept.ariaPressed = String(verdict === "accept");
   reject.ariaPressed = String(verdict === "reject");
@@ -133,51 +135,51 @@ function pressed(event) {
   const [level, study] = [tile.dataset.level, card.dataset.study];
   if (control.matches("select")) {
     if (event.type !== "change") return fill(control, level);
-    give(study, tile.dataset, control.value && "relabel", control.value);
+    setVerdict(study, tile.dataset, control.value && "relabel", control.value);
   } else if (event.type === "click") {
-    give(study, tile.dataset, control.ariaPressed === "true" ? "" : control.value, "");
+    setVerdict(study, tile.dataset, control.ariaPressed === "true" ? "" : control.value, "");
   }
   show(tile, study);
 }
 
 // --- cards --------------------------------------------------------------------------------------------
 
-const blank = () => element("p", { className: "blank", textContent: "no picture" });
-const picture = (src, alt) => element("img", { loading: "lazy", src, alt });
+const blank = () => element("p", { className: "blank", textContent: "no image" });
+const image = (src, alt) => element("img", { loading: "lazy", src, alt });
 
-function tileOf(card, tile) {
+function vertebraOf(card, bone) {
   const [cohort, study] = [WORDS[card[COHORT]], card[STUDY]];
-  const alt = `${tile.found} of study ${study}, axial and sagittal, with the regions that density was read from`;
-  const name = element("p", { className: "name" }, element("b", { textContent: tile.level }));
-  if (tile.found !== tile.level)
-    name.append(" ", element("span", { className: "soft", textContent: `segmented as ${tile.found}` }));
-  if (tile.verdict)
-    name.append(" ", element("span", { className: `verdict ${tile.verdict}`, textContent: `reviewer: ${tile.verdict}` }));
-  const image = tile.picture ? picture(`pictures/${cohort}/${study}_${tile.found}.webp`, alt) : blank();
-  const made = element("li", { className: "tile" }, image, name);
-  Object.assign(made.dataset, { level: tile.found, z: tile.z });
-  return made;
+  const alt = `${bone.segmentedAs} of study ${study}, axial and sagittal, with the regions in which density was measured`;
+  const name = element("p", { className: "name" }, element("b", { textContent: bone.level }));
+  if (bone.segmentedAs !== bone.level)
+    name.append(" ", element("span", { className: "soft", textContent: `segmented as ${bone.segmentedAs}` }));
+  if (bone.verdict)
+    name.append(" ", element("span", { className: `verdict ${bone.verdict}`, textContent: `reviewer: ${bone.verdict}` }));
+  const thumbnail = bone.thumbnail ? image(`pictures/${cohort}/${study}_${bone.segmentedAs}.webp`, alt) : blank();
+  const node = element("li", { className: "tile" }, thumbnail, name);
+  Object.assign(node.dataset, { level: bone.segmentedAs, z: bone.z });
+  return node;
 }
 
 function cardOf(card) {
   const [cohort, study] = [WORDS[card[COHORT]], card[STUDY]];
   const src = `pictures/${cohort}/${study}.webp`;
-  const made = element("article", { className: "card", ariaLabel: `Study ${study}` });
-  made.dataset.study = study;
+  const node = element("article", { className: "card", ariaLabel: `Study ${study}` });
+  node.dataset.study = study;
   const alt = `Sagittal and coronal section of study ${study} with vertebrae outlined`;
-  made.append(card[PICTURE] ? element("a", { className: "scan", href: src }, picture(src, alt)) : blank());
+  node.append(card[OVERLAY] ? element("a", { className: "scan", href: src }, image(src, alt)) : blank());
   const ids = element("p", { className: "soft small" });
   if (GALLERY.synthetic) ids.append(element("span", { className: "tag", textContent: "SYNTHETIC" }), " ");
   ids.append(`${cohort}, study ${study}`);
-  const lines = (of) => of.map((line) => element("li", { textContent: words(line) }));
+  const items = (lines) => lines.map((line) => element("li", { textContent: lineText(line) }));
   const text = element("div", { className: "text" }, element("h2", { textContent: card[PATIENT] }), ids);
-  text.append(element("ul", { className: "facts" }, ...lines(card[FACTS])));
+  text.append(element("ul", { className: "facts" }, ...items(card[FACTS])));
   if (card[FLAGS].length)
-    text.append(element("ul", { className: "flags", ariaLabel: "Flags" }, ...lines(card[FLAGS])));
-  made.append(text);
-  const tiles = card[TILES].map((tile) => tileOf(card, unpacked(tile)));
-  if (tiles.length) made.append(element("ul", { className: "tiles", ariaLabel: "Vertebrae" }, ...tiles));
-  return made;
+    text.append(element("ul", { className: "flags", ariaLabel: "Flags" }, ...items(card[FLAGS])));
+  node.append(text);
+  const vertebrae = card[VERTEBRAE].map((bone) => vertebraOf(card, unpacked(bone)));
+  if (vertebrae.length) node.append(element("ul", { className: "tiles", ariaLabel: "Vertebrae" }, ...vertebrae));
+  return node;
 }
 
 // --- filters ------------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ function cardOf(card) {
 const form = $("filters");
 const untouched = [...$("cards").children];
 const VERDICTS = ["none", "accept", "reject", "relabel", "new"];
-let found = [];
+let matches = [];
 let page = 0;
 
 function choices(name, values) {
@@ -196,7 +198,7 @@ function setUp() {
   const [flags, levels, devices, decisions] = [new Map(), new Set(), new Set(), new Set()];
   for (const card of CARDS) {
     for (const line of card[FLAGS]) flags.set(flagOf(line), (flags.get(flagOf(line)) ?? 0) + 1);
-    for (const [level] of card[TILES]) levels.add(level);
+    for (const [level] of card[VERTEBRAE]) levels.add(level);
     devices.add(card[DEVICE]);
     decisions.add(card[DECISION]);
   }
@@ -206,7 +208,7 @@ function setUp() {
   choices("level", sorted(levels).sort(byOrder));
   choices("device", sorted(devices));
   choices("decision", sorted(decisions));
-  choices("verdict", VERDICTS.map((one) => [one, one === "new" ? "new, given here" : one]));
+  choices("verdict", VERDICTS.map((verdict) => [verdict, verdict === "new" ? "new, given on these pages" : verdict]));
 }
 
 const flagOf = ([pattern, first]) => (WORDS[pattern] === "{0}: {1}" ? WORDS[first] : heading(pattern));
@@ -220,32 +222,32 @@ function matching() {
     if (!fits.has(key)) fits.set(key, flagOf(line) === flag);
     return fits.get(key);
   };
-  const news = new Set([...given.keys()].map((key) => key.split(" ")[0]));
-  const decided = (card) => {
-    if (verdict === "new") return news.has(card[STUDY]);
-    const told = card[TILES].filter((tile) => tile.length > 2).map((tile) => WORDS[tile[4]]);
-    return verdict === "none" ? told.every((one) => !one) : told.includes(verdict);
+  const newlyJudged = new Set([...newVerdicts.keys()].map((key) => key.split(" ")[0]));
+  const judged = (card) => {
+    if (verdict === "new") return newlyJudged.has(card[STUDY]);
+    const verdicts = card[VERTEBRAE].filter((bone) => bone.length > 2).map((bone) => WORDS[bone[4]]);
+    return verdict === "none" ? verdicts.every((text) => !text) : verdicts.includes(verdict);
   };
   return CARDS.filter(
     (card) =>
       (!text || card[PATIENT].toLowerCase().includes(text) || card[STUDY].toLowerCase().includes(text)) &&
       (!device || card[DEVICE] === Number(device)) &&
       (!decision || card[DECISION] === Number(decision)) &&
-      (!level || card[TILES].some((tile) => tile[0] === Number(level))) &&
+      (!level || card[VERTEBRAE].some((bone) => bone[0] === Number(level))) &&
       (!flag || card[FLAGS].some(flagged)) &&
-      (!verdict || decided(card)),
+      (!verdict || judged(card)),
   );
 }
 
 function filter() {
-  const active = [...form.elements].some((one) => one.value);
+  const active = [...form.elements].some((field) => field.value);
   $("static").hidden = $("below").hidden = active;
   $("turn").hidden = !active;
   if (active) {
-    found = matching();
+    matches = matching();
     page = 0;
     turn();
-    $("found").textContent = `${found.length.toLocaleString("en")} of ${CARDS.length.toLocaleString("en")} studies found`;
+    $("found").textContent = `${matches.length.toLocaleString("en")} of ${CARDS.length.toLocaleString("en")} studies found`;
   } else {
     $("cards").replaceChildren(...untouched);
     $("found").textContent = "";
@@ -254,10 +256,10 @@ function filter() {
 }
 
 function turn(by = 0) {
-  const pages = Math.max(Math.ceil(found.length / GALLERY.perPage), 1);
+  const pages = Math.max(Math.ceil(matches.length / GALLERY.perPage), 1);
   page = Math.min(Math.max(page + by, 0), pages - 1);
   const start = page * GALLERY.perPage;
-  $("cards").replaceChildren(...found.slice(start, start + GALLERY.perPage).map(cardOf));
+  $("cards").replaceChildren(...matches.slice(start, start + GALLERY.perPage).map(cardOf));
   $("place").textContent = `Page ${page + 1} of ${pages}`;
   $("previous").disabled = page === 0;
   $("next").disabled = page === pages - 1;
@@ -274,10 +276,10 @@ $("previous").onclick = () => turn(-1);
 $("next").onclick = () => turn(1);
 $("save").onclick = save;
 $("forget").onclick = () => {
-  given.clear();
-  remember();
+  newVerdicts.clear();
+  storeVerdicts();
   judge();
 };
-tell();
-if ([...form.elements].some((one) => one.value)) filter();
+showCount();
+if ([...form.elements].some((field) => field.value)) filter();
 else judge();

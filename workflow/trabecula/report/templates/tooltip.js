@@ -1,5 +1,5 @@
 "use strict";
-// Says who a point is: under the pointer, or by the arrow keys when its group has the focus.
+// Shows a point's text: under the pointer, or by the arrow keys when its group has the focus.
 (() => {
   const tip = document.createElement("div");
   tip.className = "tooltip";
@@ -24,7 +24,7 @@
     tip.style.top = `${Math.max(4, box.top - tip.offsetHeight - 4)}px`;
   };
   for (const group of document.querySelectorAll("g.marks")) {
-    // The browser's own tooltip comes late and not by keyboard: ours takes its words.
+    // The browser's own tooltip comes late and not by keyboard: ours takes its text.
     for (const mark of group.children) {
       mark.dataset.says = mark.textContent;
       mark.querySelector("title").remove();

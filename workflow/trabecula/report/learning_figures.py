@@ -1,4 +1,4 @@
-"""Curves as SVG text: how the networks learned, and how the error falls with local labels."""
+"""Figures of learning: the networks' loss by epoch, and the error by the number of local labels."""
 
 import textwrap
 from collections.abc import Sequence
@@ -11,35 +11,36 @@ from matplotlib.figure import Figure
 from trabecula import tables
 from trabecula.model import bundle
 from trabecula.model.bundle import Bundle
-from trabecula.report.cells import Row, values
-from trabecula.report.detail import place
+from trabecula.report.device_tables import place
+from trabecula.report.page_table import groups, values
 from trabecula.report.plot import COLOUR, GREY, LIGHT, nothing, style, svg
-from trabecula.report.words import MG_CM3, PREDICTOR, SCHEME
+from trabecula.report.results import Row
+from trabecula.report.wording import MG_CM3, PREDICTOR, SCHEME
 
 PANEL_INCHES = (3.5, 2.4)
 COLUMNS = 3
-# Curves of recalibration that are drawn; the table has all.
+# Panels of recalibration that are drawn; the table holds all curves.
 MOST_PANELS = 6
 # Characters of a panel's title in one line.
 TITLE = 44
 DASHES = {"intercept": "-", "intercept and slope": (0, (4, 2))}
 
 
-def read_training(of: Bundle) -> pa.Table:
-    """Read the learning curves in a bundle; empty where it has none."""
-    path = of.folder / bundle.TRAINING
+def read_training(model: Bundle) -> pa.Table:
+    """Read the learning curves in a bundle; give an empty table where it has none."""
+    path = model.folder / bundle.TRAINING
     return tables.read(path, tables.TRAINING) if path.is_file() else tables.TRAINING.empty_table()
 
 
 def learning_figure(training: Sequence[Row], *, note: str) -> str:
-    """Loss by epoch: a panel per scheme and task, a line per split, with the kept epochs marked.
+    """Draw loss by epoch: a panel per scheme and task, a line per split, with the kept epochs marked.
 
     Parameters
     ----------
     training : sequence of rows
         Of the table training.
     note : str
-        Written in the figure's corner, such as that the data are synthetic.
+        Written below, such as that the data are synthetic.
 
     Returns
     -------
@@ -54,30 +55,30 @@ def learning_figure(training: Sequence[Row], *, note: str) -> str:
         figure = Figure(figsize=size, layout="constrained")
         for line, task in zip(figure.subplots(len(tasks), len(schemes), squeeze=False), tasks, strict=True):
             for axes, scheme in zip(line, schemes, strict=True):
-                own = [row for row in training if (row["scheme"], row["task"]) == (scheme, task)]
-                _learning_panel(axes, own, title=f"{task}: {SCHEME[scheme].lower()}")
+                rows = [row for row in training if (row["scheme"], row["task"]) == (scheme, task)]
+                _learning_panel(axes, rows, title=f"{task}: {SCHEME[scheme].lower()}")
         return svg(figure, note)
 
 
 def _learning_panel(axes: Axes, rows: Sequence[Row], *, title: str) -> None:
-    for number, split in enumerate(values(rows, "split")):
-        own = sorted((row for row in rows if row["split"] == split), key=lambda row: row["epoch"])
-        epochs, first = [row["epoch"] for row in own], number == 0
+    for number, (_, group) in enumerate(groups(rows, "split")):
+        curve, first = sorted(group, key=lambda row: row["epoch"]), number == 0
+        epochs = [row["epoch"] for row in curve]
         axes.plot(
             epochs,
-            [row["training_loss"] for row in own],
+            [row["training_loss"] for row in curve],
             color=LIGHT,
             linewidth=0.8,
             label="training" if first else None,
         )
         axes.plot(
             epochs,
-            [row["validation_loss"] for row in own],
+            [row["validation_loss"] for row in curve],
             color=COLOUR["network"],
             linewidth=0.8,
             label="validation" if first else None,
         )
-        kept = [row for row in own if row["kept"]]
+        kept = [row for row in curve if row["kept"]]
         axes.plot(
             [row["epoch"] for row in kept],
             [row["validation_loss"] for row in kept],
@@ -92,7 +93,7 @@ def _learning_panel(axes: Axes, rows: Sequence[Row], *, title: str) -> None:
 
 
 def recalibration_figure(recalibration: Sequence[Row], *, note: str) -> str:
-    """MAE by the number of local labels, a panel per cohort and device.
+    """Draw MAE by the number of local labels, a panel per cohort and device.
 
     Parameters
     ----------
@@ -124,12 +125,11 @@ def recalibration_figure(recalibration: Sequence[Row], *, note: str) -> str:
 
 
 def _recalibration_panel(axes: Axes, rows: Sequence[Row], where: str) -> None:
-    for predictor in values(rows, "predictor"):
-        own = [row for row in rows if row["predictor"] == predictor]
-        (bare,) = (row for row in own if row["terms"] == "none")
+    for (predictor,), group in groups(rows, "predictor"):
+        (uncorrected,) = (row for row in group if row["terms"] == "none")
         for terms, dashes in DASHES.items():
-            fitted = [row for row in own if row["terms"] == terms]
-            points = [bare, *fitted]
+            fitted = [row for row in group if row["terms"] == terms]
+            points = [uncorrected, *fitted]
             axes.plot(
                 [row["k"] for row in points],
                 [row["mae_mg_cm3"] for row in points],
@@ -141,6 +141,7 @@ def _recalibration_panel(axes: Axes, rows: Sequence[Row], where: str) -> None:
             if terms == "intercept":
                 low, high = ([row[end] for row in fitted] for end in ("low", "high"))
                 axes.fill_between([row["k"] for row in fitted], low, high, color=COLOUR[predictor], alpha=0.12, lw=0)
+    # Slopes of few labels can be far off; they may leave the panel.
     shown = [row for row in rows if row["terms"] != "intercept and slope"]
     top = 1.3 * max(row["high"] or row["mae_mg_cm3"] for row in shown)
     axes.axhline(0, color=GREY, linewidth=0.5)

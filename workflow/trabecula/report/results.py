@@ -1,4 +1,4 @@
-"""What a report stands on: the tables of one cohort, or of all of them."""
+"""The tables that a report is made from: those of one cohort, or of all cohorts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,24 @@ import pyarrow as pa
 import pyarrow.compute
 
 from trabecula.model.bundle import Bundle
-from trabecula.report import words
+from trabecula.report import wording
 
 Row = Mapping[str, Any]
-# Made when it is imported, so that type checkers don't see what is in it.
+# Its functions are made on import, so type checkers can't see them.
 pc: Any = pyarrow.compute
 
-# Sets that the model's protocol tells; they belong to the patients of its training.
-OF_PROTOCOL = ("training", "random grouping", "leave one device out")
+# Sets whose figures come from the model's training protocol; they belong to the patients of its training.
+PROTOCOL_SETS = ("training", "random grouping", "leave one device out")
+PATIENT_COLUMNS = (
+    "cohort", "role", "age_years", "sex", "device_key", "vbmd_mg_cm3", "trabecular_hu", "probability_reduced", "grade",
+    "decision", "decision_reason", "novelty", "flags", "quality", "reviewed", "level_uncertain", "qct_vbmd_mg_cm3",
+    "qct_reduced",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report stands on.
+    """The tables and the model that a report is made from.
 
     Attributes
     ----------
@@ -47,22 +52,27 @@ class Results:
     bundle: Bundle
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Rows of one of the tables of evaluate; not for those with a row per patient."""
+        """List the rows of one table of evaluate; use `frame` for tables with a row per patient."""
         return self.statistics[name].to_pylist()
 
     @property
     def judged(self) -> bool:
-        """Some patient of this run's cohorts is compared with QCT."""
-        return any(row["n"] and row["set"] in words.OWN_SETS for row in self.rows("metrics"))
+        """Tell whether any patient of this run's cohorts is compared with QCT."""
+        return any(row["n"] and row["set"] in wording.SETS_OF_THIS_RUN for row in self.rows("metrics"))
 
     def frame(self, name: str, *predictors: str) -> pd.DataFrame:
-        """One of the tables of evaluate with the rows of these predictors, however many."""
+        """Give the rows of these predictors in one table of evaluate; the table may be long."""
         table = self.statistics[name]
         return table.filter(pc.is_in(table["predictor"], pa.array(predictors, pa.string()))).to_pandas()
 
 
+def patient_rows(patients: pa.Table) -> pd.DataFrame:
+    """Give the columns that the report uses of the table patients, one row per patient."""
+    return patients.select(list(PATIENT_COLUMNS)).to_pandas()
+
+
 def of_cohort(statistics: Mapping[str, pa.Table], cohort: str, role: str) -> dict[str, pa.Table]:
-    """Statistics of one cohort's patients; of a development cohort also those that the model's protocol tells.
+    """Select the statistics of one cohort's patients; a development cohort also gets those of the training protocol.
 
     Parameters
     ----------
@@ -78,21 +88,20 @@ def _of_cohort(table: pa.Table, cohort: str, role: str) -> pa.Table:
     trained = role == "development"
     if "cohort" not in table.column_names:
         return table if trained else table.slice(0, 0)
-    wanted = pc.fill_null(pc.equal(table["cohort"], cohort), False)
+    selected = pc.fill_null(pc.equal(table["cohort"], cohort), False)
     if trained and "set" in table.column_names:
-        told = pc.is_in(table["set"], pa.array(OF_PROTOCOL, pa.string()))
-        wanted = pc.or_(wanted, pc.and_(told, pc.is_null(table["cohort"])))
-    return table.filter(wanted)
+        from_protocol = pc.is_in(table["set"], pa.array(PROTOCOL_SETS, pa.string()))
+        selected = pc.or_(selected, pc.and_(from_protocol, pc.is_null(table["cohort"])))
+    return table.filter(selected)
 
 
 def verdicts_of(verdicts: pa.Table, cohort: str) -> pa.Table:
-    """Lines of the reviewers' file on a cohort's studies, and those that no cohort has."""
-    own = pc.fill_null(pc.equal(verdicts["cohort"], cohort), True)
-    return verdicts.filter(own)
+    """Select the lines of the reviewers' file on a cohort's studies, and the lines that belong to no cohort."""
+    return verdicts.filter(pc.fill_null(pc.equal(verdicts["cohort"], cohort), True))
 
 
 def pooled(statistics: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
-    """Statistics over all cohorts of a set, or of its only cohort; tables without a set stay whole."""
+    """Select the statistics over all cohorts of a set, or of its only cohort; tables without a set stay whole."""
     return {name: _pooled(table) for name, table in statistics.items()}
 
 
@@ -106,11 +115,11 @@ def _pooled(table: pa.Table) -> pa.Table:
 
 
 def synthetic_note(results: Results) -> str:
-    """What is simulated, in one sentence; empty where nothing is."""
-    known = results.patients.select(["cohort", "synthetic"]).group_by("cohort").aggregate([("synthetic", "max")])
-    cohorts = sorted(row["cohort"] for row in known.to_pylist() if row["synthetic_max"])
+    """Say in one sentence which patients are simulated; give no text where none is."""
+    flags = results.patients.select(["cohort", "synthetic"]).group_by("cohort").aggregate([("synthetic", "max")])
+    cohorts = sorted(row["cohort"] for row in flags.to_pylist() if row["synthetic_max"])
     parts = []
-    if cohorts and len(cohorts) == known.num_rows:
+    if cohorts and len(cohorts) == flags.num_rows:
         parts.append("every patient here is simulated")
     elif cohorts:
         parts.append(f"the patients of {', '.join(cohorts)} are simulated")

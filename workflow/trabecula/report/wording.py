@@ -1,4 +1,4 @@
-"""Figures and codes as people read them."""
+"""Write figures and codes in words that people read on the pages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MG_CM3 = "mg/cm³ HA"
 
 @dataclass(frozen=True)
 class Metric:
-    """How a figure of the table metrics is shown: its heading, decimals, and whether it carries a unit."""
+    """Heading, number of decimals and unit with which a figure of the table metrics is shown."""
 
     heading: str
     digits: int
@@ -32,7 +32,7 @@ METRICS: dict[str, Metric] = {
     "limit_low": Metric("Lower limit of agreement", 1, MG_CM3),
     "limit_high": Metric("Upper limit of agreement", 1, MG_CM3),
     "pearson_r": Metric("r", 3),
-    "right_side": Metric("Right side of the cut", 2),
+    "right_side": Metric("Right side of the threshold", 2),
     "abstention": Metric("Without a decision", 2),
     "npv": Metric("NPV", 2),
     "ppv": Metric("PPV", 2),
@@ -51,9 +51,9 @@ METRICS: dict[str, Metric] = {
     "share": Metric("Share", 2),
 }
 CLASSIFICATION = ("auc", "f1", "recall", "precision", "specificity", "accuracy")
-# Columns of the study that is followed, and those of the longer table.
-STUDY = (*CLASSIFICATION, "mae", "rmse", "pearson_r")
-ALL = (*CLASSIFICATION, "mae", "rmse", "bias", "pearson_r")
+# Columns of the table that repeats the reference study, and those of the longer table of baselines.
+REFERENCE_STUDY_METRICS = (*CLASSIFICATION, "mae", "rmse", "pearson_r")
+ALL_METRICS = (*CLASSIFICATION, "mae", "rmse", "bias", "pearson_r")
 
 PREDICTOR = {
     "network": "Network",
@@ -67,8 +67,9 @@ PREDICTOR = {
     "threshold_160": "HU below 160",
     "calibrated": "HU, calibrated",
 }
-# What stands in the study's table; the longer table has all.
-SHOWN = ("network", "joint", "hu")
+# Predictors of most tables and figures, and those of the reference study's table.
+NETWORK_AND_HU = ("network", "hu")
+MAIN_PREDICTORS = ("network", "joint", "hu")
 SET = {
     "training": "Training",
     "cross-validated": "Cross-validated",
@@ -78,16 +79,17 @@ SET = {
     "development, not in training": "Development, not in training",
 }
 SET_MEANS = {
-    "training": "patients that the judged network was fitted on: what it has learned by heart, no proof of anything",
-    "cross-validated": "patients of the training, each predicted only by networks that never saw them",
-    "random grouping": "the test parts of repeated random divisions, by one network each",
-    "leave one device out": "patients of a device that the judged network never saw, by one network each",
-    "external": "patients of cohorts that had no part in the training",
-    "development, not in training": "patients of development cohorts that this model was not trained on",
+    "training": "patients whom the network was fitted on; these figures show how well it learned its own examples and "
+    "prove nothing about new patients",
+    "cross-validated": "patients of the training, each predicted only by networks that were not trained on them",
+    "random grouping": "test patients of repeated random splits, each split with a network of its own",
+    "leave one device out": "patients of a device, predicted by a network that was trained without this device",
+    "external": "patients of cohorts that took no part in the training",
+    "development, not in training": "patients of development cohorts whom this model was not trained on",
 }
-# Sets of patients of this run; the others are told by the model's bundle.
-OWN_SETS = ("cross-validated", "external", "development, not in training")
-STUDY_SETS = ("training", "cross-validated", "random grouping", "external", "development, not in training")
+# Sets of patients of this run; figures of the other sets come from the model's bundle.
+SETS_OF_THIS_RUN = ("cross-validated", "external", "development, not in training")
+REFERENCE_STUDY_SETS = ("training", "cross-validated", "random grouping", "external", "development, not in training")
 SCHEME = {
     "cross-validation": "Cross-validation",
     "random": "Random grouping",
@@ -108,20 +110,28 @@ STRATUM = {
     "class": "Density",
 }
 ROLE_MEANS = {
-    "development": "patients whose QCT values the model could be trained on",
-    "external": "patients who had no part in the training",
-    "screening": "patients without QCT, whom the model is applied to",
+    "development": "patients whose QCT values may be used to train the model",
+    "external": "patients who took no part in the training",
+    "screening": "patients without QCT to whom the model is applied",
 }
-DECISION = {"indeterminate": "indeterminate", "not_evaluable": "not evaluable"}
+NO_DECISION = {"indeterminate": "indeterminate", "not_evaluable": "not evaluable"}
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with a proper minus sign; a dash where it is undefined."""
+    """Write a number with a proper minus sign, and a dash where it is undefined.
+
+    >>> number(-1.25, 1), number(-0.04, 1), number(None, 1)
+    ('−1.2', '0.0', '–')
+    """
     return MISSING if value is None else f"{value:z.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:
-    """An interval in brackets, "to" where an end is negative; empty where it is undefined."""
+    """Write an interval in brackets, with "to" where its lower end is negative; give no text where it is undefined.
+
+    >>> interval(0.88, 0.97, 2), interval(-4, 1, 0)
+    ('(0.88–0.97)', '(−4 to 1)')
+    """
     if low is None or high is None:
         return ""
     link = " to " if low < 0 else "–"
@@ -129,27 +139,40 @@ def interval(low: float | None, high: float | None, digits: int) -> str:
 
 
 def estimate(row: Mapping[str, Any]) -> str:
-    """A row of the table metrics, such as ``0.93 (0.88–0.97)``."""
+    """Write a row of the table metrics with its interval, such as ``0.93 (0.88–0.97)``."""
     digits = METRICS[row["metric"]].digits
     return f"{number(row['value'], digits)} {interval(row['low'], row['high'], digits)}".strip()
 
 
 def p_value(p: float | None) -> str:
-    """A p-value to two significant digits."""
+    """Write a p-value to two significant digits."""
     return MISSING if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def percent(share: float) -> str:
-    """A share as per cent, without decimals from 10 on."""
+    """Write a share as per cent, without decimals from 10 on.
+
+    >>> percent(0.057), percent(0.57)
+    ('5.7 %', '57 %')
+    """
     return f"{100 * share:.{1 if share < 0.1 else 0}f} %"
 
 
-def counted(n: int, thing: str) -> str:
-    """A number and its noun, such as ``1 patient`` or ``3 studies``."""
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else thing if thing.endswith("s") else f"{thing}s"
-    return f"{n:,} {thing if n == 1 else plural}"
+def counted(n: int, noun: str) -> str:
+    """Write a number and its noun.
+
+    >>> counted(1, "patient"), counted(1200, "study")
+    ('1 patient', '1,200 studies')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else noun if noun.endswith("s") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else plural}"
 
 
 def reason(code: str) -> str:
-    """A reason code in words; a code without words stands for itself."""
+    """Give a reason code in words; a code without words is given as it is."""
     return REASONS.get(code, code)
+
+
+def decision(code: str) -> str:
+    """Give the code of a decision in words."""
+    return NO_DECISION.get(code, code)

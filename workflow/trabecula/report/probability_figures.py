@@ -1,7 +1,6 @@
-"""How far probabilities can be trusted and what they are worth, as SVG: calibration, net benefit, classes."""
+"""Figures of the predicted probability: its calibration, its net benefit, and its values in each grade."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -9,17 +8,34 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trabecula.report.figures import NOBODY, PLOTTED
-from trabecula.report.plot import COLOUR, GREY, INK, LIGHT, LINE, MARKER, PANEL_INCHES, Row, nothing, style, svg
-from trabecula.report.words import MG_CM3, OWN_SETS, PREDICTOR, SET
+from trabecula.density.thresholds import Thresholds
+from trabecula.report.agreement_figures import NOBODY
+from trabecula.report.plot import (
+    BINS,
+    COLOUR,
+    GREY,
+    INK,
+    LIGHT,
+    LINE,
+    MARKER,
+    PANEL_INCHES,
+    histogram,
+    lower_first,
+    nothing,
+    style,
+    svg,
+)  # fmt: skip
+from trabecula.report.results import Row
+from trabecula.report.wording import MG_CM3, NETWORK_AND_HU, PREDICTOR, SET, SETS_OF_THIS_RUN
 
 GRADE_COLOUR = {"normal": COLOUR["network"], "low": COLOUR["joint"], "osteoporosis": COLOUR["hu"]}
 GRADE_LINE = {"normal": "-", "low": (0, (1, 1)), "osteoporosis": (0, (4, 2))}
-BINS = 20
 
 
 def calibration_figure(curve: Sequence[Row], *, note: str) -> str:
-    """Share with reduced density by QCT against the predicted probability: tenths and a smooth line, a panel per set.
+    """Draw the share with reduced density by QCT against the predicted probability, a panel per set.
+
+    Points stand for tenths of the patients, and a smooth line for all of them.
 
     Parameters
     ----------
@@ -28,15 +44,15 @@ def calibration_figure(curve: Sequence[Row], *, note: str) -> str:
     note : str
         Written below, such as that the data are synthetic.
     """
-    rows = [row for row in curve if row["predictor"] in PLOTTED and row["observed"] is not None]
-    sets = [name for name in OWN_SETS if any(row["set"] == name for row in rows)]
+    rows = [row for row in curve if row["predictor"] in NETWORK_AND_HU and row["observed"] is not None]
+    sets = [name for name in SETS_OF_THIS_RUN if any(row["set"] == name for row in rows)]
     if not sets:
         return nothing("Too few patients with QCT for a calibration plot.")
     with mpl.rc_context(style("calibration")):
         figure = Figure(figsize=(PANEL_INCHES * len(sets), PANEL_INCHES + 0.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
             axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=0.8, linestyle=":")
-            for predictor in PLOTTED:
+            for predictor in NETWORK_AND_HU:
                 _calibration(
                     axes, [row for row in rows if (row["set"], row["predictor"]) == (name, predictor)], predictor
                 )
@@ -61,7 +77,7 @@ def _calibration(axes: Axes, rows: Sequence[Row], predictor: str) -> None:
 
 
 def decision_figure(curve: Sequence[Row], *, note: str) -> str:
-    """Net benefit by threshold probability, a panel per set (Vickers and Elkin, doi:10.1177/0272989X06295361).
+    """Draw net benefit by threshold probability, a panel per set (Vickers and Elkin, doi:10.1177/0272989X06295361).
 
     Parameters
     ----------
@@ -71,7 +87,7 @@ def decision_figure(curve: Sequence[Row], *, note: str) -> str:
         See `calibration_figure`.
     """
     rows = [row for row in curve if row["value"] is not None]
-    sets = [name for name in OWN_SETS if any(row["set"] == name for row in rows)]
+    sets = [name for name in SETS_OF_THIS_RUN if any(row["set"] == name for row in rows)]
     if not sets:
         return nothing("Too few patients with QCT for a decision curve.")
     with mpl.rc_context(style("decision")):
@@ -91,10 +107,10 @@ def _decision(axes: Axes, rows: Sequence[Row]) -> None:
         "none": (INK, "-"),
     }
     for strategy, (colour, line) in drawn.items():
-        own = sorted((row for row in rows if row["strategy"] == strategy), key=lambda row: row["threshold"])
-        x, called = [row["threshold"] for row in own], PREDICTOR.get(strategy, f"{strategy} called reduced")
-        axes.plot(x, [row["value"] for row in own], color=colour, linestyle=line, linewidth=1.2, label=called)
-        banded = [row for row in own if row["low"] is not None]
+        curve = sorted((row for row in rows if row["strategy"] == strategy), key=lambda row: row["threshold"])
+        x, label = [row["threshold"] for row in curve], PREDICTOR.get(strategy, f"{strategy} called reduced")
+        axes.plot(x, [row["value"] for row in curve], color=colour, linestyle=line, linewidth=1.2, label=label)
+        banded = [row for row in curve if row["low"] is not None]
         if strategy == "network" and banded:
             low, high = [row["low"] for row in banded], [row["high"] for row in banded]
             axes.fill_between([row["threshold"] for row in banded], low, high, color=colour, alpha=0.12, linewidth=0)
@@ -102,45 +118,35 @@ def _decision(axes: Axes, rows: Sequence[Row]) -> None:
     axes.set_ylim(-0.15 * top - 0.01, 1.15 * top + 0.01)
 
 
-def classes_figure(patients: pd.DataFrame, *, cuts_mg_cm3: tuple[float, float], note: str) -> str:
-    """Probability and vBMD of the network by the grade that QCT gives.
+def classes_figure(patients: pd.DataFrame, *, thresholds: Thresholds, note: str) -> str:
+    """Draw the network's probability and vBMD in the patients of each grade by QCT.
 
     Parameters
     ----------
     patients : frame
-        Of `people.frame`.
-    cuts_mg_cm3 : (float, float)
-        Cuts of osteoporosis and of low density.
+        Of `results.patient_rows`.
+    thresholds : Thresholds
+        Between the grades, also drawn as thin lines.
     note : str
         See `calibration_figure`.
     """
-    known = patients[patients["qct_vbmd_mg_cm3"].notna() & patients["vbmd_mg_cm3"].notna()]
-    if known.empty:
+    compared = patients[patients["qct_vbmd_mg_cm3"].notna() & patients["vbmd_mg_cm3"].notna()]
+    if compared.empty:
         return nothing(NOBODY)
-    low, normal = cuts_mg_cm3
-    grade = np.select(
-        [known["qct_vbmd_mg_cm3"] < low, known["qct_vbmd_mg_cm3"] < normal], ["osteoporosis", "low"], "normal"
-    )
+    grade = compared["qct_vbmd_mg_cm3"].map(thresholds.grade)
     with mpl.rc_context(style("classes")):
         figure = Figure(figsize=(2.6 * PANEL_INCHES, PANEL_INCHES - 0.4), layout="constrained")
         left, right = figure.subplots(1, 2)
-        vbmd = known["vbmd_mg_cm3"]
+        vbmd = compared["vbmd_mg_cm3"]
         edges = np.linspace(vbmd.min() - 1, vbmd.max() + 1, BINS + 1)
         for name in (name for name in GRADE_COLOUR if (grade == name).any()):
-            own, look = known[grade == name], {"color": GRADE_COLOUR[name], "linestyle": GRADE_LINE[name]}
-            label = f"{name} by QCT, n = {len(own):,}"
-            histogram(left, own["probability_reduced"].dropna(), np.linspace(0, 1, BINS + 1), label=label, **look)
-            histogram(right, own["vbmd_mg_cm3"], edges, label=label, **look)
-        for cut in cuts_mg_cm3:
-            right.axvline(cut, color=LIGHT, linewidth=0.8)
+            graded, look = compared[grade == name], {"color": GRADE_COLOUR[name], "linestyle": GRADE_LINE[name]}
+            label = f"{name} by QCT, n = {len(graded):,}"
+            histogram(left, graded["probability_reduced"].dropna(), np.linspace(0, 1, BINS + 1), label=label, **look)
+            histogram(right, graded["vbmd_mg_cm3"], edges, label=label, **look)
+        for vbmd_mg_cm3 in lower_first(thresholds):
+            right.axvline(vbmd_mg_cm3, color=LIGHT, linewidth=0.8)
         left.set(title="Probability of reduced density", xlabel="Probability by the network", ylabel="Patients")
         right.set(title="vBMD", xlabel=f"vBMD by the network ({MG_CM3})", ylabel="Patients")
         left.legend(loc="upper center")
         return svg(figure, note)
-
-
-def histogram(axes: Axes, values: pd.Series, edges: np.ndarray, **look: Any) -> None:
-    """Counts as steps over a faint area."""
-    counts, _ = np.histogram(values, edges)
-    axes.stairs(counts, edges, linewidth=1.3, **look)
-    axes.stairs(counts, edges, fill=True, alpha=0.12, color=look["color"])

@@ -1,4 +1,4 @@
-"""The network and HU alone against QCT as SVG: ROC curves, vBMD, differences."""
+"""Figures of the network and HU alone against QCT: ROC curves, predicted vBMD, differences."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trabecula.report.cells import pick
+from trabecula.density.thresholds import Thresholds
+from trabecula.report.page_table import pick
 from trabecula.report.plot import (
     COLOUR,
     GREY,
@@ -17,21 +18,30 @@ from trabecula.report.plot import (
     MOST_POINTS,
     PANEL_INCHES,
     Marks,
-    Row,
     density,
+    lower_first,
     nothing,
     style,
     svg,
 )  # fmt: skip
-from trabecula.report.words import METRICS, MG_CM3, OWN_SETS, PREDICTOR, SET, SHOWN, estimate, number
+from trabecula.report.results import Row
+from trabecula.report.wording import (
+    MAIN_PREDICTORS,
+    METRICS,
+    MG_CM3,
+    NETWORK_AND_HU,
+    PREDICTOR,
+    SET,
+    SETS_OF_THIS_RUN,
+    estimate,
+    number,
+)  # fmt: skip
 
-# What is drawn point by point.
-PLOTTED = ("network", "hu")
-NOBODY = "No patient to compare with QCT."
+NOBODY = "No patient can be compared with QCT."
 
 
 def roc_figure(roc: pd.DataFrame, metrics: Sequence[Row], *, note: str) -> str:
-    """ROC curves of the networks and HU alone, a panel per set.
+    """Draw ROC curves of the networks and HU alone, a panel per set.
 
     Parameters
     ----------
@@ -40,7 +50,7 @@ def roc_figure(roc: pd.DataFrame, metrics: Sequence[Row], *, note: str) -> str:
     metrics : sequence of rows
         Of the table metrics.
     note : str
-        Written in the figure's corner, such as that the data are synthetic.
+        Written below, such as that the data are synthetic.
 
     Returns
     -------
@@ -60,7 +70,7 @@ def roc_figure(roc: pd.DataFrame, metrics: Sequence[Row], *, note: str) -> str:
 def _roc_panel(axes: Axes, roc: pd.DataFrame, metrics: Sequence[Row], name: str) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT, linewidth=0.8, linestyle=":")
     numbers = set()
-    for predictor in SHOWN:
+    for predictor in MAIN_PREDICTORS:
         points = roc[roc["predictor"] == predictor]
         area = _metric(metrics, name, predictor, "auc")
         if area is None:
@@ -86,10 +96,8 @@ def _roc_panel(axes: Axes, roc: pd.DataFrame, metrics: Sequence[Row], name: str)
         axes.text(0.5, 0.55, "no curve: only one class", ha="center", color=GREY)
 
 
-def agreement_figure(
-    agreement: pd.DataFrame, metrics: Sequence[Row], *, cuts_mg_cm3: Sequence[float], note: str
-) -> str:
-    """Predicted against QCT, and Bland-Altman plots; a row of panels per set.
+def agreement_figure(agreement: pd.DataFrame, metrics: Sequence[Row], *, thresholds: Thresholds, note: str) -> str:
+    """Draw predicted vBMD against QCT, and Bland-Altman plots; a row of panels per set.
 
     Parameters
     ----------
@@ -97,15 +105,15 @@ def agreement_figure(
         Rows of the table agreement, of network and HU alone.
     metrics : sequence of rows
         Of the table metrics.
-    cuts_mg_cm3 : sequence of float
-        Thin lines at the cuts between grades.
+    thresholds : Thresholds
+        Between the grades, drawn as thin lines.
     note : str
         See `roc_figure`.
 
     Returns
     -------
     str
-        SVG; up to 500 points of a set each carry their pseudonym.
+        SVG; of a set with up to 500 patients each point carries its pseudonym.
     """
     sets = sets_of(metrics)
     if not sets:
@@ -115,27 +123,27 @@ def agreement_figure(
         figure = Figure(figsize=(3 * PANEL_INCHES, (PANEL_INCHES + 0.2) * len(sets)), layout="constrained")
         for panels, name in zip(figure.subplots(len(sets), 3, squeeze=False), sets, strict=True):
             rows = agreement[agreement["set"] == name]
-            marks += _scatter(panels[0], rows, metrics, name, cuts_mg_cm3)
-            for axes, predictor in zip(panels[1:], PLOTTED, strict=True):
+            marks += _scatter(panels[0], rows, metrics, name, thresholds)
+            for axes, predictor in zip(panels[1:], NETWORK_AND_HU, strict=True):
                 marks += _bland_altman(axes, rows[rows["predictor"] == predictor], metrics, name, predictor)
             _same_heights(panels[1:])
         return svg(figure, note, marks)
 
 
-def _scatter(axes: Axes, rows: pd.DataFrame, metrics: Sequence[Row], name: str, cuts: Sequence[float]) -> list[Marks]:
+def _scatter(axes: Axes, rows: pd.DataFrame, metrics: Sequence[Row], name: str, thresholds: Thresholds) -> list[Marks]:
     both = rows[["vbmd_mg_cm3", "qct_vbmd_mg_cm3"]].to_numpy()
     low, high = (both.min() - 10, both.max() + 10) if len(both) else (0, 200)
-    for cut in cuts:
-        axes.axvline(cut, color=LIGHT, linewidth=0.6)
-        axes.axhline(cut, color=LIGHT, linewidth=0.6)
+    for vbmd in lower_first(thresholds):
+        axes.axvline(vbmd, color=LIGHT, linewidth=0.6)
+        axes.axhline(vbmd, color=LIGHT, linewidth=0.6)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle=":")
     marks = []
-    for predictor in PLOTTED:
-        chosen = rows[rows["predictor"] == predictor]
+    for predictor in NETWORK_AND_HU:
+        predicted = rows[rows["predictor"] == predictor]
         r = _metric(metrics, name, predictor, "pearson_r")
-        said = f"r {number(r['value'] if r else None, 3)}, n = {len(chosen):,}"
-        label = f"{PREDICTOR[predictor]}: {said}"
-        marks += _points(axes, chosen, chosen["qct_vbmd_mg_cm3"], chosen["vbmd_mg_cm3"], predictor, label=label)
+        label = f"{PREDICTOR[predictor]}: r {number(r['value'] if r else None, 3)}, n = {len(predicted):,}"
+        x, y = predicted["qct_vbmd_mg_cm3"], predicted["vbmd_mg_cm3"]
+        marks += _points(axes, predicted, x, y, predictor, label=label)
     axes.set(
         title=f"{SET[name]}: predicted and QCT",
         xlabel=f"vBMD by QCT ({MG_CM3})",
@@ -166,7 +174,7 @@ def _bland_altman(axes: Axes, rows: pd.DataFrame, metrics: Sequence[Row], name: 
 
 
 def _limit(axes: Axes, row: Row, metric: str) -> None:
-    """A line at the figure and a band over its interval."""
+    """Draw a line at the figure and a band over its interval."""
     axes.axhline(row["value"], color=GREY, linewidth=0.9, linestyle="-" if metric == "bias" else "--")
     if row["low"] is not None:
         axes.axhspan(row["low"], row["high"], color=GREY, alpha=0.12, linewidth=0)
@@ -182,7 +190,7 @@ def _limit(axes: Axes, row: Row, metric: str) -> None:
 
 
 def _same_heights(panels: Sequence[Axes]) -> None:
-    """One scale of differences, about zero, so that the panels can be compared by eye."""
+    """Give the panels one scale of differences, about zero, so that they can be compared by eye."""
     most = max(abs(limit) for axes in panels for limit in axes.get_ylim())
     for axes in panels:
         axes.set_ylim(-most, most)
@@ -191,24 +199,24 @@ def _same_heights(panels: Sequence[Axes]) -> None:
 def _points(
     axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, predictor: str, *, label: str | None
 ) -> list[Marks]:
-    """Few points as marks with pseudonyms, many as hexagons without."""
+    """Draw few points as marks with pseudonyms, many as hexagons without."""
     axes.plot([], [], MARKER[predictor], color=COLOUR[predictor], markersize=4, label=label)
     if len(x) > MOST_POINTS:
         density(axes, x.to_numpy(), y.to_numpy(), predictor)
         return []
-    # Invisible, so that the axes know how far they reach.
+    # Invisible points, which make the axes reach far enough.
     axes.scatter(x, y, s=0)
     texts = [
-        f"{name}: {PREDICTOR[predictor]} {number(ours, 0)}, QCT {number(theirs, 0)}"
-        for name, ours, theirs in zip(rows["patient_id"], rows["vbmd_mg_cm3"], rows["qct_vbmd_mg_cm3"], strict=True)
+        f"{name}: {PREDICTOR[predictor]} {number(vbmd, 0)}, QCT {number(qct, 0)}"
+        for name, vbmd, qct in zip(rows["patient_id"], rows["vbmd_mg_cm3"], rows["qct_vbmd_mg_cm3"], strict=True)
     ]
     return [Marks(axes, x.tolist(), y.tolist(), texts, predictor)]
 
 
 def sets_of(metrics: Sequence[Row]) -> list[str]:
-    """Sets of patients of this run that have figures."""
-    found = {row["set"] for row in metrics}
-    return [name for name in OWN_SETS if name in found]
+    """List the sets of patients of this run that have figures."""
+    present = {row["set"] for row in metrics}
+    return [name for name in SETS_OF_THIS_RUN if name in present]
 
 
 def _metric(metrics: Sequence[Row], name: str, predictor: str, metric: str) -> Row | None:

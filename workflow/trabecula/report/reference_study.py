@@ -1,4 +1,4 @@
-"""Figures of the study whose protocol the models follow, as its abstract gives them.
+"""Published figures of the reference study, whose protocol the models follow; they come from its abstract.
 
 "Study on Opportunistic CT for Osteoporosis Screening and Bone Density Prediction Based on Deep
 Neural Network", 2024, record ylsbxx202402010 (https://search.napstic.cn/literature/periodical/010ylsbxx202402010).
@@ -16,7 +16,7 @@ CITATION = (
 
 @dataclass(frozen=True)
 class Published:
-    """One row: which set, its patients, and the figures as printed."""
+    """A published row: the name of the set, its number of patients, and the figures as printed."""
 
     name: str
     n: str
