@@ -17,7 +17,7 @@ from statsmodels.stats.proportion import proportions_chisquare
 from trabecula.evaluate.agreement import agreement, clustered_agreement, kappa, spearman
 from trabecula.evaluate.cells import age_band, thickness, voltage
 from trabecula.evaluate.discrimination import accuracy_difference, auc, clustered_auc, delong, mcnemar
-from trabecula.evaluate.distribution import spread
+from trabecula.evaluate.distribution import summary
 from trabecula.evaluate.estimate import Estimate
 from trabecula.evaluate.operating_points import at_prevalence, net_benefit
 from trabecula.evaluate.probabilities import (
@@ -395,11 +395,11 @@ def test_repeats_on_one_device_leave_out_what_another_scanner_adds():
 
 def test_distribution_equals_scipy_and_small_cells_are_none():
     values = np.random.default_rng(12).normal(120, 30, 40)
-    found = spread(values)
+    found = summary(values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval()
     assert (found["value"], found["low"], found["high"]) == pytest.approx((values.mean(), low, high))
     assert found["p50"] == pytest.approx(np.median(values))
-    small = spread(values[:4])
+    small = summary(values[:4])
     assert small["value"] is None and small["sd"] is None and small["n"] == 4 and small["reason"]
 
 

@@ -1,4 +1,4 @@
-"""How close predicted vBMD comes to QCT, and F1: figures that follow from means over patients or clusters."""
+"""Agreement of predicted vBMD with QCT, kappa and F1: figures that follow from means over patients or clusters."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,40 +11,45 @@ FISHER = "Fisher's z"
 FIGURES = ("mae", "rmse", "bias", "limit_low", "limit_high", "pearson_r", "ccc", "icc_a1", "spearman_rho")
 
 
-def _ratio(over: NDArray[np.float64], under: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quotient, NaN where the divisor is zero (or noise of rounding)."""
-    safe = np.where(under > 1e-12, under, np.nan)
-    return over / safe
+def _ratio(numerator: NDArray[np.float64], divisor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide, giving NaN where the divisor is zero (or noise of rounding)."""
+    safe = np.where(divisor > 1e-12, divisor, np.nan)
+    return numerator / safe
 
 
-# Columns: error, |error|, error^2, then predicted and QCT about their means: p, q, p^2, q^2, pq.
 def _columns(predicted: NDArray[np.float64], qct: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stack what all figures are means of, (n, 8): error, |error|, error^2, p, q, p^2, q^2 and p q.
+
+    p and q are predicted and QCT about their means.
+    """
     error = predicted - qct
     p, q = predicted - predicted.mean(), qct - qct.mean()
     return np.stack([error, np.abs(error), error**2, p, q, p * p, q * q, p * q], axis=1)
 
 
 def _pearson(mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute Pearson's correlation."""
     _, _, _, p, q, pp, qq, pq = np.moveaxis(mean, -1, 0)
     return _ratio(pq - p * q, np.sqrt(np.clip(pp - p * p, 0, None) * np.clip(qq - q * q, 0, None)))
 
 
 def _moments(mean: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-    """Mean error, and variances and covariance of predicted and QCT with the divisor n."""
+    """Give the mean error, and variances and covariance of predicted and QCT with the divisor n."""
     error, _, _, p, q, pp, qq, pq = np.moveaxis(mean, -1, 0)
     return error, pp - p * p, qq - q * q, pq - p * q
 
 
 def _ccc(mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Concordance correlation (Lin, Biometrics 1989;45:255), with the divisor n as there."""
+    """Compute the concordance correlation (Lin, Biometrics 1989;45:255), with the divisor n as there."""
     error, pp, qq, pq = _moments(mean)
     return _ratio(2 * pq, pp + qq + error**2)
 
 
 def _icc(n: int) -> Figure:
-    """ICC(A,1): absolute agreement of two single measurements (McGraw and Wong, Psychol Methods 1996;1:30).
+    """Give the function for ICC(A,1), the absolute agreement of two single measurements of n patients.
 
-    With two measurements the mean squares of rows, columns and error follow from the variances and the mean error.
+    With two measurements the mean squares of rows, columns and error follow from the variances and the mean error
+    (McGraw and Wong, Psychol Methods 1996;1:30).
     """
 
     def icc(mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -56,7 +61,12 @@ def _icc(n: int) -> Figure:
 
 
 def _limit(sign: int, n: int) -> Figure:
-    """Bias and 1.96 standard deviations of the error (Bland and Altman, Lancet 1986;327:307)."""
+    """Give the function for a limit of agreement: bias plus or minus 1.96 standard deviations, by the sign.
+
+    References
+    ----------
+    Bland and Altman, Lancet 1986;327:307.
+    """
     unbiased = n / max(n - 1, 1)
 
     def limit(mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,7 +79,13 @@ def _limit(sign: int, n: int) -> Figure:
 def agreement(
     predicted: NDArray[np.float64], qct: NDArray[np.float64], *, resamples: int, seed: int
 ) -> dict[str, Estimate]:
-    """MAE, RMSE, bias, limits of agreement, Pearson's r, CCC and ICC(A,1) with BCa intervals, and Spearman's rho.
+    """Compute MAE, RMSE, bias, limits of agreement, correlations, CCC and ICC(A,1) on patients with both values.
+
+    Intervals are by BCa bootstrap, that of Spearman's rho by Fisher's z.
+
+    >>> figures = agreement(np.array([102.0, 98, 122, 118]), np.array([100.0, 100, 120, 120]), resamples=100, seed=1)
+    >>> [round(figures[name].value, 3) for name in ("mae", "bias", "ccc")]
+    [2.0, 0.0, 0.98]
 
     Parameters
     ----------
@@ -77,11 +93,16 @@ def agreement(
         vBMD in mg/cm3 HA; errors are predicted - qct.
     resamples, seed : int
         Bootstrap of the patients.
+
+    Returns
+    -------
+    dict
+        An estimate by each name in `FIGURES`.
     """
     n = len(qct)
     if not n:
         return {name: Estimate(None, None, None, 0, BCA, TOO_FEW) for name in FIGURES}
-    found = estimates(
+    figures = estimates(
         _columns(predicted, qct),
         {
             "mae": lambda mean: mean[..., 1],
@@ -97,14 +118,14 @@ def agreement(
         seed=seed,
     )
     if n < 3:  # two points always lie on a line
-        found |= {name: Estimate(None, None, None, n, BCA, TOO_FEW) for name in ("pearson_r", "ccc", "icc_a1")}
-    return found | {"spearman_rho": spearman(predicted, qct)}
+        figures |= {name: Estimate(None, None, None, n, BCA, TOO_FEW) for name in ("pearson_r", "ccc", "icc_a1")}
+    return figures | {"spearman_rho": spearman(predicted, qct)}
 
 
 def clustered_agreement(
     predicted: NDArray[np.float64], qct: NDArray[np.float64], patient: NDArray[np.intp], *, resamples: int, seed: int
 ) -> dict[str, Estimate]:
-    """MAE, RMSE, bias and CCC of several values per patient; patients are resampled with all their values.
+    """Compute MAE, RMSE, bias and CCC of several values per patient; patients are resampled with all their values.
 
     Every value counts alike, so a figure is one of ratios of patients' sums (Field and Welsh, J R Stat Soc B
     2007;69:369); the acceleration leaves one patient out. n is the number of patients.
@@ -124,11 +145,11 @@ def clustered_agreement(
     sums = np.zeros((int(patient.max()) + 1, columns.shape[1]))
     np.add.at(sums, patient, columns)
 
-    def of_values(figure: Figure) -> Figure:
+    def per_value(figure: Figure) -> Figure:
         return lambda mean: figure(mean[..., 1:] / mean[..., :1])
 
     return estimates(
-        sums, {name: of_values(figure) for name, figure in CLUSTERED.items()}, resamples=resamples, seed=seed
+        sums, {name: per_value(figure) for name, figure in CLUSTERED.items()}, resamples=resamples, seed=seed
     )
 
 
@@ -142,7 +163,10 @@ CLUSTERED: dict[str, Figure] = {
 
 
 def spearman(predicted: NDArray[np.float64], qct: NDArray[np.float64]) -> Estimate:
-    """Spearman's rank correlation; interval by Fisher's z with the variance (1 + rho^2 / 2) / (n - 3).
+    """Compute Spearman's rank correlation; interval by Fisher's z with the variance (1 + rho^2 / 2) / (n - 3).
+
+    >>> round(spearman(np.array([1.0, 3, 2, 4, 5]), np.array([1.0, 2, 3, 4, 5])).value, 6)
+    0.9
 
     References
     ----------
@@ -164,7 +188,7 @@ def spearman(predicted: NDArray[np.float64], qct: NDArray[np.float64]) -> Estima
 
 
 def kappa(first: NDArray[np.int_], second: NDArray[np.int_], *, resamples: int, seed: int) -> Estimate:
-    """Cohen's kappa with quadratic weights of grades 0, 1, 2, ... on the same patients, (n,) arrays.
+    """Compute Cohen's kappa with quadratic weights of grades 0, 1, 2, ... on the same patients, (n,) arrays.
 
     With quadratic weights the observed and the expected disagreement are mean squares, so that kappa follows from
     means over patients (Fleiss and Cohen, Educ Psychol Meas 1973;33:613).
@@ -184,13 +208,13 @@ def kappa(first: NDArray[np.int_], second: NDArray[np.int_], *, resamples: int, 
 def mae_difference(
     first: NDArray[np.float64], second: NDArray[np.float64], qct: NDArray[np.float64], *, resamples: int, seed: int
 ) -> Estimate:
-    """MAE of the first minus MAE of the second prediction on the same patients, paired bootstrap."""
+    """Compute the MAE of the first minus that of the second prediction on the same patients, paired bootstrap."""
     columns = (np.abs(first - qct) - np.abs(second - qct))[:, None]
     return estimates(columns, {"mae": lambda mean: mean[..., 0]}, resamples=resamples, seed=seed)["mae"]
 
 
 def f1(truth: NDArray[np.bool_], decided: NDArray[np.bool_], *, resamples: int, seed: int) -> Estimate:
-    """Harmonic mean of recall and precision, (n,) boolean arrays; True is reduced."""
+    """Compute F1, the harmonic mean of recall and precision, from (n,) boolean arrays; True is reduced."""
     columns = np.stack([truth & decided, truth, decided], axis=1).astype(float)
 
     def figure(mean: NDArray[np.float64]) -> NDArray[np.float64]:

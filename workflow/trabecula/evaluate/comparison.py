@@ -16,7 +16,7 @@ from trabecula.evaluate.sets import MEASURING, NETWORK, Group
 
 # Lines from HU that are fitted on the same patients as the network; the best of them is chosen by its MAE.
 HU_LINES = ("hu", "hu_device", "hu_age_sex")
-# What the network is compared with, as a sentence calls it.
+# Names of the other predictors in a sentence.
 CALLED = {
     "joint": "the network with two heads",
     "hu": "HU alone",
@@ -28,20 +28,18 @@ CALLED = {
     "threshold_160": "a threshold of 160 HU",
     "calibrated": "the calibration of HU",
 }
-
-
-# What each figure is about, as a sentence says it.
+# The task that each figure judges, in a sentence.
 TASKS = {
     "auc": "in telling reduced from normal density",
     "accuracy": "in calling density reduced or normal",
     "mae": "in measuring vBMD",
 }
-# Share of the patients of the line that predicts most, which another needs to be a candidate.
+# A line is a candidate when it predicts this share of the patients of the line that predicts most.
 MIN_SHARE = 0.8
 
 
 def best_hu_line(group: Group) -> str | None:
-    """Name of the line from HU with the lowest MAE, on the patients that all of them predict; None where none does.
+    """Name the line from HU with the lowest MAE on the patients that all candidates predict; None where there are none.
 
     Parameters
     ----------
@@ -51,13 +49,13 @@ def best_hu_line(group: Group) -> str | None:
     measured = {name: group.measured(name).sum() for name in HU_LINES if name in group.predictors}
     # A line that lacks facts of many patients would leave the choice to the few that all of them predict.
     names = [name for name, n in measured.items() if n >= MIN_SHARE * max(measured.values())]
-    own = group.measured(*names)
-    errors = group.vbmd_mg_cm3.loc[own, names].sub(group.qct[own], axis="index").abs().mean()
-    return str(errors.idxmin()) if own.any() else None
+    patients = group.measured(*names)
+    errors = group.vbmd_mg_cm3.loc[patients, names].sub(group.qct[patients], axis="index").abs().mean()
+    return str(errors.idxmin()) if patients.any() else None
 
 
 def comparison(group: Group, *, best_hu: str | None, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Compare on the patients that both predicted: rows of the table comparison.
+    """List the rows of the table comparison: the network against each other predictor, on the patients of both.
 
     Parameters
     ----------
@@ -78,6 +76,7 @@ def comparison(group: Group, *, best_hu: str | None, resamples: int, seed: int) 
 
 
 def _auc_row(group: Group, second: str) -> dict[str, Any]:
+    """Compare areas under the ROC curve."""
     both = group.classified(NETWORK, second)
     truth = group.patients["qct_reduced"][both].to_numpy(bool)
     areas = auc_difference(truth, *_pair(group.score, second, both))
@@ -86,40 +85,44 @@ def _auc_row(group: Group, second: str) -> dict[str, Any]:
 
 
 def _accuracy_row(group: Group, second: str) -> dict[str, Any]:
+    """Compare accuracies."""
     both = group.classified(NETWORK, second)
     truth = group.patients["qct_reduced"][both].to_numpy(float)
-    ours, theirs = (decided == truth for decided in _pair(group.reduced, second, both))
-    difference = accuracy_difference(ours, theirs)
-    first, second_value = (float(right.mean()) if len(right) else None for right in (ours, theirs))
-    return _row("accuracy", second, first, second_value, difference) | {
-        "p_value": mcnemar(ours, theirs),
+    network, other = (decided == truth for decided in _pair(group.reduced, second, both))
+    difference = accuracy_difference(network, other)
+    first_value, second_value = (float(right.mean()) if len(right) else None for right in (network, other))
+    return _row("accuracy", second, first_value, second_value, difference) | {
+        "p_value": mcnemar(network, other),
         "method": f"McNemar, exact; {difference.method}",
     }
 
 
 def _mae_row(group: Group, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Compare mean absolute errors."""
     both = group.measured(NETWORK, second)
     qct = group.qct[both].to_numpy(float)
-    ours, theirs = _pair(group.vbmd_mg_cm3, second, both)
-    difference = mae_difference(ours, theirs, qct, resamples=resamples, seed=seed)
-    return _row("mae", second, _mae(ours, qct), _mae(theirs, qct), difference) | {
+    network, other = _pair(group.vbmd_mg_cm3, second, both)
+    difference = mae_difference(network, other, qct, resamples=resamples, seed=seed)
+    return _row("mae", second, _mae(network, qct), _mae(other, qct), difference) | {
         "p_value": None,
         "method": f"{BCA}, paired",
     }
 
 
 def _pair(frame: pd.DataFrame, second: str, both: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Values of network and second where both have one, (n,) arrays."""
+    """Give the values of network and second where both have one, (n,) arrays."""
     return frame.loc[both, NETWORK].to_numpy(float), frame.loc[both, second].to_numpy(float)
 
 
 def _mae(predicted: NDArray[np.float64], qct: NDArray[np.float64]) -> float | None:
+    """Compute the mean absolute error; None without patients."""
     return float(np.abs(predicted - qct).mean()) if len(qct) else None
 
 
 def _row(
     metric: str, second: str, first_value: float | None, second_value: float | None, difference: Estimate
 ) -> dict[str, Any]:
+    """Make a row of the table comparison."""
     row = figure(metric, difference)
     return row | {
         "first": NETWORK,
@@ -132,7 +135,10 @@ def _row(
 
 
 def sentence(metric: str, difference: Estimate, other: str) -> str:
-    """The outcome of a comparison in plain words.
+    """Put the outcome of a comparison into plain words.
+
+    >>> sentence("mae", Estimate(-2.0, -3.0, -1.0, 40, "BCa"), "HU alone")
+    'The network is better than HU alone in measuring vBMD.'
 
     Parameters
     ----------
@@ -141,7 +147,7 @@ def sentence(metric: str, difference: Estimate, other: str) -> str:
     difference : Estimate
         Network minus the other.
     other : str
-        What it is compared with.
+        Name of the other predictor, one of `CALLED`.
     """
     task = TASKS[metric]
     if difference.value is None:

@@ -1,4 +1,4 @@
-"""How often the network decides, and how right it is when it does."""
+"""Decisions of the network: how often it decides, how often it is right then, and why it abstains."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,25 +11,26 @@ DECIDED = ("normal", "reduced")
 
 
 def decisions(group: Group) -> Iterator[dict[str, Any]]:
-    """Rows of the table decisions.
+    """List the rows of the table decisions.
 
-    Stands on labelled patients with a prediction by the network: the same patients as its other figures, which
-    abstain from nothing.
+    They stand on labelled patients with a prediction by the network: the same patients as its other figures, for which
+    it never abstains.
 
     Parameters
     ----------
     group : Group
         A set of patients of the run's cohorts.
     """
-    own = group.patients[group.classified(NETWORK)]
-    decided = own[own["decision"].isin(DECIDED)]
-    found = proportions(decided["qct_reduced"].to_numpy(bool), (decided["decision"] == "reduced").to_numpy(bool))
-    for metric, estimate in {"abstention": wilson(len(own) - len(decided), len(own)), **found}.items():
+    patients = group.patients[group.classified(NETWORK)]
+    decided = patients[patients["decision"].isin(DECIDED)]
+    shares = proportions(decided["qct_reduced"].to_numpy(bool), (decided["decision"] == "reduced").to_numpy(bool))
+    abstention = wilson(len(patients) - len(decided), len(patients))
+    for metric, estimate in {"abstention": abstention, **shares}.items():
         yield figure(metric, estimate)
 
 
 def abstentions(group: Group) -> Iterator[dict[str, Any]]:
-    """Rows of the table abstentions: patients of the set without a decision, labelled or not, by reason."""
+    """List the rows of the table abstentions: patients of the set without a decision, labelled or not, by reason."""
     undecided = group.patients[~group.patients["decision"].isin(DECIDED) & ~group.patients["left_out"]]
     for (decision, reason), n in undecided.groupby(["decision", "decision_reason"]).size().items():  # pyright: ignore[reportGeneralTypeIssues]
         yield {"decision": decision, "reason": reason, "n": int(n)}

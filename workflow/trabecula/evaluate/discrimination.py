@@ -16,7 +16,7 @@ OBUCHOWSKI = "Obuchowski, patients as clusters"
 
 @dataclass(frozen=True)
 class Difference:
-    """Two areas under the curve on the same patients.
+    """Two areas under the ROC curve on the same patients, compared.
 
     Attributes
     ----------
@@ -40,7 +40,11 @@ class Difference:
 
 
 def delong(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Areas under the ROC curves of several scores on the same patients, and their covariance.
+    """Compute the areas under the ROC curves of several scores on the same patients, and their covariance.
+
+    >>> areas, covariance = delong(np.array([True, True, False, False]), np.array([[4.0, 2, 3, 1]]))
+    >>> areas.tolist(), covariance.tolist()
+    ([0.75], [[0.125]])
 
     Parameters
     ----------
@@ -69,11 +73,12 @@ def delong(truth: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArr
 
 
 def _has_both_classes(truth: NDArray[np.bool_]) -> bool:
+    """Tell whether there are at least two patients of each class."""
     return 2 <= int(truth.sum()) <= len(truth) - 2
 
 
 def auc(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Estimate:
-    """Area under the ROC curve with DeLong's interval, cut off at 0 and 1.
+    """Compute the area under the ROC curve with DeLong's interval, cut off at 0 and 1.
 
     Parameters
     ----------
@@ -91,7 +96,7 @@ def auc(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Estimate:
 
 
 def auc_difference(truth: NDArray[np.bool_], first: NDArray[np.float64], second: NDArray[np.float64]) -> Difference:
-    """Paired DeLong test of two scores on the same patients, (n,) arrays each (see `delong`)."""
+    """Compare two scores on the same patients by the paired DeLong test, (n,) arrays each (see `delong`)."""
     if not _has_both_classes(truth):
         return Difference(None, None, None, None, None, None, ONE_CLASS)
     (a, b), covariance = delong(truth, np.stack([first, second]))
@@ -105,7 +110,7 @@ def auc_difference(truth: NDArray[np.bool_], first: NDArray[np.float64], second:
 
 
 def clustered_auc(truth: NDArray[np.bool_], score: NDArray[np.float64], patient: NDArray[np.intp]) -> Estimate:
-    """Area under the ROC curve of several values per patient; n is the number of patients.
+    """Compute the area under the ROC curve of several values per patient; n is the number of patients.
 
     With one value per patient it is DeLong's.
 
@@ -122,20 +127,20 @@ def clustered_auc(truth: NDArray[np.bool_], score: NDArray[np.float64], patient:
     Obuchowski, Biometrics 1997;53:567.
     """
     n = int(patient.max()) + 1 if len(patient) else 0
-    own, other = np.bincount(patient[truth], minlength=n), np.bincount(patient[~truth], minlength=n)
-    if (own > 0).sum() < 2 or (other > 0).sum() < 2:
+    reduced, normal = np.bincount(patient[truth], minlength=n), np.bincount(patient[~truth], minlength=n)
+    with_reduced, with_normal = int((reduced > 0).sum()), int((normal > 0).sum())
+    if with_reduced < 2 or with_normal < 2:
         return Estimate(None, None, None, n, OBUCHOWSKI, ONE_CLASS)
     positive, negative = score[truth], score[~truth]
     ranks = rankdata(np.concatenate([positive, negative]))
     above = (ranks[: len(positive)] - rankdata(positive)) / len(negative)
     below = 1 - (ranks[len(positive) :] - rankdata(negative)) / len(positive)
     area = float(above.mean())
-    x = np.bincount(patient[truth], above, n) - own * area
-    y = np.bincount(patient[~truth], below, n) - other * area
-    with_own, with_other = int((own > 0).sum()), int((other > 0).sum())
+    x = np.bincount(patient[truth], above, n) - reduced * area
+    y = np.bincount(patient[~truth], below, n) - normal * area
     variance = float(
-        with_own / (with_own - 1) * (x * x).sum() / len(positive) ** 2
-        + with_other / (with_other - 1) * (y * y).sum() / len(negative) ** 2
+        with_reduced / (with_reduced - 1) * (x * x).sum() / len(positive) ** 2
+        + with_normal / (with_normal - 1) * (y * y).sum() / len(negative) ** 2
         + 2 * n / (n - 1) * (x * y).sum() / (len(positive) * len(negative))
     )
     if variance <= 1e-15:  # rounding of the three terms
@@ -148,15 +153,18 @@ DISCORDANT = "Clopper-Pearson on the patients on whom they differ"
 
 
 def accuracy_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Estimate:
-    """Accuracy of the first minus accuracy of the second decision on the same patients.
+    """Compute the accuracy of the first minus that of the second decision on the same patients.
 
-    The interval is that of the share which the first has of the patients on whom they differ, so that it excludes 0
+    >>> accuracy_difference(np.array([True, True, True, False]), np.array([True, True, False, False])).value
+    0.25
+
+    The interval follows from the share of the first among the patients on whom the two differ, so that it excludes 0
     just when McNemar's exact test finds a difference.
 
     Parameters
     ----------
     first, second : (n,) boolean arrays
-        Whether each of two decisions is right.
+        True where the decision is right.
 
     References
     ----------
@@ -174,12 +182,15 @@ def accuracy_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> 
 
 
 def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
-    """Exact two-sided p-value that both are right equally often; None where they never differ.
+    """Compute the exact two-sided p-value that both are right equally often; None where they never differ.
+
+    >>> mcnemar(np.array([True, True, True, True, False]), np.array([False, False, False, False, False]))
+    0.125
 
     Parameters
     ----------
     first, second : (n,) boolean arrays
-        Whether each of two decisions on the same patients is right.
+        True where the decision on a patient is right; the same patients in both.
 
     References
     ----------
@@ -191,7 +202,12 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None
 
 
 def wilson(successes: int, n: int) -> Estimate:
-    """A proportion with Wilson's score interval (J Am Stat Assoc 1927;22:209)."""
+    """Compute a proportion with Wilson's score interval (J Am Stat Assoc 1927;22:209).
+
+    >>> share = wilson(8, 10)
+    >>> share.value, round(share.low, 3), round(share.high, 3)
+    (0.8, 0.49, 0.943)
+    """
     if n == 0:
         return Estimate(None, None, None, 0, WILSON, EMPTY)
     p, z2 = successes / n, Z * Z
@@ -201,7 +217,7 @@ def wilson(successes: int, n: int) -> Estimate:
 
 
 def proportions(truth: NDArray[np.bool_], decided: NDArray[np.bool_]) -> dict[str, Estimate]:
-    """Recall, precision, specificity, NPV and accuracy of decisions, (n,) boolean arrays; True is reduced."""
+    """Compute recall, precision, specificity, NPV and accuracy of decisions, (n,) boolean arrays; True is reduced."""
     return {
         "recall": wilson(int((truth & decided).sum()), int(truth.sum())),
         "precision": wilson(int((truth & decided).sum()), int(decided.sum())),

@@ -13,14 +13,14 @@ ONE_CLASS = "fewer than two patients with or without reduced density"
 TOO_FEW = "fewer than three patients"
 NO_VARIATION = "no variation among the patients"
 EMPTY = "no patient in the denominator"
-# A smaller cell of a stratum says next to nothing, and could point to a person.
+# A smaller cell of a stratum shows next to nothing, and could point to a person.
 MIN_CELL = 5
 TOO_SMALL = "fewer than five patients"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure.
+    """A figure with its interval.
 
     Attributes
     ----------
@@ -43,7 +43,11 @@ class Estimate:
 
 
 def in_cell(estimate: Estimate) -> Estimate:
-    """A figure of a stratum's cell: undefined where the cell is too small."""
+    """Blank the figure of a stratum's cell where the cell is too small.
+
+    >>> in_cell(Estimate(0.5, 0.2, 0.8, 4, "Wilson score")).reason
+    'fewer than five patients'
+    """
     if estimate.n >= MIN_CELL:
         return estimate
     return replace(estimate, value=None, low=None, high=None, reason=TOO_SMALL)

@@ -1,4 +1,4 @@
-"""Each vertebra against the QCT value of its own level; all of them together, with the patient as cluster."""
+"""Figures by vertebral level: each vertebra against the QCT value of its level, and all with patients as clusters."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from trabecula.cohort.patients import usable
 from trabecula.evaluate.agreement import agreement, clustered_agreement
@@ -24,9 +25,9 @@ KEYS = ["cohort", "study_id", "level"]
 
 
 def level_values(labels: pa.Table, patients: pa.Table, vertebrae: pa.Table, predictions: pa.Table) -> pd.DataFrame:
-    """Vertebrae that can be measured and have a QCT value of their own, with what is predicted of them.
+    """List the vertebrae that can be measured and have a QCT value of their own, with their predictions.
 
-    Only the scan that the patient's result stands on counts, and only labels of the day that its QCT value is from.
+    Only the scan that the patient's result stands on counts, and only labels of the day of the patient's QCT value.
 
     Parameters
     ----------
@@ -39,17 +40,17 @@ def level_values(labels: pa.Table, patients: pa.Table, vertebrae: pa.Table, pred
         Columns cohort, patient_id, study_id, level, qct_mg_cm3, trabecular_hu, network (mg/cm3 HA) and probability
         (of reduced density, without temperature); the network's are means over folds, NaN where there are none.
     """
-    of_patient = patients.select(["cohort", "patient_id", "study_id", "days_from_scan"]).to_pandas().dropna()
-    given = labels.to_pandas()
-    counts = (given["status"] == "used") | (given["reason"] == "other_level")
-    given = given[counts & given["level"].isin(ORDER) & given["vbmd_mg_cm3"].notna()]
-    given = given.merge(of_patient, on=["cohort", "patient_id", "days_from_scan"])
-    given = given.groupby([*KEYS, "patient_id"])["vbmd_mg_cm3"].mean().rename("qct_mg_cm3").reset_index()
+    scans = patients.select(["cohort", "patient_id", "study_id", "days_from_scan"]).to_pandas().dropna()
+    values = labels.to_pandas()
+    counts = (values["status"] == "used") | (values["reason"] == "other_level")
+    values = values[counts & values["level"].isin(ORDER) & values["vbmd_mg_cm3"].notna()]
+    values = values.merge(scans, on=["cohort", "patient_id", "days_from_scan"])
+    values = values.groupby([*KEYS, "patient_id"])["vbmd_mg_cm3"].mean().rename("qct_mg_cm3").reset_index()
     bones = usable(vertebrae.to_pandas())[[*KEYS, "trabecular_hu_mean"]]
-    rows = given.merge(bones.rename(columns={"trabecular_hu_mean": "trabecular_hu"}), on=KEYS)
-    said = predictions.select([*KEYS, "task", "value"]).to_pandas()
+    rows = values.merge(bones.rename(columns={"trabecular_hu_mean": "trabecular_hu"}), on=KEYS)
+    predicted = predictions.select([*KEYS, "task", "value"]).to_pandas()
     for task, name in {"regression": NETWORK, "classification": PROBABILITY}.items():
-        mean = said[said["task"] == task].groupby(KEYS)["value"].mean().rename(name).reset_index()
+        mean = predicted[predicted["task"] == task].groupby(KEYS)["value"].mean().rename(name).reset_index()
         rows = rows.merge(mean, on=KEYS, how="left")
     return rows
 
@@ -63,7 +64,7 @@ def levels(
     resamples: int,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the table levels: figures by level, a patient counting once in each; and of all vertebrae, clustered.
+    """List the rows of the table levels: figures by level, each patient once, and of all vertebrae, clustered.
 
     Parameters
     ----------
@@ -72,36 +73,42 @@ def levels(
     values : DataFrame
         See `level_values`.
     lines : sequence of Baseline
-        The model's baselines; HU alone is put to the level's own HU, though it was fitted on means over levels.
+        The model's baselines; HU alone predicts from the level's own HU, though it was fitted on means over levels.
     reduced_below_mg_cm3 : float
         A vertebra with a lower QCT value (HA) has reduced density.
     resamples, seed : int
         Bootstrap of the patients.
     """
-    own = group.patients[group.measured(NETWORK)][["cohort", "study_id", "fold", "kvp", "phase", "age_years", "sex"]]
-    rows = values.merge(own, on=["cohort", "study_id"]).reset_index(drop=True)
+    facts = ["cohort", "study_id", "fold", "kvp", "phase", "age_years", "sex"]
+    rows = values.merge(group.patients.loc[group.measured(NETWORK), facts], on=["cohort", "study_id"]).reset_index(
+        drop=True
+    )
     rows[HU] = baselines.predict([line for line in lines if line.name == HU], rows, rows["fold"]).astype(float)
     for level in sorted(rows["level"].unique(), key=ORDER.index):
         for predictor in (NETWORK, HU):
-            known = rows[(rows["level"] == level) & rows[predictor].notna()]
-            found = agreement(
-                known[predictor].to_numpy(float), known["qct_mg_cm3"].to_numpy(float), resamples=resamples, seed=seed
-            )
+            predicted, qct = _pairs(rows[(rows["level"] == level) & rows[predictor].notna()], predictor)
+            figures = agreement(predicted, qct, resamples=resamples, seed=seed)
             for metric in METRICS:
-                yield {"level": level, "predictor": predictor, **figure(metric, in_cell(found[metric]))}
+                yield {"level": level, "predictor": predictor, **figure(metric, in_cell(figures[metric]))}
     if len(rows):
         yield from _every(rows, reduced_below_mg_cm3, resamples=resamples, seed=seed)
 
 
-def _every(rows: pd.DataFrame, cut_mg_cm3: float, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+def _pairs(rows: pd.DataFrame, predictor: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give predicted and QCT value of every row, mg/cm3 HA."""
+    return rows[predictor].to_numpy(float), rows["qct_mg_cm3"].to_numpy(float)
+
+
+def _every(rows: pd.DataFrame, reduced_below_mg_cm3: float, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+    """List the rows of all vertebrae together, with patients as clusters."""
     for predictor in (NETWORK, HU):
-        known = rows[rows[predictor].notna()]
-        patient, _ = pd.factorize(known["patient_id"])
-        predicted, qct = known[predictor].to_numpy(float), known["qct_mg_cm3"].to_numpy(float)
-        found = clustered_agreement(predicted, qct, patient, resamples=resamples, seed=seed)
-        score = {NETWORK: known[PROBABILITY].to_numpy(float), HU: -predicted}[predictor]
+        measured = rows[rows[predictor].notna()]
+        patient, _ = pd.factorize(measured["patient_id"])
+        predicted, qct = _pairs(measured, predictor)
+        figures = clustered_agreement(predicted, qct, patient, resamples=resamples, seed=seed)
+        score = {NETWORK: measured[PROBABILITY].to_numpy(float), HU: -predicted}[predictor]
         scored = np.isfinite(score)
-        again, _ = pd.factorize(known["patient_id"][scored])
-        found["auc"] = clustered_auc(qct[scored] < cut_mg_cm3, score[scored], again)
-        for metric, estimate in found.items():
+        patient, _ = pd.factorize(measured["patient_id"][scored])
+        figures["auc"] = clustered_auc(qct[scored] < reduced_below_mg_cm3, score[scored], patient)
+        for metric, estimate in figures.items():
             yield {"level": EVERY, "predictor": predictor, **figure(metric, in_cell(estimate))}

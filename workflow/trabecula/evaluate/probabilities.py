@@ -1,4 +1,4 @@
-"""Whether a predicted probability of reduced density is as often right as it says."""
+"""Calibration: a predicted probability of reduced density against the share of patients that QCT calls reduced."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,34 +28,46 @@ _EDGE = 1e-6
 
 
 def brier(truth: NDArray[np.bool_], probability: NDArray[np.float64], *, resamples: int, seed: int) -> Estimate:
-    """Mean squared error of the probability, (n,) arrays (Brier, Mon Weather Rev 1950;78:1)."""
+    """Compute the mean squared error of the probability, (n,) arrays (Brier, Mon Weather Rev 1950;78:1).
+
+    >>> brier(np.array([True, False, True, True]), np.array([0.5, 0.5, 0.0, 1.0]), resamples=100, seed=1).value
+    0.375
+    """
     columns = ((probability - truth) ** 2)[:, None]
     return estimates(columns, {"brier": lambda mean: mean[..., 0]}, resamples=resamples, seed=seed)["brier"]
 
 
 def calibration_slope(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> Estimate:
-    """Slope of the outcome on the log odds (Cox, Biometrika 1958;45:562); below 1 predictions are too extreme.
+    """Fit the slope of the outcome on the log odds; below 1 the predictions are too extreme.
 
     Parameters
     ----------
     truth : (n,) boolean array
     probability : (n,) array
         Of reduced density.
+
+    References
+    ----------
+    Cox, Biometrika 1958;45:562.
     """
     n, odds = len(truth), _log_odds(probability)
     if truth.sum() < 2 or (~truth).sum() < 2:
         return Estimate(None, None, None, n, WALD, ONE_CLASS)
     if np.ptp(odds) == 0:
         return Estimate(None, None, None, n, WALD, NO_VARIATION)
-    own, other = odds[truth], odds[~truth]
-    if own.min() >= other.max() or own.max() <= other.min():
+    reduced, normal = odds[truth], odds[~truth]
+    if reduced.min() >= normal.max() or reduced.max() <= normal.min():
         return Estimate(None, None, None, n, WALD, SEPARATED)
     centred = odds - odds.mean()
     return _wald(truth, np.stack([np.ones(n), centred], axis=1), np.zeros(n), at=1)
 
 
 def calibration_intercept(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> Estimate:
-    """Calibration in the large: what must be added to all log odds, slope fixed at 1 (see `calibration_slope`)."""
+    """Fit the calibration in the large: the number to add to all log odds, slope fixed at 1 (see `calibration_slope`).
+
+    >>> round(calibration_intercept(np.array([True, False, False, False]), np.full(4, 0.5)).value, 3)  # log(1 / 3)
+    -1.099
+    """
     n = len(truth)
     if not 0 < truth.sum() < n:
         return Estimate(None, None, None, n, WALD, "patients of one class only")
@@ -63,28 +75,31 @@ def calibration_intercept(truth: NDArray[np.bool_], probability: NDArray[np.floa
 
 
 def _log_odds(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the log odds of (n,) probabilities, finite also at 0 and 1."""
     return logit(np.clip(probability, _EDGE, 1 - _EDGE))
 
 
 def _wald(truth: NDArray[np.bool_], design: NDArray[np.float64], offset: NDArray[np.float64], *, at: int) -> Estimate:
-    """One coefficient of a logistic regression with an offset, by Newton's method; steps are kept short."""
-    found = np.zeros(design.shape[1])
-    information = np.eye(len(found))
+    """Fit one coefficient of a logistic regression with an offset, by Newton's method; steps are kept short."""
+    coefficients = np.zeros(design.shape[1])
+    information = np.eye(len(coefficients))
     for _ in range(200):
-        fitted = expit(design @ found + offset)
+        fitted = expit(design @ coefficients + offset)
         weight = np.maximum(fitted * (1 - fitted), 1e-12)
         information = (design * weight[:, None]).T @ design
         step = np.clip(np.linalg.solve(information, design.T @ (truth - fitted)), -2, 2)
-        found += step
+        coefficients += step
         if np.abs(step).max() < 1e-10:
             break
     half = Z * float(np.linalg.inv(information)[at, at]) ** 0.5
-    value = float(found[at])
+    value = float(coefficients[at])
     return Estimate(value, value - half, value + half, len(truth), WALD)
 
 
 def curve(truth: NDArray[np.bool_], probability: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of reduced density by predicted probability: lowess of degree 1, no robustness, read off at (k,) places.
+    """Smooth the share of reduced density over the predicted probability, and read it off at (k,) places.
+
+    Lowess of degree 1 without robustness.
 
     References
     ----------
@@ -103,20 +118,26 @@ def curve(truth: NDArray[np.bool_], probability: NDArray[np.float64], at: NDArra
 def resampled_curves(
     truth: NDArray[np.bool_], probability: NDArray[np.float64], *, resamples: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The curve on `GRID` and the ICI in resamples of the patients: (b, len(GRID)) and (b,); NaN where undefined."""
+    """Draw resamples of the patients, and give the curve on `GRID` and the ICI in each; NaN where undefined.
+
+    Returns
+    -------
+    (b, len(GRID)) array, (b,) array
+        Curves, ICIs.
+    """
     rng, n = np.random.default_rng(seed), len(truth)
     curves, distances = [], []
     for _ in range(min(resamples, MAX_CURVES)):
         drawn = rng.integers(0, n, n)
         p = probability[drawn]
-        read = curve(truth[drawn], p, np.concatenate([GRID, p]))
-        curves.append(read[: len(GRID)])
-        distances.append(np.abs(read[len(GRID) :] - p).mean())
+        observed = curve(truth[drawn], p, np.concatenate([GRID, p]))
+        curves.append(observed[: len(GRID)])
+        distances.append(np.abs(observed[len(GRID) :] - p).mean())
     return np.array(curves), np.array(distances)
 
 
 def ici(truth: NDArray[np.bool_], probability: NDArray[np.float64], resampled: NDArray[np.float64]) -> Estimate:
-    """Integrated calibration index: mean distance of the smooth curve from the prediction.
+    """Compute the integrated calibration index: the mean distance of the smooth curve from the prediction.
 
     Parameters
     ----------
@@ -184,7 +205,7 @@ def calibration(group: Group, predictor: str, *, resamples: int, seed: int) -> C
 
 
 def tenths(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
-    """Patients by predicted probability in ten groups of like size, or in fewer of at least five patients."""
+    """Divide the patients by predicted probability into ten groups of like size, or fewer of at least five patients."""
     n = len(truth)
     if n < MIN_CELL:
         return
@@ -197,20 +218,21 @@ def tenths(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> Iterat
 def smooth_curve(
     truth: NDArray[np.bool_], probability: NDArray[np.float64], resampled: NDArray[np.float64]
 ) -> Iterator[dict[str, Any]]:
-    """The smooth curve over the range of the predictions, with pointwise percentiles of the (b, k) resampled ones."""
+    """List the points of the smooth curve over the range of the predictions, with percentiles of (b, k) resamples."""
     n = len(truth)
     for i, value in enumerate(curve(truth, probability, GRID)):
         within = probability.min() <= GRID[i] <= probability.max()
         finite = resampled[np.isfinite(resampled[:, i]), i]
         if within and np.isfinite(value) and len(finite):
             low, high = np.quantile(finite, [TAIL, 1 - TAIL])
-            known = Estimate(float(value), float(low), float(high), n, PERCENTILES)
+            point = Estimate(float(value), float(low), float(high), n, PERCENTILES)
             # Near 0 and 1 all resamples may give the same share, which is no certainty.
             bare = Estimate(float(value), None, None, n, PERCENTILES, NO_VARIATION)
-            yield _row("smooth", float(GRID[i]), known if high > low else bare)
+            yield _row("smooth", float(GRID[i]), point if high > low else bare)
 
 
 def _row(part: str, predicted: float, share: Estimate) -> dict[str, Any]:
+    """Make a row of the table calibration_curve."""
     row = vars(share)
     return {"part": part, "predicted": predicted, "observed": share.value} | {
         name: row[name] for name in ("low", "high", "n", "method", "reason")

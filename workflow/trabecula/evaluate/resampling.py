@@ -23,7 +23,7 @@ Figure = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 def resampled_means(columns: NDArray[np.float64], *, resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of columns in resamples of the patients.
+    """Compute means of columns in resamples of the patients.
 
     Parameters
     ----------
@@ -48,22 +48,27 @@ def resampled_means(columns: NDArray[np.float64], *, resamples: int, seed: int) 
 
 
 def _drawn(rng: np.random.Generator, n: int, resamples: int) -> NDArray[np.float64]:
+    """Draw how often each resample holds each of n patients, (resamples, n)."""
     return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)
 
 
 @lru_cache(maxsize=8)
 def _counts(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    """How often each resample holds each patient, (resamples, n); drawn once for all figures of a set."""
+    """Count how often each resample holds each patient, (resamples, n); drawn once for all figures of a set."""
     return _drawn(np.random.default_rng(seed), n, resamples)
 
 
 def left_out_means(columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, k) means of columns, the i-th row without patient i."""
+    """Compute the (n, k) means of columns, the i-th row without patient i.
+
+    >>> left_out_means(np.array([[1.0], [2.0], [6.0]])).ravel().tolist()
+    [4.0, 3.5, 1.5]
+    """
     return (columns.sum(axis=0) - columns) / (len(columns) - 1)
 
 
 def bca(value: float, resampled: NDArray[np.float64], left_out: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Bias-corrected and accelerated interval; None when the resamples do not vary.
+    """Compute the bias-corrected and accelerated interval; None when the resamples do not vary.
 
     Parameters
     ----------
@@ -94,7 +99,7 @@ def bca(value: float, resampled: NDArray[np.float64], left_out: NDArray[np.float
 def estimates(
     columns: NDArray[np.float64], figures: dict[str, Figure], *, resamples: int, seed: int
 ) -> dict[str, Estimate]:
-    """Figures with BCa intervals.
+    """Compute figures with BCa intervals.
 
     Resamples and left-out samples in which a figure is undefined (such as F1 without any
     reduced patient) do not count for its interval.
@@ -123,6 +128,7 @@ def estimates(
 
 
 def _estimate(value: float, drawn: NDArray[np.float64], left_out: NDArray[np.float64], n: int) -> Estimate:
+    """Put a figure and its interval together, or the reason why either is undefined."""
     if not np.isfinite(value):
         return Estimate(None, None, None, n, BCA, NO_VARIATION)
     interval = bca(value, drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)])
