@@ -22,31 +22,32 @@ OPTIONS = {"thresholds": [0.3, 0.5, 0.7], "prevalences": [0.05, 0.2], "repeat_da
 PREDICTORS = ("network", "joint", *baselines.NAMES, *baselines.THRESHOLDS_HU)
 
 
-def empty(schema: pa.Schema, **given: Any) -> dict[str, Any]:
-    """A row of a schema: where nothing is given NULL, or something plain where NULL may not be."""
-    return {field.name: None if field.nullable else _plain(field.type) for field in schema} | given
+def empty(schema: pa.Schema, **values: Any) -> dict[str, Any]:
+    """Make a row of a schema: other columns are NULL, or a plain value where NULL may not be."""
+    return {field.name: None if field.nullable else _plain(field.type) for field in schema} | values
 
 
 def _plain(kind: pa.DataType) -> Any:
+    """Give an empty list or text, False or 0."""
     return (
         [] if pa.types.is_list(kind) else "" if pa.types.is_string(kind) else False if pa.types.is_boolean(kind) else 0
     )
 
 
-def study(cohort: str, i: int, **given: Any) -> dict[str, Any]:
-    """A row of STUDIES; every fourth is contrast-enhanced."""
+def study(cohort: str, i: int, **values: Any) -> dict[str, Any]:
+    """Make a row of STUDIES; every fourth is contrast-enhanced."""
     keys = {"cohort": cohort, "patient_id": f"pa{cohort[-1]}{i:018d}", "study_id": f"st{cohort[-1]}{i:018d}"}
     device = DEVICES[cohort][i % 2]
-    known = {"age_years": 45.0 + i * 0.9, "sex": "FM"[i % 2], "device_key": device, "kvp": float(device.split("|")[2])}
-    known |= {"phase": "portal" if i % 4 == 0 else "native", "thickness_mm": 1.25, "status": "measured"}
-    return empty(tables.STUDIES, **keys, **known, repairs=[], flags=[]) | given
+    facts = {"age_years": 45.0 + i * 0.9, "sex": "FM"[i % 2], "device_key": device, "kvp": float(device.split("|")[2])}
+    facts |= {"phase": "portal" if i % 4 == 0 else "native", "thickness_mm": 1.25, "status": "measured"}
+    return empty(tables.STUDIES, **keys, **facts, repairs=[], flags=[]) | values
 
 
-def patient(of: Mapping[str, Any], role: str, rng: np.random.Generator, **given: Any) -> dict[str, Any]:
-    """A row of PATIENTS: measured, labelled and predicted."""
-    qct = rng.normal(150 - of["age_years"] * 0.5, 28)
+def patient(scan: Mapping[str, Any], role: str, rng: np.random.Generator, **values: Any) -> dict[str, Any]:
+    """Make a row of PATIENTS: measured, labelled and predicted."""
+    qct = rng.normal(150 - scan["age_years"] * 0.5, 28)
     vbmd, joint = qct + rng.normal(1, 8), qct + rng.normal(1, 9)
-    known = {name: of[name] for name in ("cohort", "patient_id", "study_id", "age_years", "sex", "device_key")}
+    facts = {name: scan[name] for name in ("cohort", "patient_id", "study_id", "age_years", "sex", "device_key")}
     probability = 1 / (1 + np.exp((vbmd - 120) / 9))
     decision = "reduced" if probability >= 0.6 else "normal" if probability < 0.4 else "indeterminate"
     result = {
@@ -73,7 +74,7 @@ def patient(of: Mapping[str, Any], role: str, rng: np.random.Generator, **given:
         "days_from_scan": 0,
         "synthetic": True,
     }
-    return empty(tables.PATIENTS, **known, **result) | given
+    return empty(tables.PATIENTS, **facts, **result) | values
 
 
 UNDONE = dict.fromkeys(
@@ -84,21 +85,21 @@ UNDONE = dict.fromkeys(
 LOST = UNDONE | {"levels_used": [], "study_id": None, "decision": "not_evaluable"}
 
 
-def vertebra(of: Mapping[str, Any], level: str, **given: Any) -> dict[str, Any]:
-    """A row of VERTEBRAE."""
-    keys = {name: of[name] for name in ("cohort", "patient_id", "study_id")}
-    known = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True}
-    known |= {"level_flags": [], "flags": [], "trabecular_hu_mean": 140.0, "level_found": level}
-    return empty(tables.VERTEBRAE, **keys, **known) | given
+def vertebra(scan: Mapping[str, Any], level: str, **values: Any) -> dict[str, Any]:
+    """Make a row of VERTEBRAE."""
+    keys = {name: scan[name] for name in ("cohort", "patient_id", "study_id")}
+    measures = {"level": level, "level_confidence": 0.9, "level_uncertain": False, "complete": True}
+    measures |= {"level_flags": [], "flags": [], "trabecular_hu_mean": 140.0, "level_found": level}
+    return empty(tables.VERTEBRAE, **keys, **measures) | values
 
 
 def fold_of(patient_id: str) -> int:
-    """Fold of a development patient."""
+    """Give the fold of a development patient."""
     return int(patient_id[3:]) % len(FOLDS)
 
 
 def lines(patients: list[dict[str, Any]], studies: list[dict[str, Any]]) -> tuple[Baseline, ...]:
-    """Baselines, fitted as in training."""
+    """Fit the baselines as in training."""
     frame = facts(patients, studies)
     frame = frame[(frame["role"] == "development") & frame["qct_vbmd_mg_cm3"].notna()]
     folds = frame["patient_id"].map(fold_of)
@@ -106,7 +107,7 @@ def lines(patients: list[dict[str, Any]], studies: list[dict[str, Any]]) -> tupl
 
 
 def facts(patients: list[dict[str, Any]], studies: list[dict[str, Any]]) -> pd.DataFrame:
-    """Patients with tube voltage and phase."""
+    """Join patients with tube voltage and phase."""
     scans = pd.DataFrame(studies)[["study_id", "kvp", "phase"]]
     return pd.DataFrame(patients).merge(scans, on="study_id", how="left")
 
@@ -115,35 +116,36 @@ SPLITS = {"cross-validation": "fold", "random": "random", "device": "device"}
 
 
 def protocol(patients: list[dict[str, Any]], studies: list[dict[str, Any]], seed: int = 0) -> list[dict[str, Any]]:
-    """Rows of PROTOCOL: every development patient in every split, with every predictor."""
+    """Make rows of PROTOCOL: every development patient in every split, with every predictor."""
     rng = np.random.default_rng(seed)
     frame = facts(patients, studies)
     frame = frame[(frame["role"] == "development") & frame["qct_vbmd_mg_cm3"].notna()]
     rows = []
     for scheme, word in SPLITS.items():
         for number in range(2 if scheme == "device" else len(FOLDS)):
-            for _, one in frame.iterrows():
-                rows += _of_split(one, scheme, f"{word}{number}", number, rng)
+            for _, row in frame.iterrows():
+                rows += _rows_of_split(row, scheme, f"{word}{number}", number, rng)
     return rows
 
 
-def _of_split(
-    one: pd.Series, scheme: str, split: str, number: int, rng: np.random.Generator
+def _rows_of_split(
+    patient: pd.Series, scheme: str, split: str, number: int, rng: np.random.Generator
 ) -> Iterator[dict[str, Any]]:
+    """Make a patient's rows of a split, one per predictor."""
     device = DEVICES["clinic_a"][number % 2] if scheme == "device" else None
     tested = {
-        "cross-validation": fold_of(one["patient_id"]) == number,
+        "cross-validation": fold_of(patient["patient_id"]) == number,
         "random": rng.random() < 0.2,
-        "device": one["device_key"] == device,
+        "device": patient["device_key"] == device,
     }[scheme]
     part = "test" if tested else "validation" if rng.random() < 0.2 else "train"
-    same = {name: one[name] for name in ("cohort", "patient_id", "device_key", "kvp", "phase", "trabecular_hu")}
-    same |= {name: one[name] for name in ("qct_vbmd_mg_cm3", "qct_reduced")}
+    same = {name: patient[name] for name in ("cohort", "patient_id", "device_key", "kvp", "phase", "trabecular_hu")}
+    same |= {name: patient[name] for name in ("qct_vbmd_mg_cm3", "qct_reduced")}
     for predictor in PREDICTORS:
-        vbmd = one["qct_vbmd_mg_cm3"] + rng.normal(0, 3 if part == "train" else 9)
+        vbmd = patient["qct_vbmd_mg_cm3"] + rng.normal(0, 3 if part == "train" else 9)
         by_hu = predictor.startswith("threshold")
         network = predictor in ("network", "joint")
-        score = -one["trabecular_hu"] if by_hu else 1 / (1 + np.exp((vbmd - 120) / 9)) if network else -vbmd
+        score = -patient["trabecular_hu"] if by_hu else 1 / (1 + np.exp((vbmd - 120) / 9)) if network else -vbmd
         yield same | {
             "scheme": scheme,
             "split": split,
@@ -152,12 +154,12 @@ def _of_split(
             "predictor": predictor,
             "vbmd_mg_cm3": None if by_hu else vbmd,
             "score": score,
-            "reduced": bool(one["trabecular_hu"] < float(predictor[-3:])) if by_hu else bool(vbmd < 120),
+            "reduced": bool(patient["trabecular_hu"] < float(predictor[-3:])) if by_hu else bool(vbmd < 120),
         }
 
 
 def training() -> list[dict[str, Any]]:
-    """Rows of TRAINING: learning curves of every split and task."""
+    """Make rows of TRAINING: learning curves of every split and task."""
     return [
         {"scheme": scheme, "split": f"{word}{number}", "task": task, "epoch": epoch, "learning_rate": 0.01}
         | {"training_loss": 1.0 / epoch, "validation_loss": 1.2 / epoch + 0.02 * epoch, "kept": epoch == 8}
@@ -168,16 +170,16 @@ def training() -> list[dict[str, Any]]:
     ]
 
 
-def evidence(patients: list[dict[str, Any]], studies: list[dict[str, Any]], **given: Any) -> evaluate.Evidence:
-    """What evaluate reads, with empty tables where nothing is given."""
-    named = ("vertebrae", "predictions", "labels")
+def evidence(patients: list[dict[str, Any]], studies: list[dict[str, Any]], **others: Any) -> evaluate.Evidence:
+    """Put together what evaluate reads; other tables are empty by default."""
+    names = ("vertebrae", "predictions", "labels")
     return evaluate.Evidence(
         patients=tables.cast(patients, tables.PATIENTS),
         studies=tables.cast(studies, tables.STUDIES),
-        **{name: tables.cast(given.get(name, []), tables.PUBLIC[name]) for name in named},
-        protocol=tables.cast(given.get("protocol", []), tables.PROTOCOL),
-        lines=given.get("lines", ()),
-        folds=given.get(
+        **{name: tables.cast(others.get(name, []), tables.PUBLIC[name]) for name in names},
+        protocol=tables.cast(others.get("protocol", []), tables.PROTOCOL),
+        lines=others.get("lines", ()),
+        folds=others.get(
             "folds", {row["patient_id"]: fold_of(row["patient_id"]) for row in patients if row["in_training"]}
         ),
     )

@@ -22,17 +22,17 @@ from trabecula.model.baselines import Baseline
 OPTIONS = {"resamples": 2000, "seed": 1}
 
 
-def known(estimate: Estimate) -> tuple[float, float, float]:
-    """Lower end, value and upper end of an estimate that must be defined."""
+def defined(estimate: Estimate) -> tuple[float, float, float]:
+    """Give lower end, value and upper end of an estimate that must be defined."""
     assert estimate.low is not None
     assert estimate.value is not None
     assert estimate.high is not None
     return estimate.low, estimate.value, estimate.high
 
 
-def patient(number, **given):
-    """One row of PATIENTS: a labelled, cross-validated patient unless said otherwise."""
-    qct = given.pop("qct", 90.0 + 5 * number)
+def patient(number, **values):
+    """Make a row of PATIENTS: by default a labelled, cross-validated patient."""
+    qct = values.pop("qct", 90.0 + 5 * number)
     row = dict.fromkeys(tables.PATIENTS.names) | {
         "cohort": "a",
         "patient_id": f"pa{number:02d}",
@@ -51,7 +51,7 @@ def patient(number, **given):
         "qct_reduced": None if qct is None else qct < 120,
         "synthetic": True,
     }
-    return row | given
+    return row | values
 
 
 # One HU is one mg/cm3 by the line that did not see fold 0, in which all patients of the training are.
@@ -66,7 +66,7 @@ def judged(*rows, bootstrap=200):
 
 
 def naive_delong(truth, scores):
-    """The definition: every pair of a reduced and a normal patient, and its placement values."""
+    """Apply the definition: every pair of a reduced and a normal patient, and its placement values."""
     placed = []
     for score in scores:
         wins = np.array([[(x > y) + (x == y) / 2 for y in score[~truth]] for x in score[truth]])
@@ -97,8 +97,8 @@ def test_delong_interval_covers_as_often_as_it_says():
     rng = np.random.default_rng(0)
     truth = np.arange(80) < 40
     true_area = stats.norm.cdf(1 / np.sqrt(2))
-    found = [auc(truth, rng.normal(size=80) + truth) for _ in range(500)]
-    covered = np.mean([low <= true_area <= high for low, _, high in map(known, found)])
+    areas = [auc(truth, rng.normal(size=80) + truth) for _ in range(500)]
+    covered = np.mean([low <= true_area <= high for low, _, high in map(defined, areas)])
     assert 0.92 < covered < 0.98
 
 
@@ -137,15 +137,15 @@ def test_undefined_areas_have_a_reason():
 @given(st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_equals_scipy(successes):
     k, n = successes
-    found, expected = wilson(k, n), stats.binomtest(k, n).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    share, expected = wilson(k, n), stats.binomtest(k, n).proportion_ci(method="wilson")
+    assert (share.low, share.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_proportions_stand_on_their_denominators():
     truth = np.array([1, 1, 1, 0, 0, 0, 0], bool)
     decided = np.array([1, 1, 0, 1, 0, 0, 0], bool)
-    found = proportions(truth, decided)
-    assert {name: (e.value, e.n) for name, e in found.items()} == {
+    shares = proportions(truth, decided)
+    assert {name: (e.value, e.n) for name, e in shares.items()} == {
         "recall": (2 / 3, 3),
         "precision": (2 / 3, 3),
         "specificity": (3 / 4, 4),
@@ -164,7 +164,7 @@ def sample(n=40, seed=5):
 
 
 def naive_icc(ratings):
-    """ICC(A,1) from the mean squares of rows, columns and error, (n, k) ratings."""
+    """Compute ICC(A,1) from the mean squares of rows, columns and error, (n, k) ratings."""
     n, k = ratings.shape
     grand, rows, columns = ratings.mean(), ratings.mean(axis=1), ratings.mean(axis=0)
     of_rows = k * ((rows - grand) ** 2).sum() / (n - 1)
@@ -175,9 +175,9 @@ def naive_icc(ratings):
 
 def test_agreement_equals_plain_formulas():
     predicted, qct = sample()
-    found = {name: estimate.value for name, estimate in agreement(predicted, qct, **OPTIONS).items()}
+    values = {name: estimate.value for name, estimate in agreement(predicted, qct, **OPTIONS).items()}
     error = predicted - qct
-    assert found == pytest.approx(
+    assert values == pytest.approx(
         {
             "mae": np.abs(error).mean(),
             "rmse": np.sqrt((error**2).mean()),
@@ -193,7 +193,7 @@ def test_agreement_equals_plain_formulas():
 
 
 def test_bca_intervals_equal_scipys():
-    """To within the noise of 20,000 resamples, measured in widths of the interval."""
+    """Compare to within the noise of 20,000 resamples, measured in widths of the interval."""
     predicted, qct = sample()
 
     def pearson(x, y, axis=-1):
@@ -205,7 +205,7 @@ def test_bca_intervals_equal_scipys():
         "rmse": lambda p, q, axis=-1: np.sqrt(((p - q) ** 2).mean(axis)),
         "pearson_r": pearson,
     }
-    found = agreement(predicted, qct, resamples=20_000, seed=1)
+    estimates = agreement(predicted, qct, resamples=20_000, seed=1)
     for name, figure in oracles.items():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -213,15 +213,15 @@ def test_bca_intervals_equal_scipys():
                 (predicted, qct), figure, paired=True, n_resamples=20_000, method="BCa", rng=np.random.default_rng(2)
             ).confidence_interval
         width = expected.high - expected.low
-        assert found[name].low == pytest.approx(expected.low, abs=0.06 * width)
-        assert found[name].high == pytest.approx(expected.high, abs=0.06 * width)
+        assert estimates[name].low == pytest.approx(expected.low, abs=0.06 * width)
+        assert estimates[name].high == pytest.approx(expected.high, abs=0.06 * width)
 
 
 def test_bootstrap_is_seeded_and_its_interval_holds_the_value():
     predicted, qct = sample()
     assert agreement(predicted, qct, **OPTIONS) == agreement(predicted, qct, **OPTIONS)
     for estimate in agreement(predicted, qct, **OPTIONS).values():
-        low, value, high = known(estimate)
+        low, value, high = defined(estimate)
         assert low < value < high
 
 
@@ -229,13 +229,13 @@ def test_bootstrap_is_seeded_and_its_interval_holds_the_value():
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=30))
 def test_f1_equals_scikit_learn_and_is_undefined_without_reduced_patients(pairs):
     truth, decided = np.array(pairs, bool).T
-    found = f1(truth, decided, resamples=200, seed=1)
+    estimate = f1(truth, decided, resamples=200, seed=1)
     if truth.any() or decided.any():
-        assert found.value == pytest.approx(f1_score(truth, decided))
-        assert found.low is None or 0 <= known(found)[0] <= known(found)[2] <= 1
+        assert estimate.value == pytest.approx(f1_score(truth, decided))
+        assert estimate.low is None or 0 <= defined(estimate)[0] <= defined(estimate)[2] <= 1
     else:
-        assert found.value is None
-        assert found.reason
+        assert estimate.value is None
+        assert estimate.reason
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
@@ -249,15 +249,15 @@ def test_few_patients_give_no_interval(n):
 
 def test_constant_predictions_have_no_correlation():
     _, qct = sample()
-    found = agreement(np.full(len(qct), 100.0), qct, **OPTIONS)
-    assert found["pearson_r"].value is None
-    assert found["mae"].value is not None
+    estimates = agreement(np.full(len(qct), 100.0), qct, **OPTIONS)
+    assert estimates["pearson_r"].value is None
+    assert estimates["mae"].value is not None
 
 
 def test_mae_difference_is_the_difference_of_maes():
     predicted, qct = sample()
-    found = mae_difference(predicted, predicted + 3, qct, **OPTIONS)
-    assert found.value == pytest.approx(np.abs(predicted - qct).mean() - np.abs(predicted + 3 - qct).mean())
+    difference = mae_difference(predicted, predicted + 3, qct, **OPTIONS)
+    assert difference.value == pytest.approx(np.abs(predicted - qct).mean() - np.abs(predicted + 3 - qct).mean())
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,8 @@ def test_mae_difference_is_the_difference_of_maes():
 )
 def test_the_sentence_says_what_the_interval_says(metric, interval, word):
     low, high = interval
-    said = sentence(metric, Estimate((low + high) / 2, low, high, 9, ""), "HU alone")
-    assert f"{word} than HU alone" in said
+    text = sentence(metric, Estimate((low + high) / 2, low, high, 9, ""), "HU alone")
+    assert f"{word} than HU alone" in text
 
 
 def test_the_sentence_says_when_nothing_can_be_said():
@@ -286,44 +286,48 @@ def test_tables_fit_their_schemas_and_sets_are_apart():
     rows += [patient(i, role="external", in_training=False, cohort="b", qct=80.0 + 9 * i) for i in range(9)]
     rows += [patient(100 + i, in_training=False, cohort="c") for i in range(8)]
     rows += [patient(i, role="screening", in_training=False, cohort="d") for i in range(5)]
-    found = judged(*rows)
-    for name, made in found.items():
-        tables.cast(made, evaluate.STATISTICS[name])
-    n = {(row["set"], row["n"]) for row in found["metrics"] if row["metric"] == "mae" and row["predictor"] == "network"}
+    results = judged(*rows)
+    for name, rows in results.items():
+        tables.cast(rows, evaluate.STATISTICS[name])
+    n = {
+        (row["set"], row["n"]) for row in results["metrics"] if row["metric"] == "mae" and row["predictor"] == "network"
+    }
     assert n == {("cross-validated", 12), ("external", 9), ("development, not in training", 8)}
-    assert found["left_out"] == []
-    for row in found["metrics"]:
+    assert results["left_out"] == []
+    for row in results["metrics"]:
         assert (row["value"] is None or row["low"] is None) == (row["reason"] is not None)
 
 
 def test_a_patient_of_two_cohorts_counts_once():
-    """In the first of them that has a label and a prediction; in the other he is left out with a reason."""
+    """They count in the first that has a label and a prediction; in the other they are left out with a reason."""
     rows = [patient(i) for i in range(12)]
-    twice = [patient(i, cohort="a", qct=None) for i in range(3)] + [patient(i, cohort="z") for i in range(3, 6)]
-    found = judged(*rows, *twice)
+    repeated = [patient(i, cohort="a", qct=None) for i in range(3)] + [patient(i, cohort="z") for i in range(3, 6)]
+    results = judged(*rows, *repeated)
     alone = judged(*rows)
     figures = [
-        [{**row, "cohort": None} for row in tables["metrics"] + tables["coverage"] if row["cohort"] == cohort]
-        for tables, cohort in ((found, None), (alone, "a"))
+        [{**row, "cohort": None} for row in results["metrics"] + results["coverage"] if row["cohort"] == cohort]
+        for results, cohort in ((results, None), (alone, "a"))
     ]
     assert figures[0] == figures[1]
-    assert {row["n"] for row in found["metrics"] if (row["cohort"], row["metric"]) == ("a", "mae")} == {12}
+    assert {row["n"] for row in results["metrics"] if (row["cohort"], row["metric"]) == ("a", "mae")} == {12}
     out = {
-        (row["reason"], row["n"]) for row in found["left_out"] if (row["predictor"], row["cohort"]) == ("network", None)
+        (row["reason"], row["n"])
+        for row in results["left_out"]
+        if (row["predictor"], row["cohort"]) == ("network", None)
     }
     assert out == {("other_cohort", 6)}
 
 
 def test_external_patients_of_the_training_count_nowhere():
-    """Neither in the figures nor in coverage and abstentions."""
+    """They are neither in the figures nor in coverage and abstentions."""
     rows = [patient(i) for i in range(12)]
     rows += [patient(100 + i, role="external", in_training=False, cohort="b") for i in range(8)]
     leaked = [
         patient(i, role="external", cohort="b", decision="indeterminate", decision_reason="near_cut") for i in range(4)
     ]
-    found, alone = judged(*rows, *leaked), judged(*rows)
+    results, alone = judged(*rows, *leaked), judged(*rows)
     for name in ("metrics", "coverage", "abstentions", "decisions"):
-        assert found[name] == alone[name], name
+        assert results[name] == alone[name], name
 
 
 def test_the_tables_do_not_depend_on_the_order_of_patients():
@@ -346,9 +350,9 @@ def test_patients_left_out_are_counted_with_their_reason():
             decision_reason="missing_slices",
         ),
     ]
-    found = judged(*rows)
+    results = judged(*rows)
     shown = ("network", "hu")
-    out = {(r["predictor"], r["task"], r["reason"]): r["n"] for r in found["left_out"] if r["predictor"] in shown}
+    out = {(r["predictor"], r["task"], r["reason"]): r["n"] for r in results["left_out"] if r["predictor"] in shown}
     assert out == {
         **{
             (predictor, task, "missing_slices"): 1
@@ -364,26 +368,26 @@ def test_patients_left_out_are_counted_with_their_reason():
         ("hu", "regression", "no_label"): 1,
         ("hu", "regression", "unknown_fact"): 1,
     }
-    assert {row["set"] for row in found["metrics"]} == {"cross-validated"}
-    assert all(row["n"] == 8 for row in found["comparison"])
+    assert {row["set"] for row in results["metrics"]} == {"cross-validated"}
+    assert all(row["n"] == 8 for row in results["comparison"])
 
 
 def test_an_external_patient_from_the_training_does_not_count():
     rows = [patient(i, role="external", in_training=i == 0) for i in range(6)]
-    found = judged(*rows)
-    assert {(r["reason"], r["n"]) for r in found["left_out"] if r["task"] == "classification"} == {("in_training", 1)}
-    assert "pa00" not in {r["patient_id"] for r in found["agreement"]}
+    results = judged(*rows)
+    assert {(r["reason"], r["n"]) for r in results["left_out"] if r["task"] == "classification"} == {("in_training", 1)}
+    assert "pa00" not in {r["patient_id"] for r in results["agreement"]}
 
 
 def test_one_class_only_is_null_with_a_reason():
-    found = judged(*(patient(i, qct=60.0 + i) for i in range(10)))
-    value = {(r["predictor"], r["metric"]): (r["value"], r["reason"]) for r in found["metrics"]}
+    results = judged(*(patient(i, qct=60.0 + i) for i in range(10)))
+    value = {(r["predictor"], r["metric"]): (r["value"], r["reason"]) for r in results["metrics"]}
     for predictor in ("network", "hu"):
         assert value[predictor, "auc"][0] is None
         assert value[predictor, "auc"][1]
         assert value[predictor, "specificity"][0] is None
         assert value[predictor, "mae"][0] is not None
-    assert found["roc"] == []
+    assert results["roc"] == []
 
 
 def test_every_table_has_a_statistic_that_fills_it():

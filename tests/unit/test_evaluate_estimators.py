@@ -36,7 +36,7 @@ DRAW = {"resamples": 400, "seed": 1}
 
 
 def probable(n=300, seed=1, *, slope=1.0, shift=0.0):
-    """Outcomes, and probabilities whose log odds are off by a slope and a shift."""
+    """Draw outcomes, and probabilities whose log odds are off by a slope and a shift."""
     rng = np.random.default_rng(seed)
     odds = rng.normal(0, 1.5, n)
     return rng.random(n) < expit(odds), expit((odds - shift) / slope)
@@ -90,9 +90,9 @@ def test_spearman_with_ties_equals_scipy_and_its_interval_covers():
     true = 6 / np.pi * np.arcsin(0.7 / 2)
     for _ in range(400):
         x, y = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], 60).T
-        found = spearman(x, y)
-        assert found.value == pytest.approx(stats.spearmanr(x, y)[0])
-        covered.append(inside(found, true))
+        rho = spearman(x, y)
+        assert rho.value == pytest.approx(stats.spearmanr(x, y)[0])
+        covered.append(inside(rho, true))
     assert 0.92 < np.mean(covered) < 0.98
 
 
@@ -134,9 +134,12 @@ def test_slope_and_intercept_equal_a_generalised_linear_model():
 
 
 def test_intervals_of_slope_and_intercept_cover():
-    found = [(calibration_slope(*of), calibration_intercept(*of)) for of in (probable(150, i) for i in range(200))]
-    assert 0.90 < np.mean([inside(slope, 1.0) for slope, _ in found]) < 0.99
-    assert 0.90 < np.mean([inside(intercept, 0.0) for _, intercept in found]) < 0.99
+    fits = [
+        (calibration_slope(*sample), calibration_intercept(*sample))
+        for sample in (probable(150, i) for i in range(200))
+    ]
+    assert 0.90 < np.mean([inside(slope, 1.0) for slope, _ in fits]) < 0.99
+    assert 0.90 < np.mean([inside(intercept, 0.0) for _, intercept in fits]) < 0.99
 
 
 @pytest.mark.parametrize(
@@ -151,9 +154,9 @@ def test_intervals_of_slope_and_intercept_cover():
     ],
 )
 def test_a_slope_that_is_no_number_has_a_reason(truth, probability):
-    found = calibration_slope(truth, probability)
-    assert (found.value, found.low, found.high) == (None, None, None)
-    assert found.reason
+    slope = calibration_slope(truth, probability)
+    assert (slope.value, slope.low, slope.high) == (None, None, None)
+    assert slope.reason
 
 
 def test_certain_probabilities_have_finite_calibration():
@@ -188,8 +191,8 @@ def test_tenths_hold_every_patient_once_and_five_at_least():
 def test_net_benefit_equals_its_definition():
     truth, probability = probable(80)
     at = [0.1, 0.3, 0.8]
-    found = net_benefit(truth, probability[:, None] >= np.array(at), at, **DRAW)
-    for threshold, estimate in zip(at, found, strict=True):
+    benefits = net_benefit(truth, probability[:, None] >= np.array(at), at, **DRAW)
+    for threshold, estimate in zip(at, benefits, strict=True):
         called = probability >= threshold
         true, false = (called & truth).sum(), (called & ~truth).sum()
         assert estimate.value == pytest.approx(true / 80 - false / 80 * threshold / (1 - threshold))
@@ -204,12 +207,12 @@ def test_predictive_values_follow_bayes_and_cover():
     called = ~truth
     for _ in range(300):
         called = rng.random(200) < np.where(truth, 0.85, 0.1)
-        found = at_prevalence(truth, called, 0.1)
-        right.append(inside(found["ppv"], 0.085 / (0.085 + 0.09)) and inside(found["npv"], 0.81 / (0.81 + 0.015)))
+        values = at_prevalence(truth, called, 0.1)
+        right.append(inside(values["ppv"], 0.085 / (0.085 + 0.09)) and inside(values["npv"], 0.81 / (0.81 + 0.015)))
     assert 0.85 < np.mean(right) < 0.97  # both at once: about 0.95 squared
-    own = at_prevalence(truth, called, truth.mean())
-    assert own["ppv"].value == pytest.approx(truth[called].mean())
-    assert own["npv"].value == pytest.approx((~truth[~called]).mean())
+    at_share = at_prevalence(truth, called, truth.mean())
+    assert at_share["ppv"].value == pytest.approx(truth[called].mean())
+    assert at_share["npv"].value == pytest.approx((~truth[~called]).mean())
     perfect = at_prevalence(truth, truth, 0.1)["ppv"]
     assert (perfect.value, perfect.low) == (1.0, None) and perfect.reason
     assert at_prevalence(truth[:5], truth[:5], 0.1)["npv"].value is None
@@ -224,11 +227,13 @@ def test_one_value_per_patient_makes_clustered_figures_plain():
     qct = rng.normal(120, 20, 40)
     patients = clustered_agreement(qct + score, qct, np.arange(40), **DRAW)
     of_plain = agreement(qct + score, qct, **DRAW)
-    for name, one in patients.items():
+    for name, estimate in patients.items():
         other = of_plain[name]
         # Sums differ in their last digit by where arrays lie in memory.
-        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), rel=1e-9), name
-        assert (one.n, one.method, one.reason) == (other.n, other.method, other.reason), name
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+            (other.value, other.low, other.high), rel=1e-9
+        ), name
+        assert (estimate.n, estimate.method, estimate.reason) == (other.n, other.method, other.reason), name
 
 
 def test_clustered_figures_know_that_vertebrae_of_a_patient_are_alike():
@@ -245,9 +250,9 @@ def test_clustered_figures_know_that_vertebrae_of_a_patient_are_alike():
     assert (clustered.low, clustered.high) == pytest.approx((single.low, single.high))
     assert (naive.low or 0) > (clustered.low or 0)
     qct = np.zeros(160)
-    found = clustered_agreement(score, qct, patient, **DRAW)["mae"]
-    assert (found.value, found.n) == (pytest.approx(np.abs(score).mean()), 40)
-    assert found == agreement(score[::4], qct[::4], **DRAW)["mae"]
+    mae = clustered_agreement(score, qct, patient, **DRAW)["mae"]
+    assert (mae.value, mae.n) == (pytest.approx(np.abs(score).mean()), 40)
+    assert mae == agreement(score[::4], qct[::4], **DRAW)["mae"]
 
 
 def test_clustered_intervals_cover():
@@ -255,11 +260,11 @@ def test_clustered_intervals_cover():
     patient, areas, biases = np.repeat(np.arange(50), 3), [], []
     true = stats.norm.cdf(1 / np.sqrt(2 * 1.5))
     for _ in range(300):
-        own = rng.normal(0, 0.5**0.5, 50)[patient]
+        shift = rng.normal(0, 0.5**0.5, 50)[patient]
         truth = rng.random(150) < 0.5
-        score = own + rng.normal(size=150) + truth
+        score = shift + rng.normal(size=150) + truth
         areas.append(inside(clustered_auc(truth, score, patient), float(true)))
-        bias = clustered_agreement(own + rng.normal(size=150), np.zeros(150), patient, **DRAW)["bias"]
+        bias = clustered_agreement(shift + rng.normal(size=150), np.zeros(150), patient, **DRAW)["bias"]
         biases.append(inside(bias, 0))
     assert 0.91 < np.mean(areas) < 0.98
     assert 0.90 < np.mean(biases) < 0.98
@@ -269,20 +274,25 @@ def test_clustered_figures_without_enough_are_none():
     nothing = np.empty(0)
     assert clustered_auc(nothing.astype(bool), nothing, nothing.astype(int)).reason
     assert clustered_agreement(nothing, nothing, nothing.astype(int), **DRAW)["mae"].value is None
-    one = clustered_auc(np.array([True, False]), np.array([1.0, 2.0]), np.zeros(2, int))
-    assert one.value is None and one.reason
+    area = clustered_auc(np.array([True, False]), np.array([1.0, 2.0]), np.zeros(2, int))
+    assert area.value is None and area.reason
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 3), (0, 4), (0, 6), (2, 9), (5, 5), (12, 3), (1, 8)])
 def test_the_interval_of_a_difference_of_accuracies_agrees_with_mcnemar(only_first, only_second):
     first = np.repeat([True, False, True], [only_first, only_second, 40])
     second = np.repeat([False, True, True], [only_first, only_second, 40])
-    found = accuracy_difference(first, second)
-    assert found.value == pytest.approx(first.mean() - second.mean())
+    difference = accuracy_difference(first, second)
+    assert difference.value == pytest.approx(first.mean() - second.mean())
     p_value = mcnemar(first, second)
-    assert p_value is not None and found.value is not None and found.low is not None and found.high is not None
-    assert (p_value < 0.05) == (found.low * found.high > 0)
-    assert found.low <= found.value <= found.high
+    assert (
+        p_value is not None
+        and difference.value is not None
+        and difference.low is not None
+        and difference.high is not None
+    )
+    assert (p_value < 0.05) == (difference.low * difference.high > 0)
+    assert difference.low <= difference.value <= difference.high
 
 
 def test_an_interaction_with_a_perfect_cell_is_not_told():
@@ -290,8 +300,8 @@ def test_an_interaction_with_a_perfect_cell_is_not_told():
     rng = np.random.default_rng(4)
     others = [auc(rng.random(60) < 0.5, rng.random(60)) for _ in range(2)]
     assert same_area(others).p_value is not None
-    found = same_area([perfect, *others])
-    assert found.p_value is None and "perfectly" in str(found.reason)
+    interaction = same_area([perfect, *others])
+    assert interaction.p_value is None and "perfectly" in str(interaction.reason)
 
 
 def test_shares_of_small_cells_are_compared_exactly():
@@ -300,8 +310,8 @@ def test_shares_of_small_cells_are_compared_exactly():
     rng, p_values = np.random.default_rng(5), []
     for _ in range(60):
         p_values.append(same_share([rng.random(n) < 0.9 for n in (60, 6, 6)]).p_value)
-    known = [p for p in p_values if p is not None]
-    assert np.mean([p < 0.05 for p in known]) <= 0.1
+    defined = [p for p in p_values if p is not None]
+    assert np.mean([p < 0.05 for p in defined]) <= 0.1
     assert same_share([few[0], few[0], few[1]]) == same_share([few[0], few[0], few[1]])
 
 
@@ -332,12 +342,12 @@ def test_precision_of_pairs_equals_the_formula_of_differences():
     rng = np.random.default_rng(10)
     mean, d = rng.normal(120, 20, 15), rng.normal(0, 4, 15)
     values, patient = np.r_[mean - d / 2, mean + d / 2], np.tile(np.arange(15), 2)
-    found = precision_errors(values, patient)
+    errors = precision_errors(values, patient)
     sd = np.sqrt((d**2 / 2).mean())
-    assert found["rms_sd_mg_cm3"].value == pytest.approx(sd)
-    assert found["lsc_mg_cm3"].value == pytest.approx(2.77 * sd)
-    assert found["rmscv_percent"].value == pytest.approx(100 * np.sqrt((d**2 / 2 / mean**2).mean()))
-    assert all(row.n == 15 for row in found.values())
+    assert errors["rms_sd_mg_cm3"].value == pytest.approx(sd)
+    assert errors["lsc_mg_cm3"].value == pytest.approx(2.77 * sd)
+    assert errors["rmscv_percent"].value == pytest.approx(100 * np.sqrt((d**2 / 2 / mean**2).mean()))
+    assert all(row.n == 15 for row in errors.values())
 
 
 def test_the_interval_of_precision_covers():
@@ -363,8 +373,8 @@ def test_repeats_are_scans_within_the_window():
     frame = pd.DataFrame(rows, columns=["patient_id", "days_from_first_study"])
     frame = frame.assign(study_id=[f"s{i}" for i in range(len(frame))], vbmd_mg_cm3=100.0, device_key="x")
     for devices in DEVICES:
-        found = repeats(frame, "vbmd_mg_cm3", days=30, devices=devices)
-        assert found["study_id"].tolist() == ["s0", "s1", "s7", "s8", "s9"]
+        scans = repeats(frame, "vbmd_mg_cm3", days=30, devices=devices)
+        assert scans["study_id"].tolist() == ["s0", "s1", "s7", "s8", "s9"]
         assert repeats(frame.iloc[:0], "vbmd_mg_cm3", days=30, devices=devices).empty
     none = precision_errors(np.empty(0), np.empty(0, int))
     assert all(row.value is None and row.reason and row.n == 0 for row in none.values())
@@ -382,23 +392,27 @@ def test_repeats_on_one_device_leave_out_what_another_scanner_adds():
     frame = frame.assign(study_id=[f"s{i}" for i in range(len(frame))], cohort="k", hu_baseline_vbmd_mg_cm3=np.nan)
     frame["vbmd_mg_cm3"] = 100.0 + 20.0 * (frame["device_key"] == "y") + frame["days_from_first_study"]
     frame["vbmd_hu_mg_cm3"] = np.nan
-    found = repeats(frame, "vbmd_mg_cm3", days=30, devices="one")
-    assert found["study_id"].tolist() == ["s0", "s2", "s4", "s5", "s6"]
+    scans = repeats(frame, "vbmd_mg_cm3", days=30, devices="one")
+    assert scans["study_id"].tolist() == ["s0", "s2", "s4", "s5", "s6"]
     rows = list(precision(frame, pd.DataFrame({"cohort": ["k"], "role": ["screening"]}), days=30))
     lsc = {(row["predictor"], row["devices"]): row for row in rows if row["metric"] == "lsc_mg_cm3"}
-    one, both = lsc[NETWORK, "one"], lsc[NETWORK, "any"]
+    same_device, both = lsc[NETWORK, "one"], lsc[NETWORK, "any"]
     # Squares about the means: 2 of a's two scans, 2 of b's three, with 3 degrees of freedom.
-    assert (one["value"], one["n"], one["degrees_of_freedom"]) == (pytest.approx(2.77 * (4 / 3) ** 0.5), 2, 3)
-    assert both["n"] == 4 and both["value"] > 5 * one["value"]
+    assert (same_device["value"], same_device["n"], same_device["degrees_of_freedom"]) == (
+        pytest.approx(2.77 * (4 / 3) ** 0.5),
+        2,
+        3,
+    )
+    assert both["n"] == 4 and both["value"] > 5 * same_device["value"]
     assert lsc[HU, "one"]["value"] is None and lsc[HU, "one"]["reason"]
 
 
 def test_distribution_equals_scipy_and_small_cells_are_none():
     values = np.random.default_rng(12).normal(120, 30, 40)
-    found = summary(values)
+    row = summary(values)
     low, high = stats.ttest_1samp(values, 0).confidence_interval()
-    assert (found["value"], found["low"], found["high"]) == pytest.approx((values.mean(), low, high))
-    assert found["p50"] == pytest.approx(np.median(values))
+    assert (row["value"], row["low"], row["high"]) == pytest.approx((values.mean(), low, high))
+    assert row["p50"] == pytest.approx(np.median(values))
     small = summary(values[:4])
     assert small["value"] is None and small["sd"] is None and small["n"] == 4 and small["reason"]
 

@@ -1,4 +1,4 @@
-"""Sets of patients from the protocol of the model's training, which its bundle holds."""
+"""Sets of patients from the protocol of the model's training, which the model's bundle holds."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -21,17 +21,17 @@ SOURCES: dict[str, tuple[Scheme, str]] = {
 }
 
 
-def read_protocol(of: Bundle) -> pa.Table:
+def read_protocol(model: Bundle) -> pa.Table:
     """Read the bundle's table protocol; empty where it has none."""
-    path = of.folder / bundle.PROTOCOL
+    path = model.folder / bundle.PROTOCOL
     return tables.read(path, tables.PROTOCOL) if path.is_file() else tables.PROTOCOL.empty_table()
 
 
 def sets(protocol: pa.Table) -> Iterator[Group]:
-    """Sets that the protocol has patients for.
+    """List the sets that the protocol has patients for.
 
-    A patient who stands in several splits of a set counts once, with the prediction of the first split that has the
-    patient: by one network, not by an ensemble.
+    A patient who stands in several splits of a set counts once, with the prediction of the first of these splits: by
+    one network, not by an ensemble.
 
     Parameters
     ----------
@@ -46,44 +46,49 @@ def sets(protocol: pa.Table) -> Iterator[Group]:
 
 
 def cross_validated(protocol: pa.Table) -> Group | None:
-    """Test patients of the cross-validation, by the network that never saw them; None where there are none."""
+    """Give the test patients of the cross-validation, by the network that never saw them; None where there are none."""
     rows = protocol.to_pandas()
     chosen = rows[(rows["scheme"] == "cross-validation") & (rows["part"] == "test")]
     return _group(chosen, CROSS_VALIDATED) if len(chosen) else None
 
 
 def tested(protocol: pa.Table) -> Iterator[tuple[dict[str, str | None], Group]]:
-    """Test patients of each split by themselves, with the split's scheme, name and held-out device."""
+    """List the test patients of each split by themselves, with the split's scheme, name and held-out device."""
     rows = protocol.to_pandas()
     rows = rows[rows["part"] == "test"]
     for scheme in SCHEMES:
         of_scheme = rows[rows["scheme"] == scheme]
-        for split in sorted(of_scheme["split"].unique(), key=_in_order):
-            own = of_scheme[of_scheme["split"] == split]
-            held_out = own["held_out"].iloc[0]
+        for split in sorted(of_scheme["split"].unique(), key=_place):
+            chosen = of_scheme[of_scheme["split"] == split]
+            held_out = chosen["held_out"].iloc[0]
             facts = {"scheme": scheme, "split": split, "held_out": held_out if isinstance(held_out, str) else None}
-            yield facts, _group(own, CROSS_VALIDATED)
+            yield facts, _group(chosen, CROSS_VALIDATED)
 
 
-def _in_order(split: str) -> tuple[int, str]:
-    """Key by which fold2 comes before fold10."""
+def _place(split: str) -> tuple[int, str]:
+    """Give the key that sorts fold2 before fold10.
+
+    >>> sorted(["fold10", "fold2"], key=_place)
+    ['fold2', 'fold10']
+    """
     return len(split), split
 
 
 def _first_split(rows: pd.DataFrame) -> pd.DataFrame:
-    order = rows["split"].map(_in_order)
+    """Keep each patient's rows of the first split that has the patient."""
+    order = rows["split"].map(_place)
     first = order.groupby([rows["cohort"], rows["patient_id"]]).transform("min")
     return rows[order == first]
 
 
 def _group(rows: pd.DataFrame, name: str) -> Group:
-    """Rows of one patient and predictor each, as a set."""
+    """Make a set of rows of one patient and predictor each."""
     keys = ["cohort", "patient_id"]
     people = rows.drop_duplicates(keys).sort_values(keys).set_index(keys)
-    said = rows.assign(reduced=rows["reduced"].astype(float)).set_index([*keys, "predictor"])
+    values = rows.assign(reduced=rows["reduced"].astype(float)).set_index([*keys, "predictor"])
 
     def wide(column: str) -> pd.DataFrame:
-        frame = said[column].unstack("predictor").reindex(index=people.index, columns=list(PREDICTORS))
+        frame = values[column].unstack("predictor").reindex(index=people.index, columns=list(PREDICTORS))
         return frame.astype(float).reset_index(drop=True)
 
     patients = people.reset_index()[[*keys, "device_key"]].assign(

@@ -1,4 +1,4 @@
-"""Which patients are judged together, and what each predictor says of them."""
+"""Sets of patients that are judged together, with the predictions of each predictor."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -14,7 +14,7 @@ from trabecula.model.uncertainty.decision import REDUCED_FROM
 
 TRAINING, CROSS_VALIDATED, RANDOM = "training", "cross-validated", "random grouping"
 DEVICE, EXTERNAL, NOT_IN_TRAINING = "leave one device out", "external", "development, not in training"
-# In the order of the tables, with the role of the cohorts that the patients come from.
+# Sets in the order of the tables, with the role of the cohorts that the patients come from.
 SETS = {
     TRAINING: "development",
     CROSS_VALIDATED: "development",
@@ -26,7 +26,7 @@ SETS = {
 
 NETWORK, JOINT, HU, CALIBRATED = "network", "joint", "hu", "calibrated"
 PREDICTORS = (NETWORK, JOINT, *baselines.NAMES, *THRESHOLDS_HU, CALIBRATED)
-# These two have their figures in every set, also where they have nothing to say.
+# These two have their figures in every set, also where they predict nothing.
 ALWAYS = (NETWORK, HU)
 # A threshold of HU decides, but measures no vBMD.
 MEASURING = tuple(name for name in PREDICTORS if name not in THRESHOLDS_HU)
@@ -53,7 +53,7 @@ class Group:
         labelled; for patients of the run's cohorts also `FACTS`.
     vbmd_mg_cm3, score, reduced : DataFrame
         A column per predictor: vBMD (HA); a score that is higher the more likely density is reduced; the decision as 1
-        or 0. NaN where the predictor has nothing to say.
+        or 0. NaN where the predictor gives none.
     reason : DataFrame
         A column per predictor: reason code that counts where the label or the prediction is missing.
     cohort : str or None
@@ -71,7 +71,7 @@ class Group:
 
     @property
     def predictors(self) -> tuple[str, ...]:
-        """Those of the `PREDICTORS` that say something in this set, and always network and HU alone."""
+        """List those of the `PREDICTORS` that predict something in this set, and always network and HU alone."""
         return tuple(
             name
             for name in PREDICTORS
@@ -80,15 +80,15 @@ class Group:
 
     @property
     def qct(self) -> pd.Series:
-        """VBMD by quantitative CT, mg/cm3 HA."""
+        """Give vBMD by quantitative CT, mg/cm3 HA."""
         return self.patients["qct_mg_cm3"]
 
     def classified(self, *predictors: str) -> pd.Series:
-        """Labelled patients that each of the predictors gives a score, as (n,) booleans."""
+        """Mark the labelled patients that each of the predictors gives a score, as (n,) booleans."""
         return self.patients["labelled"] & self.score[list(predictors)].notna().all(axis="columns")
 
     def measured(self, *predictors: str) -> pd.Series:
-        """Labelled patients that each of the predictors gives a vBMD, as (n,) booleans."""
+        """Mark the labelled patients that each of the predictors gives a vBMD, as (n,) booleans."""
         return self.patients["labelled"] & self.vbmd_mg_cm3[list(predictors)].notna().all(axis="columns")
 
     def decisions(self, predictor: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
@@ -104,13 +104,13 @@ class Group:
         return self.vbmd_mg_cm3[predictor][patients].to_numpy(float), self.qct[patients].to_numpy(float)
 
     def part(self, mask: pd.Series) -> "Group":
-        """The patients of the mask, (n,) booleans."""
+        """Keep the patients of the mask, (n,) booleans."""
         frames = {f.name: getattr(self, f.name)[mask] for f in fields(self) if f.name not in ("name", "role", "cohort")}
         return replace(self, **frames)
 
 
 def by_cohort(group: Group) -> Iterator[Group]:
-    """The set's cohorts by themselves, and the whole set where it has several."""
+    """List the set's cohorts by themselves, and the whole set where it has several."""
     cohorts = group.patients["cohort"]
     names = sorted(cohorts.unique())
     for name in names:
@@ -119,7 +119,7 @@ def by_cohort(group: Group) -> Iterator[Group]:
         yield group
 
 
-# What else is known of patients of the run's cohorts.
+# Facts of the scan and the result, which are known of patients of the run's cohorts only.
 FACTS = (
     *("study_id", "fold", "age_years", "sex", "kvp", "thickness_mm", "phase"),
     *("vbmd_low", "vbmd_high", "interval_group", "decision", "decision_reason"),
@@ -134,12 +134,12 @@ def groups(
     folds: Mapping[str, int],
     reduced_below_mg_cm3: float,
 ) -> Iterator[Group]:
-    """Sets of the patients of development and external cohorts, each by cohort and pseudonym.
+    """List the sets of the patients of development and external cohorts, each sorted by cohort and pseudonym.
 
     Predictions of external patients who were in the model's training do not count. A development patient without a
     prediction belongs with its cohort: to the cross-validated patients where the model was trained on that cohort. A
-    patient of several cohorts of one role counts once, in the first that has a label and a prediction; in the others he
-    is left out with a reason.
+    patient of several cohorts of one role counts once, in the first that has a label and a prediction; in the others
+    they are left out with a reason.
 
     Parameters
     ----------
@@ -160,36 +160,40 @@ def groups(
     in_training |= judged["cohort"].isin(trained_on) & judged["vbmd_mg_cm3"].isna()
     name = pd.Series(np.where(external, EXTERNAL, np.where(in_training, CROSS_VALIDATED, NOT_IN_TRAINING)))
     leaked = (external & _true(judged["in_training"])).map({True: "in_training", False: None}).astype(object)
-    left = leaked.where(leaked.notna(), _again(judged).map({True: "other_cohort", False: None}))
-    whole = _group(judged, lines, left=left, cut_mg_cm3=reduced_below_mg_cm3)
-    for chosen, role in SETS.items():
-        if (name == chosen).any():
-            yield replace(whole.part(name == chosen), name=chosen, role=role)
+    left = leaked.where(leaked.notna(), _repeated(judged).map({True: "other_cohort", False: None}))
+    whole = _group(judged, lines, left=left, reduced_below_mg_cm3=reduced_below_mg_cm3)
+    for set_name, role in SETS.items():
+        if (name == set_name).any():
+            yield replace(whole.part(name == set_name), name=set_name, role=role)
 
 
 def _joined(patients: pa.Table, studies: pa.Table, folds: Mapping[str, int]) -> pd.DataFrame:
-    """Patients with what is known of their scan, and their fold (NaN outside the training)."""
+    """Join patients with facts of their scan and their fold (NaN outside the training)."""
     scans = studies.select(["cohort", "study_id", "kvp", "thickness_mm", "phase"]).to_pandas()
     rows = patients.to_pandas().merge(scans, on=["cohort", "study_id"], how="left", validate="many_to_one")
     return rows.assign(fold=rows["patient_id"].map(folds.get).astype(float))
 
 
-def _again(judged: pd.DataFrame) -> pd.Series:
-    """Rows of patients who count in another cohort of the same role already."""
+def _repeated(judged: pd.DataFrame) -> pd.Series:
+    """Mark rows of patients who already count in another cohort of the same role."""
     useful = judged[["qct_vbmd_mg_cm3", "vbmd_mg_cm3"]].notna().sum(axis="columns")
     order = judged.assign(useful=-useful).sort_values(["useful", "cohort"], kind="stable")
     return order.duplicated(["role", "patient_id"]).reindex(judged.index)
 
 
 def _true(values: pd.Series) -> pd.Series:
-    """A column of True, False and None as booleans; unknown is False."""
+    """Read a column of True, False and None as booleans; unknown is False.
+
+    >>> _true(pd.Series([True, None, False])).tolist()
+    [True, False, False]
+    """
     return values.eq(True).fillna(False).astype(bool)
 
 
-def _group(rows: pd.DataFrame, lines: Sequence[Baseline], *, left: pd.Series, cut_mg_cm3: float) -> Group:
-    """All judged patients at once, those left out with a reason; the name and role of their set come later."""
-    vbmd, score = _said(rows, lines)
-    reduced = _decided(score, vbmd, cut_mg_cm3)
+def _group(rows: pd.DataFrame, lines: Sequence[Baseline], *, left: pd.Series, reduced_below_mg_cm3: float) -> Group:
+    """Judge all patients at once, those left out with a reason; the name and role of their set come later."""
+    vbmd, score = _predictions(rows, lines)
+    reduced = _decided(score, vbmd, reduced_below_mg_cm3)
     frames = [frame.mask(left.notna()) for frame in (vbmd, score, reduced)]
     qct = rows["qct_vbmd_mg_cm3"].astype(float)
     people = rows[["cohort", "patient_id", "device_key", *FACTS]].assign(
@@ -203,13 +207,13 @@ def _group(rows: pd.DataFrame, lines: Sequence[Baseline], *, left: pd.Series, cu
     return Group("", "", people, *frames, reason=_reasons(rows, left))
 
 
-def _said(rows: pd.DataFrame, lines: Sequence[Baseline]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """VBMD (mg/cm3) and score by predictor."""
-    named = {"network": "vbmd_mg_cm3", "joint": "joint_vbmd_mg_cm3", "calibrated": "vbmd_hu_mg_cm3"}
-    vbmd = {predictor: rows[column].astype(float) for predictor, column in named.items()}
+def _predictions(rows: pd.DataFrame, lines: Sequence[Baseline]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give vBMD (mg/cm3 HA) and score by predictor."""
+    columns = {"network": "vbmd_mg_cm3", "joint": "joint_vbmd_mg_cm3", "calibrated": "vbmd_hu_mg_cm3"}
+    vbmd = {predictor: rows[column].astype(float) for predictor, column in columns.items()}
     for name in baselines.NAMES:
-        own = [line for line in lines if line.name == name]
-        vbmd[name] = baselines.predict(own, rows, rows["fold"]).astype(float)
+        of_name = [line for line in lines if line.name == name]
+        vbmd[name] = baselines.predict(of_name, rows, rows["fold"]).astype(float)
     vbmd |= dict.fromkeys(THRESHOLDS_HU, pd.Series(np.nan, rows.index))
     score = {name: -values for name, values in vbmd.items()}
     score |= dict.fromkeys(THRESHOLDS_HU, -rows["trabecular_hu"].astype(float))
@@ -219,9 +223,9 @@ def _said(rows: pd.DataFrame, lines: Sequence[Baseline]) -> tuple[pd.DataFrame, 
     return pd.DataFrame(vbmd, rows.index)[order], pd.DataFrame(score, rows.index)[order]
 
 
-def _decided(score: pd.DataFrame, vbmd: pd.DataFrame, cut_mg_cm3: float) -> pd.DataFrame:
-    """Decisions as 1 (reduced), 0 and NaN: networks by probability, lines by the cut, thresholds by HU."""
-    decided = vbmd < cut_mg_cm3
+def _decided(score: pd.DataFrame, vbmd: pd.DataFrame, reduced_below_mg_cm3: float) -> pd.DataFrame:
+    """Decide as 1 (reduced), 0 and NaN: networks by probability, lines by vBMD, thresholds by HU."""
+    decided = vbmd < reduced_below_mg_cm3
     decided[[NETWORK, JOINT]] = score[[NETWORK, JOINT]] >= REDUCED_FROM
     for name, threshold in THRESHOLDS_HU.items():
         decided[name] = -score[name] < threshold
@@ -229,7 +233,7 @@ def _decided(score: pd.DataFrame, vbmd: pd.DataFrame, cut_mg_cm3: float) -> pd.D
 
 
 def _reasons(rows: pd.DataFrame, left: pd.Series) -> pd.DataFrame:
-    """Reason codes by predictor, for patients that its figures leave out."""
+    """Give reason codes by predictor, for patients that its figures leave out."""
     lost = rows["decision_reason"].astype(object).where(rows["decision"] == "not_evaluable", None)
     network = lost.where(lost.notna(), "no_prediction")
     no_fact = lost.where(lost.notna() & rows["trabecular_hu"].isna(), "unknown_fact")

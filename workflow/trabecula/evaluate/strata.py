@@ -1,4 +1,4 @@
-"""Whether the figures are the same in every kind of patient and scan."""
+"""Strata: figures by kind of patient and scan, and tests that they are the same in all."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ CHI_SQUARE = "Pearson's chi-square"
 EXACT = "Fisher's exact test"
 # Below this expected count, the chi-square is no good approximation (Cochran, Biometrics 1954;10:417).
 MIN_EXPECTED = 5.0
-# Tables that are drawn where a stratum has more than two cells.
+# Number of random tables where a stratum has more than two cells.
 DRAWS = 9_999
 
 
@@ -47,7 +47,7 @@ class Interaction:
 
     @property
     def row(self) -> dict[str, Any]:
-        """Columns of the table strata."""
+        """Give the columns of the table strata."""
         return {
             "interaction_p": self.p_value,
             "interaction_method": self.method,
@@ -56,7 +56,7 @@ class Interaction:
 
 
 def strata(group: Group, *, resamples: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of the table strata; cells of fewer than five patients are NULL and count in no test.
+    """List the rows of the table strata; cells of fewer than five patients are NULL and count in no test.
 
     Parameters
     ----------
@@ -68,36 +68,24 @@ def strata(group: Group, *, resamples: int, seed: int) -> Iterator[dict[str, Any
     for stratum, cells in cells_of(group.patients).items():
         for predictor in PREDICTORS:
             parts = {cell: group.part(cells == cell) for cell in sorted(cells.unique())}
-            classified = {cell: _called(part, predictor) for cell, part in parts.items()}
-            errors = {cell: _pairs(part, predictor) for cell, part in parts.items()}
-            tests = _tests(classified, errors)
+            decided = {cell: part.decisions(predictor) for cell, part in parts.items()}
+            measured = {cell: part.pairs(predictor) for cell, part in parts.items()}
+            tests = _tests(decided, measured)
             for cell in parts:
-                truth, called, score = classified[cell]
-                found = agreement(*errors[cell], resamples=resamples, seed=seed)
-                found = {"auc": auc(truth, score), **proportions(truth, called), **found}
+                truth, called, score = decided[cell]
+                errors = agreement(*measured[cell], resamples=resamples, seed=seed)
+                estimates = {"auc": auc(truth, score), **proportions(truth, called), **errors}
                 for metric, test in tests.items():
-                    shown = figure(metric, in_cell(found[metric]))
-                    yield {"stratum": stratum, "cell": cell, "predictor": predictor, **shown, **test.row}
+                    keys = {"stratum": stratum, "cell": cell, "predictor": predictor}
+                    yield {**keys, **figure(metric, in_cell(estimates[metric])), **test.row}
 
 
-def _called(group: Group, predictor: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64]]:
-    """Truth, decision and score of the patients that the predictor classifies."""
-    own = group.classified(predictor)
-    truth = group.patients["qct_reduced"][own].to_numpy(bool)
-    return truth, group.reduced[predictor][own].to_numpy(float) == 1, group.score[predictor][own].to_numpy(float)
-
-
-def _pairs(group: Group, predictor: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    own = group.measured(predictor)
-    return group.vbmd_mg_cm3[predictor][own].to_numpy(float), group.qct[own].to_numpy(float)
-
-
-def _tests(classified: Mapping[str, Any], errors: Mapping[str, Any]) -> dict[str, Interaction]:
-    """One test per metric, over the cells."""
-    calls = [(truth, called) for truth, called, _ in classified.values()]
-    differences = [predicted - qct for predicted, qct in errors.values()]
+def _tests(decided: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Interaction]:
+    """Test each metric over the cells (see `Group.decisions` and `Group.pairs`)."""
+    calls = [(truth, called) for truth, called, _ in decided.values()]
+    differences = [predicted - qct for predicted, qct in measured.values()]
     return {
-        "auc": same_area([in_cell(auc(truth, score)) for truth, _, score in classified.values()]),
+        "auc": same_area([in_cell(auc(truth, score)) for truth, _, score in decided.values()]),
         "mae": same_mean([np.abs(error) for error in differences]),
         "bias": same_mean(differences),
         "recall": same_share([called[truth] for truth, called in calls]),
@@ -106,51 +94,60 @@ def _tests(classified: Mapping[str, Any], errors: Mapping[str, Any]) -> dict[str
 
 
 def same_area(areas: list[Estimate]) -> Interaction:
-    """Areas of independent cells against their mean, weighted by DeLong's variances (Cochran, Biometrics 1954;10:101).
+    """Test areas of independent cells against their mean, weighted by DeLong's variances.
 
     A cell that separates perfectly has an area without a variance, and leaving it out would hide the largest contrast:
-    then nothing is tested. Cells with an undefined area do not count. The longer arm of an interval tells the standard
+    then nothing is tested. Cells with an undefined area do not count. The longer arm of an interval gives the standard
     error, as the other may be cut off at 0 or 1.
+
+    References
+    ----------
+    Cochran, Biometrics 1954;10:101.
     """
-    known = [(a.value, max(a.value - a.low, a.high - a.value) / Z) for a in areas if _has_interval(a)]  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+    tested = [(a.value, max(a.value - a.low, a.high - a.value) / Z) for a in areas if _has_interval(a)]  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
     if any(area.value is not None and not _has_interval(area) for area in areas):
         return Interaction(None, Q_TEST, PERFECT)
-    if len(known) < 2:
+    if len(tested) < 2:
         return Interaction(None, Q_TEST, ONE_CELL)
-    values, errors = np.array(known).T
+    values, errors = np.array(tested).T
     weights = errors**-2
     q = (weights * (values - np.average(values, weights=weights)) ** 2).sum()
-    return Interaction(float(chi2.sf(q, len(known) - 1)), Q_TEST)
+    return Interaction(float(chi2.sf(q, len(tested) - 1)), Q_TEST)
 
 
 def _has_interval(estimate: Estimate) -> bool:
+    """Tell whether both ends of the interval are defined."""
     return estimate.low is not None and estimate.high is not None
 
 
 def same_mean(cells: list[NDArray[np.float64]]) -> Interaction:
-    """Means of cells of unlike spread (Welch, Biometrika 1951;38:330)."""
-    known = [values for values in cells if len(values) >= MIN_CELL and np.ptp(values) > 0]
-    if len(known) < 2:
+    """Test the means of cells with unequal variances (Welch, Biometrika 1951;38:330)."""
+    tested = [values for values in cells if len(values) >= MIN_CELL and np.ptp(values) > 0]
+    if len(tested) < 2:
         return Interaction(None, WELCH, ONE_CELL)
-    found: Any = anova_oneway(known, use_var="unequal")
-    return Interaction(float(found.pvalue), WELCH)
+    test: Any = anova_oneway(tested, use_var="unequal")
+    return Interaction(float(test.pvalue), WELCH)
 
 
 def same_share(cells: list[NDArray[np.bool_]]) -> Interaction:
-    """Shares of right calls in cells (Pearson, Philos Mag 1900;50:157), without correction for continuity.
+    """Test the shares of right calls in cells by chi-square, without correction for continuity.
 
-    By Fisher's exact test where an expected count is small (J R Stat Soc 1922;85:87), of more than two cells by random
-    tables with the same margins, from a fixed seed.
+    Where an expected count is small, by Fisher's exact test; of more than two cells by random tables with the same
+    margins, from a fixed seed.
+
+    References
+    ----------
+    Pearson, Philos Mag 1900;50:157; Fisher, J R Stat Soc 1922;85:87.
     """
-    known = [right for right in cells if len(right) >= MIN_CELL]
-    if len(known) < 2:
+    tested = [right for right in cells if len(right) >= MIN_CELL]
+    if len(tested) < 2:
         return Interaction(None, CHI_SQUARE, ONE_CELL)
-    counts = np.array([[right.sum(), (~right).sum()] for right in known])
+    counts = np.array([[right.sum(), (~right).sum()] for right in tested])
     if not counts.sum(axis=0).all():
         return Interaction(None, CHI_SQUARE, "all cells are all right, or all wrong")
-    found: Any = chi2_contingency(counts, correction=False)
-    if found.expected_freq.min() >= MIN_EXPECTED:
-        return Interaction(float(found.pvalue), CHI_SQUARE)
+    test: Any = chi2_contingency(counts, correction=False)
+    if test.expected_freq.min() >= MIN_EXPECTED:
+        return Interaction(float(test.pvalue), CHI_SQUARE)
     drawn = MonteCarloMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
     exact: Any = fisher_exact(counts) if len(counts) == 2 else fisher_exact(counts, method=drawn)
     return Interaction(float(exact.pvalue), EXACT)
