@@ -1,4 +1,4 @@
-"""RO-Crate of a run: what its tables are, and what made them, for archives and other programs.
+"""RO-Crate of a run: it describes the run's tables and what made them, for archives and other programs.
 
 RO-Crate 1.1 (https://w3id.org/ro/crate/1.1), Process Run Crate (https://w3id.org/ro/wfrun/process/0.5).
 """
@@ -32,7 +32,7 @@ FORMATS |= {
 
 
 def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
-    """Describe the files of a run's folder in it; nothing is copied.
+    """Describe the files of a run's folder within that folder; no file is copied.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
     config : str
         The resolved configuration as JSON; paths and addresses are left out.
     """
-    said = json.dumps(without_places(json.loads(config)), indent=2, sort_keys=True)
-    (folder / CONFIG).write_text(f"{said}\n", encoding="utf-8")
+    settings = json.dumps(without_places(json.loads(config)), indent=2, sort_keys=True)
+    (folder / CONFIG).write_text(f"{settings}\n", encoding="utf-8")
     crate = ROCrate(version=VERSION)
     crate.name = f"Bone density from CT: tables of run {run['run_id']}"
     crate.description = (
@@ -54,10 +54,9 @@ def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
     crate.datePublished = run["finished"]
     crate.license = "None is asserted: who owns the data decides"
     crate.root_dataset["conformsTo"] = _named(crate, PROFILE, "CreativeWork", name="Process Run Crate", version="0.5")
-    files = [_file(crate, folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [_file(crate, folder, path) for path in paths]
     software, packages = _software(crate, run), _packages(crate, run)
-    made = {file.id: file for file in files}
-    settings = made.pop(CONFIG)
     action = _named(
         crate,
         f"#run-{run['run_id']}",
@@ -66,8 +65,8 @@ def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
         startTime=run["started"].isoformat(),
         endTime=run["finished"].isoformat(),
         instrument=software,
-        object=[*_inputs(crate, run), _model(crate, run), settings],
-        result=list(made.values()),
+        object=[*_inputs(crate, run), _model(crate, run), *(file for file in files if file.id == CONFIG)],
+        result=[file for file in files if file.id != CONFIG],
     )
     software["softwareRequirements"] = packages
     crate.root_dataset["mentions"] = action
@@ -75,7 +74,7 @@ def write(folder: Path, run: Mapping[str, Any], *, config: str) -> None:
 
 
 def _named(crate: ROCrate, id: str, kind: str, **facts: Any) -> Entity:
-    """Add an entity that is no file; facts may be entities themselves."""
+    """Add an entity other than a file; facts may be entities themselves."""
     entity = ContextEntity(crate, id, properties={"@type": kind})
     crate.add(entity)
     for name, value in facts.items():
@@ -84,6 +83,7 @@ def _named(crate: ROCrate, id: str, kind: str, **facts: Any) -> Entity:
 
 
 def _file(crate: ROCrate, folder: Path, path: Path) -> Entity:
+    """Describe a file: name, size, SHA-256, format, and what the table of its folder means."""
     place = path.relative_to(folder)
     about = tables.MEANINGS.get(place.parts[1], "") if len(place.parts) > 2 else ""
     facts: dict[str, Any] = {
@@ -98,6 +98,7 @@ def _file(crate: ROCrate, folder: Path, path: Path) -> Entity:
 
 
 def _software(crate: ROCrate, run: Mapping[str, Any]) -> Entity:
+    """Describe this package: version, commit, and the digest of each stage's code."""
     facts = {"name": "Trabecula", "softwareVersion": run["version"]}
     facts |= {"identifier": f"commit {run['commit']}"} if run["commit"] else {}
     digests = _values(crate, "code", "Digest of the code of stage", json.loads(run["code"]))
@@ -112,19 +113,20 @@ def _packages(crate: ROCrate, run: Mapping[str, Any]) -> list[Entity]:
 
 
 def _inputs(crate: ROCrate, run: Mapping[str, Any]) -> Iterable[Entity]:
-    """What went in: per cohort, the digest of the index's tables; the archives themselves have no name here."""
+    """Describe the digest of the index's tables of each cohort; the archives themselves have no name here."""
     for cohort, sha256 in json.loads(run["inputs"]).items():
         about = "Studies that the index found in the archive of this cohort, and their labels"
         yield _named(crate, f"#cohort-{cohort}", "Dataset", name=cohort, description=about, sha256=sha256)
 
 
 def _model(crate: ROCrate, run: Mapping[str, Any]) -> Entity:
+    """Describe the model by its name and the digests of its weights."""
     weights = _values(crate, "model", "SHA-256 of", json.loads(run["model_sha256"]))
     return _named(crate, "#model", "CreativeWork", name=run["model_id"], additionalProperty=weights)
 
 
-def _values(crate: ROCrate, group: str, called: str, values: Mapping[str, str]) -> list[Entity]:
+def _values(crate: ROCrate, group: str, caption: str, values: Mapping[str, str]) -> list[Entity]:
     return [
-        _named(crate, f"#{group}-{name}", "PropertyValue", name=f"{called} {name}", value=value)
+        _named(crate, f"#{group}-{name}", "PropertyValue", name=f"{caption} {name}", value=value)
         for name, value in values.items()
     ]

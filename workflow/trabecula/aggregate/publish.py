@@ -44,21 +44,21 @@ def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> 
     """
     current, runs = results / "tables", results / "runs"
     filecmp.clear_cache()  # it goes by times, which tick too slowly for states made in one process
-    for left in runs.glob(".*"):  # of a call that broke off
-        if left.is_dir():
-            _remove(left)
+    for stale in runs.glob(".*"):  # of a call that broke off
+        if stale.is_dir():
+            _remove(stale)
     files = _files(staged / "tables")
     run_id = record.run_id(run, {str(file): bundle.sha256_of(staged / "tables" / file) for file in files})
     history = _history(current, runs, record.row(run, run_id=run_id, finished=record.now()), keep_runs)
-    place = runs / run_id
-    if not place.is_dir():
-        _make(place, staged / "tables", files, history=history, config=run.config)
-    made = _files(place / "tables")
+    folder = runs / run_id
+    if not folder.is_dir():
+        _make_run(folder, staged / "tables", files, history=history, config=run.config)
+    published = _files(folder / "tables")
     if _rows(current) != history:
         tables.write(history, tables.RUNS, current / RUNS)
-    for file in sorted(set(made) - {RUNS}, key=lambda file: (file == DATABASE, file)):
-        _replace(place / "tables" / file, current / file)
-    _remove_others(current, made)
+    for file in sorted(set(published) - {RUNS}, key=lambda file: (file == DATABASE, file)):
+        _replace(folder / "tables" / file, current / file)
+    _remove_others(current, published)
     for row in history:
         if not row["kept"] and (runs / row["run_id"]).is_dir():
             LOG.info("The tables of run %s are removed: aggregate.keep_runs keeps %d.", row["run_id"], keep_runs)
@@ -67,24 +67,25 @@ def publish(staged: Path, results: Path, *, run: record.Run, keep_runs: int) -> 
 
 
 def _history(current: Path, runs: Path, row: dict[str, Any], keep_runs: int) -> list[dict[str, Any]]:
-    """Rows of the table runs, from the oldest on, the current state's last.
+    """Make the rows of the table runs, from the oldest to the current state's.
 
-    The current state, made again, keeps its times; one that comes back after others has new ones. Runs that the
-    current table doesn't know, since a call broke off or somebody removed it, speak for themselves.
+    The current state, made again, keeps its times; a state that comes back after others has new ones. Runs that the
+    current table doesn't list, since a call broke off or somebody removed it, are listed by their own folders' tables.
     """
-    lying = {path.name: _rows(path / "tables")[-1:] for path in runs.glob("*") if path.is_dir()}
-    told = _rows(current)
-    known = {one["run_id"]: one for rows in (*lying.values(), told) for one in rows}
-    earlier = known.pop(row["run_id"], row)
-    rows = sorted(known.values(), key=lambda one: (one["finished"], one["run_id"]))
-    comes_back = row["run_id"] in [one["run_id"] for one in told[:-1]]
-    rows.append(earlier if row["run_id"] in lying and not comes_back else row)
-    there = [one["run_id"] for one in rows if one["run_id"] in {*lying, row["run_id"]}]
-    return [one | {"kept": one["run_id"] in there[-keep_runs:]} for one in rows]
+    run_id = row["run_id"]
+    of_folders = {path.name: _rows(path / "tables")[-1:] for path in runs.glob("*") if path.is_dir()}
+    listed = _rows(current)
+    by_run = {earlier["run_id"]: earlier for rows in (*of_folders.values(), listed) for earlier in rows}
+    same_state = by_run.pop(run_id, row)
+    rows = sorted(by_run.values(), key=lambda earlier: (earlier["finished"], earlier["run_id"]))
+    comes_back = run_id in [earlier["run_id"] for earlier in listed[:-1]]
+    rows.append(same_state if run_id in of_folders and not comes_back else row)
+    with_folder = [state["run_id"] for state in rows if state["run_id"] in {*of_folders, run_id}]
+    return [state | {"kept": state["run_id"] in with_folder[-keep_runs:]} for state in rows]
 
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
-    """Rows of the table runs in a folder of tables; none where it is missing, broken or of another version's schema."""
+    """Read the table runs in a folder of tables; no rows where it is missing, broken or of another version's schema."""
     path = folder / RUNS
     try:
         rows = tables.read_columns(path)
@@ -94,32 +95,34 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what nobody needs; what can't be removed, since a reader on another machine has it open, waits."""
+    """Remove a folder; files that a reader on another machine has open stay until the next run."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         LOG.warning("%s can't be removed as a whole; the next run tries again.", folder)
 
 
-def _make(place: Path, staged: Path, files: Sequence[Path], *, history: Sequence[dict[str, Any]], config: str) -> None:
+def _make_run(
+    folder: Path, staged: Path, files: Sequence[Path], *, history: Sequence[dict[str, Any]], config: str
+) -> None:
     """Make a run's folder; it appears when it is whole."""
-    before = [place.with_name(row["run_id"]) / "tables" for row in history[:-1]]
-    with whole_folder(place) as unfinished:
+    earlier_runs = [folder.with_name(row["run_id"]) / "tables" for row in reversed(history[:-1])]
+    with whole_folder(folder) as unfinished:
         for file in files:
-            same = (folder / file for folder in reversed(before) if _equal(staged / file, folder / file))
-            _link(next(same, staged / file), unfinished / "tables" / file)
+            unchanged = (run / file for run in earlier_runs if _same_content(staged / file, run / file))
+            _link(next(unchanged, staged / file), unfinished / "tables" / file)
         tables.write(history, tables.RUNS, unfinished / "tables" / RUNS)
-        catalog.write(unfinished / "tables", place=place.absolute() / "tables")
+        catalog.write(unfinished / "tables", place=folder.absolute() / "tables")
         crate.write(unfinished, history[-1], config=config)
 
 
 def _files(folder: Path) -> list[Path]:
-    """Files of a folder, seen from it, in order."""
+    """List the files of a folder, by their sorted paths within it."""
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
-def _equal(one: Path, other: Path) -> bool:
-    """Whether the other file is there and holds the same; sizes are compared before contents."""
-    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+def _same_content(file: Path, other: Path) -> bool:
+    """Tell whether another file is there and holds the same; sizes are compared before contents."""
+    return other.is_file() and filecmp.cmp(file, other, shallow=False)
 
 
 def _link(source: Path, place: Path) -> None:
@@ -133,17 +136,15 @@ def _link(source: Path, place: Path) -> None:
 
 def _replace(source: Path, place: Path) -> None:
     """Put a copy of a file in its place at once, unless the same stands there already."""
-    if not _equal(source, place):
+    if not _same_content(source, place):
         with whole_file(place) as unfinished:
             shutil.copy(source, unfinished)
 
 
 def _remove_others(folder: Path, files: Iterable[Path]) -> None:
-    """Remove tables of cohorts that are no longer there, and what a killed run left."""
-    wanted = set(files)
-    for file in _files(folder):
-        if file not in wanted:
-            (folder / file).unlink()
+    """Remove all files but some: tables of cohorts that are no longer there, and stale files of a killed run."""
+    for file in set(_files(folder)) - set(files):
+        (folder / file).unlink()
     for path in folder.glob("*/*"):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

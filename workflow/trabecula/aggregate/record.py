@@ -1,4 +1,4 @@
-"""The record of runs: which configuration, code, inputs and model made the tables, and when."""
+"""The record of runs: the configuration, code, inputs and model that made the tables, and when."""
 
 import json
 import subprocess
@@ -47,12 +47,13 @@ class Run:
     inputs: Mapping[str, str]
 
 
-def run_id(of: Run, contents: Mapping[str, str]) -> str:
-    """Name of a state of the tables: the same configuration, code, model and contents give the same name.
+def run_id(run: Run, contents: Mapping[str, str]) -> str:
+    """Name a state of the tables: the same configuration, code, model and contents give the same name.
 
     Parameters
     ----------
-    of : Run
+    run : Run
+        What made the tables.
     contents : mapping
         SHA-256 of every cohort's tables, by their place among the tables.
 
@@ -61,24 +62,24 @@ def run_id(of: Run, contents: Mapping[str, str]) -> str:
     str
         First 16 hexadecimal digits of a SHA-256.
     """
-    told = [of.config, _listing(of.code), of.bundle.model_id, _listing(contents)]
-    return sha256("\n".join(told).encode()).hexdigest()[:16]
+    parts = [run.config, _sorted_json(run.code), run.bundle.model_id, _sorted_json(contents)]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def row(of: Run, *, run_id: str, finished: datetime) -> dict[str, Any]:
-    """Row of the table `runs`, of a run whose tables are kept."""
+def row(run: Run, *, run_id: str, finished: datetime) -> dict[str, Any]:
+    """Make the row of the table `runs` for a run whose tables are kept."""
     return {
         "run_id": run_id,
-        "started": of.started,
+        "started": run.started,
         "finished": finished,
         "version": trabecula.__version__,
         "commit": commit(Path(trabecula.__file__).parents[2]),
-        "config_hash": sha256(of.config.encode()).hexdigest(),
-        "code": _listing(of.code),
-        "model_id": of.bundle.model_id,
-        "packages": _listing({name: found for name in PACKAGES if (found := _version(name))}),
-        "inputs": _listing(of.inputs),
-        "model_sha256": _listing(of.bundle.sha256),
+        "config_hash": sha256(run.config.encode()).hexdigest(),
+        "code": _sorted_json(run.code),
+        "model_id": run.bundle.model_id,
+        "packages": _sorted_json({name: release for name in PACKAGES if (release := _version(name))}),
+        "inputs": _sorted_json(run.inputs),
+        "model_sha256": _sorted_json(run.bundle.sha256),
         "kept": True,
     }
 
@@ -90,7 +91,11 @@ PLACES = frozenset(
 
 
 def without_places(config: Any) -> Any:
-    """A configuration without paths and addresses: folders, files and hosts may name hospitals and people."""
+    """Replace paths and addresses of a configuration by `PLACE`: folders, files and hosts may name people.
+
+    >>> without_places({"aggregate": {"verdicts": "dr_house.csv", "keep_runs": 3}})
+    {'aggregate': {'verdicts': '(place not recorded)', 'keep_runs': 3}}
+    """
     if isinstance(config, dict):
         return {
             name: PLACE if name in PLACES and isinstance(value, str) else without_places(value)
@@ -102,26 +107,28 @@ def without_places(config: Any) -> Any:
 
 
 def _is_place(text: str) -> bool:
+    """Tell whether a text holds a path or an address; units such as mg/cm3 do not count."""
     return "\\" in text or ("/" in text and not text.startswith("mg/"))
 
 
-def _listing(of: Mapping[str, str]) -> str:
-    return json.dumps(dict(sorted(of.items())))
+def _sorted_json(texts: Mapping[str, str]) -> str:
+    return json.dumps(dict(sorted(texts.items())))
 
 
 def now() -> datetime:
-    """Time in UTC, whole seconds."""
+    """Give the time in UTC, in whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def commit(checkout: Path) -> str | None:
-    """Commit of a checkout; None where the folder isn't the top of a repository, or git is missing."""
+    """Ask git for the commit of a checkout; None where the folder isn't the top of a repository, or git is missing."""
+    command = ["git", "-C", str(checkout), "rev-parse", "--show-prefix", "HEAD"]
     try:
-        asked = ["git", "-C", str(checkout), "rev-parse", "--show-prefix", "HEAD"]
-        answer = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20).stdout.split("\n")
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer[1] if answer[0] == "" else None
+    prefix, head, *_ = done.stdout.split("\n")
+    return head if prefix == "" else None
 
 
 def _version(package: str) -> str | None:
