@@ -1,9 +1,9 @@
-"""Reviewers' verdicts on vertebrae: read, applied to a study's vertebrae, and told back line by line.
+"""Reviewers' verdicts on vertebrae: read, applied to a study's vertebrae, and reported line by line.
 
-A verdict names a vertebra by the pseudonym of its study and its level as segmented, and tells the height at which it
-lay, so that it falls on no other bone when a new segmentation gives other names. Measurements are not made again:
-a vertebra's own figures don't change with its name, but height_ratio_neighbours still stands on the neighbours that
-were segmented beside it, rejected ones among them.
+A verdict names a vertebra by the pseudonym of its study and its level as segmented, and may give the height at which
+the vertebra lay, so that it falls on no other bone when a new segmentation gives other names. Measurements are not
+made again: a vertebra's own figures don't change with its name, but height_ratio_neighbours still stands on the
+neighbours that were segmented beside it, rejected ones among them.
 """
 
 from collections.abc import Iterable
@@ -18,8 +18,8 @@ from trabecula.runtime.csv_lines import VERDICT_COLUMNS, VERDICT_PLACE, Line, re
 VERDICTS = ("accept", "reject", "relabel")
 REJECTED = "rejected_by_reviewer"
 LEVELS = frozenset(LEVEL_OF_CODE[code] for code in BODY_CODES)
-# A vertebra further than this from where it was judged is another one: less than half of what lies between the
-# centres of neighbours, 24 mm at T6 and more below (phantom.spine).
+# A vertebra further than this from where it was judged is another one. It is less than half the distance between the
+# centres of neighbours: 24 mm at T6, and more below (phantom.spine).
 SAME_WITHIN_MM = 8.0
 COLUMNS = ["line", *VERDICT_COLUMNS, *VERDICT_PLACE, "reason"]
 OUTCOME = ["line", "cohort", "status", "reason"]
@@ -28,7 +28,7 @@ _VERTEBRA = [*_STUDY, "level"]
 
 
 def read(path: Path | str | None) -> pd.DataFrame:
-    """Read the verdicts; columns of the file that are not asked for, such as comments, are not read.
+    """Read the verdicts; other columns of the file, such as comments, are not read.
 
     Parameters
     ----------
@@ -39,48 +39,58 @@ def read(path: Path | str | None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        By line of the file: line, study_id, level, verdict, new_level, centroid_z_mm (float) and reason. What is not
-        understood or given is None; reason says why a line can't be used, whatever the vertebrae are: bad_line,
-        unknown_verdict, unknown_level, bad_place, or superseded by a later line on the same vertebra.
+        A row per line of the file: line, study_id, level, verdict, new_level, centroid_z_mm (float) and reason. An
+        entry that is missing or not understood is None. The reason says why a line can't be used, whatever the
+        vertebrae are: bad_line, unknown_verdict, unknown_level, bad_place, or superseded by a later line on the same
+        vertebra.
 
     Raises
     ------
     ConfigError
-        If the file can't be read, is empty or lacks a column; one sentence that says what to change.
+        If the file can't be read, is empty or lacks a column; the message is one sentence that says what to change.
     """
-    named = {"called": f"The verdicts {path}", "columns": VERDICT_COLUMNS, "optional": VERDICT_PLACE}
-    lines = [] if path is None else read_lines(path, **named)
+    columns = {"columns": VERDICT_COLUMNS, "optional": VERDICT_PLACE}
+    lines = [] if path is None else read_lines(path, called=f"The verdicts {path}", **columns)
     rows = pd.DataFrame([_row(line) for line in lines], columns=COLUMNS, dtype=object).astype({"line": "int64"})
     rows = rows.astype(dict.fromkeys(COLUMNS[1:], object))
     rows = rows.where(rows.notna(), None)
-    fit = rows[rows["reason"].isna()]
-    rows.loc[fit.index[fit.duplicated(["study_id", "level"], keep="last")], "reason"] = "superseded"
+    usable = rows[rows["reason"].isna()]
+    rows.loc[usable.index[usable.duplicated(["study_id", "level"], keep="last")], "reason"] = "superseded"
     return rows
 
 
 def _row(line: Line) -> tuple[int, str | None, str | None, str | None, str | None, float | None, str | None]:
+    """Read a line's entries, in the order of `COLUMNS`."""
     if line.entries is None:
         return line.number, None, None, None, None, None, "bad_line"
-    study_id, level, verdict, new_level, place = line.entries
-    known, named = verdict.lower() in VERDICTS, level.upper() in LEVELS
-    asked = verdict.lower() == "relabel" or (verdict.lower() == "reject" and bool(new_level))
-    renames = asked and new_level.upper() in LEVELS
-    height = _number(place)
-    reason = "unknown_verdict" if not known else "unknown_level" if not named or (asked and not renames) else None
-    reason = reason or ("bad_place" if place and height is None else None)
+    study_id, level, verdict, new_level, height = line.entries
+    level, verdict, new_level = level.upper(), verdict.lower(), new_level.upper()
+    renames = verdict == "relabel" or (verdict == "reject" and bool(new_level))
+    height_mm = _number(height)
+    reason = None
+    if verdict not in VERDICTS:
+        reason = "unknown_verdict"
+    elif level not in LEVELS or (renames and new_level not in LEVELS):
+        reason = "unknown_level"
+    elif height and height_mm is None:
+        reason = "bad_place"
     return (
         line.number,
         study_id or None,
-        level.upper() if named else None,
-        verdict.lower() if known else None,
-        new_level.upper() if renames else None,
-        height,
+        level if level in LEVELS else None,
+        verdict if verdict in VERDICTS else None,
+        new_level if renames and new_level in LEVELS else None,
+        height_mm,
         reason,
     )
 
 
 def _number(text: str) -> float | None:
-    """Number of a text, with a decimal point or comma; None if it is none."""
+    """Read a number with a decimal point or comma; None where the text is no finite number.
+
+    >>> _number("-480,5"), _number("L1")
+    (-480.5, None)
+    """
     try:
         value = float(text.replace(",", "."))
     except ValueError:
@@ -91,23 +101,24 @@ def _number(text: str) -> float | None:
 def apply(
     vertebrae: pd.DataFrame, predictions: pd.DataFrame, verdicts: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Apply verdicts to vertebrae and to what the networks said of them.
+    """Apply verdicts to vertebrae and to their predictions.
 
-    accept: the level is certain. reject: the flag rejected_by_reviewer, which keeps the vertebra out of every result;
-    with a new level it gets that one, so that another vertebra can have its own. relabel: the vertebra gets another
-    level, which is certain. All of a study's vertebrae are renamed at once, so that levels can be exchanged or
-    shifted. Who would get the level of a vertebra that keeps it keeps its own; of two that would get the same one, the
-    later line counts. A line that tells a height (centroid_z_mm) is not used on a vertebra that lies elsewhere.
+    ``accept`` makes the level certain. ``reject`` sets the flag rejected_by_reviewer, which keeps the vertebra out of
+    every result; with a new level the vertebra gets that one, so that another vertebra can have its level. ``relabel``
+    gives the vertebra another level, which is certain. All of a study's vertebrae are renamed at once, so that levels
+    can be exchanged or shifted. A new level is not assigned where another vertebra of the study keeps that level; when
+    two lines assign the same level, the later line wins. A line with a height (centroid_z_mm) is not used on a
+    vertebra that lies elsewhere.
 
     Parameters
     ----------
     vertebrae : DataFrame
-        Columns cohort, study_id, level, centroid_z_mm, level_uncertain and flags at least, as in the table `vertebrae`;
-        a row each.
+        A row per vertebra: at least the columns cohort, study_id, level, centroid_z_mm, level_uncertain and flags, as
+        in the table `vertebrae`.
     predictions : DataFrame
-        Columns cohort, study_id and level at least.
+        At least the columns cohort, study_id and level.
     verdicts : DataFrame
-        See `read`; those on other studies are passed over.
+        See `read`; verdicts on other studies are passed over.
 
     Returns
     -------
@@ -119,55 +130,73 @@ def apply(
         A row per line on one of these studies and its cohort: line, cohort, status (used or unused) and reason.
     """
     vertebrae = vertebrae.assign(level_found=vertebrae["level"], verdict=_nothing(vertebrae.index))
-    own = verdicts[verdicts["study_id"].isin(vertebrae["study_id"].unique())]
-    if own.empty:
+    of_studies = verdicts[verdicts["study_id"].isin(vertebrae["study_id"].unique())]
+    if of_studies.empty:
         return vertebrae, predictions, pd.DataFrame(columns=OUTCOME)
-    reviewed = vertebrae.loc[vertebrae["study_id"].isin(own["study_id"]), [*_VERTEBRA, *VERDICT_PLACE]]
+    reviewed = vertebrae.loc[vertebrae["study_id"].isin(of_studies["study_id"]), [*_VERTEBRA, *VERDICT_PLACE]]
     places = reviewed.rename(columns={"centroid_z_mm": "lies_at_mm"})
     places = places.assign(place=vertebrae.index.get_indexer(reviewed.index))
-    found = own.merge(places[_STUDY].drop_duplicates(), on="study_id")
-    found = found.merge(places, on=_VERTEBRA, how="left").sort_values("line", kind="stable", ignore_index=True)
-    missing = found["reason"].isna() & found["place"].isna()
-    found["reason"] = found["reason"].mask(missing, "no_such_vertebra")
-    elsewhere = found["reason"].isna() & _lies_elsewhere(found)
-    found["reason"] = found["reason"].mask(elsewhere, "segmentation_changed")
-    taken = _taken(places, found[found["reason"].isna() & found["new_level"].notna()])
-    found.loc[taken, "reason"] = "level_taken"
-    used = found[found["reason"].isna()].astype({"place": "int64"})
-    outcome = found.assign(status=np.where(found["reason"].isna(), "used", "unused"))[OUTCOME]
-    return _with(vertebrae, used), _renamed(predictions, used), outcome
+    lines = of_studies.merge(places[_STUDY].drop_duplicates(), on="study_id")
+    lines = lines.merge(places, on=_VERTEBRA, how="left").sort_values("line", kind="stable", ignore_index=True)
+    missing = lines["reason"].isna() & lines["place"].isna()
+    lines["reason"] = lines["reason"].mask(missing, "no_such_vertebra")
+    elsewhere = lines["reason"].isna() & _lies_elsewhere(lines)
+    lines["reason"] = lines["reason"].mask(elsewhere, "segmentation_changed")
+    taken = _level_taken(places, lines[lines["reason"].isna() & lines["new_level"].notna()])
+    lines.loc[taken, "reason"] = "level_taken"
+    used = lines[lines["reason"].isna()].astype({"place": "int64"})
+    outcome = lines.assign(status=np.where(lines["reason"].isna(), "used", "unused"))[OUTCOME]
+    return _with_verdicts(vertebrae, used), _renamed(predictions, used), outcome
 
 
 def _nothing(index: pd.Index) -> pd.Series:
     return pd.Series([None] * len(index), index, object)
 
 
-def _lies_elsewhere(found: pd.DataFrame) -> pd.Series:
-    """Whether a line was given on a vertebra at another height; one that tells none was not."""
-    judged = found["centroid_z_mm"].astype(float)
-    return judged.notna() & ~((judged - found["lies_at_mm"].astype(float)).abs() <= SAME_WITHIN_MM)
+def _lies_elsewhere(lines: pd.DataFrame) -> pd.Series:
+    """Tell whether a verdict was given for a vertebra at another height. Verdicts without a height always match.
+
+    >>> _lies_elsewhere(pd.DataFrame({"centroid_z_mm": [0.0, 0.0, None], "lies_at_mm": [7.0, 30.0, 30.0]})).tolist()
+    [False, True, False]
+    """
+    judged = lines["centroid_z_mm"].astype(float)
+    return judged.notna() & ~((judged - lines["lies_at_mm"].astype(float)).abs() <= SAME_WITHIN_MM)
 
 
-def _taken(places: pd.DataFrame, moves: pd.DataFrame) -> pd.Index:
-    """Moves that can't be made: rows of `moves` whose level is another vertebra's after all that can be made."""
+def _level_taken(places: pd.DataFrame, moves: pd.DataFrame) -> pd.Index:
+    """Find the moves that can't be made, since another vertebra has the new level after all moves that can be made.
+
+    Parameters
+    ----------
+    places : DataFrame
+        Vertebrae of the studies: cohort, study_id, level and place, their position among all vertebrae.
+    moves : DataFrame
+        Verdicts with a new level: line, place and new_level.
+
+    Returns
+    -------
+    Index
+        Rows of `moves`.
+    """
     refused = pd.Index([], dtype="int64")
     while True:
         going = moves.drop(refused)
-        now = places.assign(line=-1, move=-1).set_index("place")
-        at = going["place"].astype("int64")
-        now.loc[at, "level"] = going["new_level"].to_numpy()
-        now.loc[at, "line"] = going["line"].to_numpy()
-        now.loc[at, "move"] = going.index.to_numpy()
-        # A vertebra that keeps its level has it before all that would get it; then the last line has.
-        stays = now["line"].eq(-1) | now["level"].eq(places.set_index("place")["level"])
-        now = now.assign(stays=stays).sort_values(["stays", "line"], kind="stable")
-        clash = now[now.duplicated(_VERTEBRA, keep="last") & (now["move"] >= 0)]
+        after = places.assign(line=-1, move=-1).set_index("place")
+        movers = going["place"].astype("int64")
+        after.loc[movers, "level"] = going["new_level"].to_numpy()
+        after.loc[movers, "line"] = going["line"].to_numpy()
+        after.loc[movers, "move"] = going.index.to_numpy()
+        # A vertebra that keeps its level goes before all that would get it; among these, the last line does.
+        stays = after["line"].eq(-1) | after["level"].eq(places.set_index("place")["level"])
+        after = after.assign(stays=stays).sort_values(["stays", "line"], kind="stable")
+        clash = after[after.duplicated(_VERTEBRA, keep="last") & (after["move"] >= 0)]
         if clash.empty:
             return refused
         refused = refused.append(pd.Index(clash["move"]))
 
 
-def _with(vertebrae: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
+def _with_verdicts(vertebrae: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
+    """Give vertebrae their new levels, certainty, flags and verdicts."""
     level, verdict = vertebrae["level"].astype(object).to_numpy().copy(), np.full(len(vertebrae), None, object)
     uncertain = vertebrae["level_uncertain"].to_numpy(bool).copy()
     flags = vertebrae["flags"].tolist()
@@ -186,14 +215,14 @@ def _with(vertebrae: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
 
 
 def _renamed(rows: pd.DataFrame, used: pd.DataFrame) -> pd.DataFrame:
-    """Rows of vertebrae, by their new levels."""
+    """Give rows that belong to vertebrae, such as predictions, the vertebrae's new levels."""
     moves = used[used["new_level"].notna()]
-    to = dict(zip(_keys(moves), moves["new_level"], strict=True))
+    new_levels = dict(zip(_keys(moves), moves["new_level"], strict=True))
     concerned = rows.loc[rows["study_id"].isin(moves["study_id"])]
     if concerned.empty:
         return rows
     level = rows["level"].astype(object).copy()
-    level[concerned.index] = [to.get(key, key[-1]) for key in _keys(concerned)]
+    level[concerned.index] = [new_levels.get(key, key[-1]) for key in _keys(concerned)]
     return rows.assign(level=level.astype(rows["level"].dtype))
 
 
@@ -202,7 +231,7 @@ def _keys(rows: pd.DataFrame) -> Iterable[tuple[str, str, str]]:
 
 
 def verdict_rows(verdicts: pd.DataFrame, outcomes: pd.DataFrame, studies: pd.DataFrame) -> pd.DataFrame:
-    """What became of every line, as the table `verdicts` tells it.
+    """Make the rows of the table `verdicts`: what became of every line.
 
     Parameters
     ----------
@@ -211,24 +240,24 @@ def verdict_rows(verdicts: pd.DataFrame, outcomes: pd.DataFrame, studies: pd.Dat
     outcomes : DataFrame
         Outcomes of `apply` of all cohorts.
     studies : DataFrame
-        Columns cohort, patient_id and study_id of the studies that the lines name.
+        Studies that the lines name: cohort, patient_id and study_id.
 
     Returns
     -------
     DataFrame
         A row per line and cohort that has its study, by line and cohort: line, cohort, patient_id, study_id, level,
-        verdict, new_level, status and reason. A name of no study is not told again: it may be anything.
+        verdict, new_level, status and reason. A name that is no study's is left out, since it may be anything.
     """
-    known = studies[["cohort", "patient_id", "study_id"]].drop_duplicates()
-    found = verdicts.merge(known, on="study_id", how="left")
+    cohorts = studies[["cohort", "patient_id", "study_id"]].drop_duplicates()
+    rows = verdicts.merge(cohorts, on="study_id", how="left")
     outcomes = outcomes.astype({"line": "int64"})
-    found = found.merge(outcomes, on=["line", "cohort"], how="left", suffixes=("", "_found"))
-    told = found["reason_found"].where(found["status"].notna(), "no_such_vertebra")
-    reason = found["reason"].where(found["reason"].notna(), told)
-    found = found.assign(
-        study_id=found["study_id"].where(found["cohort"].notna(), None),
+    rows = rows.merge(outcomes, on=["line", "cohort"], how="left", suffixes=("", "_applied"))
+    applied = rows["reason_applied"].where(rows["status"].notna(), "no_such_vertebra")
+    reason = rows["reason"].where(rows["reason"].notna(), applied)
+    rows = rows.assign(
+        study_id=rows["study_id"].where(rows["cohort"].notna(), None),
         reason=reason.astype(object).where(reason.notna(), None),
         status=np.where(reason.isna(), "used", "unused"),
     )
-    found = found.sort_values(["line", "cohort"], kind="stable", ignore_index=True)
-    return found[["line", "cohort", "patient_id", "study_id", *VERDICT_COLUMNS[1:], "status", "reason"]]
+    rows = rows.sort_values(["line", "cohort"], kind="stable", ignore_index=True)
+    return rows[["line", "cohort", "patient_id", "study_id", *VERDICT_COLUMNS[1:], "status", "reason"]]

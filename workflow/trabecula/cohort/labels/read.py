@@ -1,4 +1,4 @@
-"""Read a hospital's QCT labels, and say of every line what is wrong with it."""
+"""Read a hospital's QCT labels, and name the faults of every line."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from trabecula.runtime.csv_lines import LABEL_COLUMNS, read_lines
 
 # Trabecular bone of living people; 0 stands for "missing" in many hospital files.
 PLAUSIBLE_MG_CM3 = (0.0, 500.0)
-# What is wrong with a line whose entry in a column can't be used, in the order in which one is named first.
+# Fault of a line whose entry in a column can't be used; the first one is the line's reason.
 FAULTS = {
     "patient_id": "missing_patient",
     "study_date": "bad_date",
@@ -19,7 +19,7 @@ FAULTS = {
     "unit": "unknown_unit",
     "vbmd": "bad_value",
 }
-# Entries as `_understood` gives them: None, NaN or NaT where the text means nothing.
+# Entries as `_parse` gives them: None, NaN or NaT where the text means nothing.
 _USABLE = pa.DataFrameSchema(
     {
         "patient_id": pa.Column(str, pa.Check.str_length(min_value=1)),
@@ -38,16 +38,16 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     ----------
     path : Path
         CSV with the columns patient_id, study_date (YYYY-MM-DD), level (L1, or L1-L2 for a mean), vbmd, unit
-        (mg/cm3 HA or mg/cm3 K2HPO4); others are not read. See `label_file.read_lines`.
+        (mg/cm3 HA or mg/cm3 K2HPO4); others are not read. See `csv_lines.read_lines`.
 
     Returns
     -------
     DataFrame
         A row per line, in the file's order: line (its number in the file), patient (original id), study_date (NaT when
-        not understood), level and unit_given (None when not understood: what stands there may be a name),
-        vbmd_mg_cm3 (mg/cm3 HA; NaN when not understood), faults (list of all that is wrong with the line itself),
-        status (used, unused), reason (the first of the faults; duplicate_label or contradictory_label by what other
-        lines say; or None).
+        not understood), level and unit_given (None when not understood: the text may be a name), vbmd_mg_cm3
+        (mg/cm3 HA; NaN when not understood), faults (list of all faults of the line itself), status (used, unused),
+        reason (the first of the faults; duplicate_label or contradictory_label where other lines say the same or
+        something else; or None).
 
     Raises
     ------
@@ -56,18 +56,18 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     """
     lines = read_lines(path, called=f"The labels {path}")
     empty = ("",) * len(LABEL_COLUMNS)
-    given = pd.DataFrame([line.entries or empty for line in lines], columns=list(LABEL_COLUMNS), dtype=str)
-    entries = _understood(given)
+    texts = pd.DataFrame([line.entries or empty for line in lines], columns=list(LABEL_COLUMNS), dtype=str)
+    entries = _parse(texts)
     faults = _faults(entries, {row for row, line in enumerate(lines) if line.entries is None})
-    material = entries["unit"].notna()
+    has_material = entries["unit"].notna()
     labels = pd.DataFrame(
         {
             "line": [line.number for line in lines],
             "patient": entries["patient_id"],
             "study_date": entries["study_date"],
             "level": entries["level"],
-            "vbmd_mg_cm3": entries["vbmd"].where(material & ~_has(faults, "bad_value")),
-            "unit_given": given["unit"].astype(object).where(material, None),
+            "vbmd_mg_cm3": entries["vbmd"].where(has_material & ~_has_fault(faults, "bad_value")),
+            "unit_given": texts["unit"].astype(object).where(has_material, None),
             "faults": faults,
         }
     )
@@ -75,17 +75,16 @@ def read_labels(path: Path | str) -> pd.DataFrame:
     return labels.assign(reason=reason, status=status_of(reason))
 
 
-def _understood(given: pd.DataFrame) -> pd.DataFrame:
-    """What the texts mean: dates, canonical levels, materials, and values in mg/cm3 HA where the material is known."""
-    number = pd.to_numeric(given["vbmd"], errors="coerce").astype(float)
-    unit = pd.Series([material_of(unit) for unit in given["unit"]], given.index, object)
+def _parse(texts: pd.DataFrame) -> pd.DataFrame:
+    """Parse texts to dates, canonical levels, materials, and values in mg/cm3 HA where the material is known."""
+    number = pd.to_numeric(texts["vbmd"], errors="coerce").astype(float)
+    unit = pd.Series([material_of(unit) for unit in texts["unit"]], texts.index, object)
+    study_date = pd.to_datetime(texts["study_date"], format="%Y-%m-%d", errors="coerce")
     return pd.DataFrame(
         {
-            "patient_id": given["patient_id"],
-            "study_date": pd.to_datetime(given["study_date"], format="%Y-%m-%d", errors="coerce").astype(
-                "datetime64[us]"
-            ),
-            "level": pd.Series([_canonical(level) for level in given["level"]], given.index, object),
+            "patient_id": texts["patient_id"],
+            "study_date": study_date.astype("datetime64[us]"),
+            "level": pd.Series([_canonical(level) for level in texts["level"]], texts.index, object),
             "unit": unit,
             "vbmd": number.where(unit != "K2HPO4", number.map(ha_from_k2hpo4)),
         }
@@ -93,7 +92,11 @@ def _understood(given: pd.DataFrame) -> pd.DataFrame:
 
 
 def _canonical(level: str) -> str | None:
-    """``L1-L2`` for `` l1 - l2 ``; None where it isn't understood."""
+    """Write a level in one way; None where it isn't understood.
+
+    >>> _canonical(" l1 - l2 "), _canonical("spine")
+    ('L1-L2', None)
+    """
     names = levels_of(level)
     if not names:
         return None
@@ -101,18 +104,18 @@ def _canonical(level: str) -> str | None:
 
 
 def _faults(entries: pd.DataFrame, overlong: set[int]) -> pd.Series:
-    """All faults of each line, in order; a line with too many entries has that one alone."""
-    cases = _failures(entries)
-    wrong = {fault: set(cases.loc[cases["column"] == column, "index"]) for column, fault in FAULTS.items()}
+    """List all faults of each line, in order; an overlong line, with too many entries, has that fault alone."""
+    cases = _unusable_entries(entries)
+    faulty_rows = {fault: set(cases.loc[cases["column"] == column, "index"]) for column, fault in FAULTS.items()}
     faults = [
-        ["bad_line"] if row in overlong else [fault for fault, rows in wrong.items() if row in rows]
+        ["bad_line"] if row in overlong else [fault for fault, rows in faulty_rows.items() if row in rows]
         for row in range(len(entries))
     ]
     return pd.Series(faults, entries.index, object)
 
 
-def _failures(entries: pd.DataFrame) -> pd.DataFrame:
-    """Column and index of every entry that can't be used."""
+def _unusable_entries(entries: pd.DataFrame) -> pd.DataFrame:
+    """Give column and index of every entry that can't be used."""
     try:
         _USABLE.validate(entries, lazy=True)
     except pa.errors.SchemaErrors as error:
@@ -122,15 +125,15 @@ def _failures(entries: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns=["column", "index"])
 
 
-def _has(faults: pd.Series, fault: str) -> pd.Series:
+def _has_fault(faults: pd.Series, fault: str) -> pd.Series:
     return pd.Series([fault in of_line for of_line in faults], faults.index, bool)
 
 
 def _reasons(labels: pd.DataFrame) -> pd.Series:
-    """Why a label can't be used; None where it can."""
+    """Give the reason why each label can't be used; None where it can."""
     first = pd.Series([next(iter(faults), None) for faults in labels["faults"]], labels.index, object)
     key = ["patient", "study_date", "level"]
-    good = labels[first.isna()]
-    values = good.groupby(key)["vbmd_mg_cm3"].transform("nunique").reindex(labels.index)
-    again = good.duplicated([*key, "vbmd_mg_cm3"]).reindex(labels.index, fill_value=False)
-    return first.mask(again, "duplicate_label").mask(values > 1, "contradictory_label")
+    faultless = labels[first.isna()]
+    n_values = faultless.groupby(key)["vbmd_mg_cm3"].transform("nunique").reindex(labels.index)
+    repeated = faultless.duplicated([*key, "vbmd_mg_cm3"]).reindex(labels.index, fill_value=False)
+    return first.mask(repeated, "duplicate_label").mask(n_values > 1, "contradictory_label")
