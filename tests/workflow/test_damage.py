@@ -19,7 +19,7 @@ import pytest
 from damage import DISGUISES, NAMELESS, WAYS, Way, apply, disguise, primary_of
 from small_site import LONGEST_S, SEED, Site, write_settings
 
-from trabecula.cohort.pseudonym import pseudonym
+from trabecula.cohort.pseudonym import pseudonym, study_identity
 from trabecula.phantom import write_archive
 from trabecula.phantom.devices import DEVICES
 from trabecula.phantom.dicom import make_uid
@@ -59,7 +59,7 @@ class Damaged:
         """Pseudonym of a patient's study."""
         own = sample_patient(SEED, index).patient_id, make_uid("trabecula", SEED, index, DEVICES[DEVICE].model)
         key = (self.site.folder / "private/key").read_bytes()
-        return pseudonym("study", "\\".join(self.disguised.get(index, own)), key)
+        return pseudonym("study", study_identity(*self.disguised.get(index, own)), key)
 
     def table(self, name: str) -> pd.DataFrame:
         """A public table."""

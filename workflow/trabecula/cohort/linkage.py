@@ -1,4 +1,4 @@
-"""The one table with original ids and paths: which pseudonym stands for what, and where its slices lie."""
+"""The one table with original ids and paths: whom or what each pseudonym stands for, and where its slices lie."""
 
 from dataclasses import dataclass
 from operator import attrgetter
@@ -60,23 +60,23 @@ class Linked:
 
 
 def slice_of(header: Header, archive: str) -> dict[str, Any]:
-    """A file's part of the column `slices`."""
-    found = dict(zip(_SLICE, _of_slice(header), strict=True))
-    found["path"] = f"{archive}/{header.path}"
-    return found
+    """Give a file's entry of the column `slices`."""
+    entry = dict(zip(_SLICE, _of_slice(header), strict=True))
+    entry["path"] = f"{archive}/{header.path}"
+    return entry
 
 
 def read_linked(path: Path, shard: str) -> dict[str, Linked]:
-    """Chosen stacks of a shard's studies, by study."""
+    """Read the chosen stacks of a shard's studies, by study."""
     with tables.reading(path, "Run again with --forcerun index, which makes it anew."):
         table = pq.read_table(path, filters=[("shard", "=", shard)])
-    found = {}
+    stacks = {}
     for row in table.select(["study_id", "slices", "n_damaged", "n_odd"]).to_pylist():
-        found[row["study_id"]] = Linked([Header(**part) for part in row["slices"]], row["n_damaged"], row["n_odd"])
-    return found
+        stacks[row["study_id"]] = Linked([Header(**entry) for entry in row["slices"]], row["n_damaged"], row["n_odd"])
+    return stacks
 
 
 def read_archive(path: Path) -> str:
-    """Top folder of the archive that the table is of."""
+    """Read the top folder of the archive that the table is of."""
     with pq.ParquetFile(path) as file:
         return file.read_row_group(0, ["archive"])["archive"][0].as_py()

@@ -1,4 +1,4 @@
-"""Tables with identities: files that only their owner can read."""
+"""Write tables with identities: files that only their owner can read."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from trabecula.runtime.whole_file import whole_file
 
 
 def write_private(table: pa.Table, path: Path, groups: Iterable[pa.Table] | None = None) -> None:
-    """Write a Parquet file that only its owner can read, optionally in given row groups."""
+    """Write a Parquet file that only its owner can read, optionally in the row groups that are given."""
     with whole_file(path) as unfinished, private_writer(unfinished, table.schema) as writer:
         for group in [table] if groups is None else groups:
             writer.write_table(group)

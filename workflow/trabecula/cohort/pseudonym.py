@@ -1,4 +1,4 @@
-"""Keyed pseudonyms in place of identities (HMAC-SHA256, RFC 2104)."""
+"""Keyed pseudonyms in place of identities (HMAC-SHA256, RFC 2104), and the identities that they stand for."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import NamedTuple
 
 from trabecula.errors import ConfigError
 
@@ -15,7 +16,7 @@ SYNTHETIC_KEY = b"trabecula synthetic patients: a public key"
 
 
 def read_or_make_key(path: Path) -> bytes:
-    """The site's secret key; made on first use, readable by its owner only.
+    """Read the site's secret key; make it on first use, readable by its owner only.
 
     Raises
     ------
@@ -40,12 +41,12 @@ def read_or_make_key(path: Path) -> bytes:
 
 
 def fingerprint(key: bytes) -> str:
-    """What tells one key from another without telling the key: 16 hexadecimal digits."""
+    """Give 16 hexadecimal digits that differ from key to key, and from which no key can be found."""
     return _digest("key", "fingerprint", key).hex()[:16]
 
 
 def refuse_other_key(path: Path, made_with: Path) -> None:
-    """Refuse to go on with a cohort whose pseudonyms another key made: patients would get a second name.
+    """Refuse a key other than the one that made a cohort's pseudonyms: patients would get a second pseudonym.
 
     Parameters
     ----------
@@ -58,29 +59,72 @@ def refuse_other_key(path: Path, made_with: Path) -> None:
     Raises
     ------
     ConfigError
-        If the key is lost or another one.
+        If the key is lost, or is another one.
     """
     if not made_with.exists():
         return
-    known, cohort = made_with.read_text().strip(), made_with.parents[1].name
-    found = fingerprint(read_or_make_key(path)) if path.exists() else None
-    if found != known:
-        what = "is gone" if found is None else f"is another one (fingerprint {found})"
+    expected, cohort = made_with.read_text().strip(), made_with.parents[1].name
+    present = fingerprint(read_or_make_key(path)) if path.exists() else None
+    if present != expected:
+        trouble = "is gone" if present is None else f"is another one (fingerprint {present})"
         raise ConfigError(
-            f"The pseudonym key {path} {what}: the results of the cohort {cohort} stand on that with the fingerprint "
-            f"{known}. Put that key back, or run in a new folder; see docs/threats.md on changing the key."
+            f"The pseudonym key {path} {trouble}: the results of the cohort {cohort} stand on that with the "
+            f"fingerprint {expected}. Put that key back, or run in a new folder; see docs/threats.md on changing "
+            "the key."
         )
 
 
+class Pseudonyms(NamedTuple):
+    """Pseudonyms of a series, of its study and of its patient."""
+
+    patient_id: str
+    study_id: str
+    series_id: str
+
+
+def study_identity(patient: str, study_uid: str) -> str:
+    r"""Join a patient's id and a study's UID, since one UID can occur under two patients (anonymised archives).
+
+    >>> study_identity("4711 ", "1.2.3")
+    '4711\\1.2.3'
+    """
+    return f"{patient.strip()}\\{study_uid}"
+
+
+def series_identity(patient: str, study_uid: str, series_uid: str) -> str:
+    """Join a study's identity and a series' UID."""
+    return f"{study_identity(patient, study_uid)}\\{series_uid}"
+
+
+def pseudonyms_of(patient: str, study_uid: str, series_uid: str, *, key: bytes) -> Pseudonyms:
+    """Give the pseudonyms of a series, of its study and of its patient.
+
+    Parameters
+    ----------
+    patient : str
+        The patient's id, with its issuer where there is one (see `trabecula.dicom.stacks.identity_of`).
+    study_uid, series_uid : str
+        Original UIDs.
+    key : bytes
+        The secret key.
+    """
+    return Pseudonyms(
+        pseudonym("patient", patient, key),
+        pseudonym("study", study_identity(patient, study_uid), key),
+        pseudonym("series", series_identity(patient, study_uid, series_uid), key),
+    )
+
+
 def pseudonym(kind: str, identity: str, key: bytes) -> str:
-    """Keyed pseudonym of an identity.
+    """Give the keyed pseudonym of an identity.
 
     Parameters
     ----------
     kind : {"patient", "study", "series"}
         What the identity names; equal text of different kinds gives unrelated pseudonyms.
     identity : str
-        The original id (with its issuer) or UID; surrounding blanks do not count (DICOM pads values to even length).
+        A patient's original id (with its issuer), or what `study_identity` or `series_identity` gives; surrounding
+        blanks do not count (DICOM pads values to even length).
     key : bytes
         The secret key.
 
@@ -88,15 +132,20 @@ def pseudonym(kind: str, identity: str, key: bytes) -> str:
     -------
     str
         The kind's two first letters and 128 bits in base 32 (RFC 4648, lower case, unpadded).
+
+    Examples
+    --------
+    >>> pseudonym("patient", "4711", SYNTHETIC_KEY) == pseudonym("patient", "4711 ", SYNTHETIC_KEY)
+    True
     """
     return kind[:2] + base64.b32encode(_digest(kind, identity, key)).decode().rstrip("=").lower()
 
 
 def pseudonym_uid(kind: str, identity: str, key: bytes) -> str:
-    """The same pseudonym as a DICOM UID: 2.25 and 128 bits as a decimal number (DICOM PS3.5 B.2)."""
+    """Give the same pseudonym as a DICOM UID: 2.25 and 128 bits as a decimal number (DICOM PS3.5 B.2)."""
     return f"2.25.{int.from_bytes(_digest(kind, identity, key), 'big')}"
 
 
 def _digest(kind: str, identity: str, key: bytes) -> bytes:
-    """128 bits: enough that no two of a million million identities collide."""
+    """Give 128 bits: enough that no two of a million million identities collide."""
     return hmac.new(key, f"{kind}\0{identity.strip()}".encode(), hashlib.sha256).digest()[:16]

@@ -1,4 +1,4 @@
-"""Fixed lists of studies, one job each: append-only.
+"""Keep fixed lists of studies, one job each; lists are only added to.
 
 The ledger remembers every study that was ever accepted, and its shard. A study keeps its shard for ever; studies that
 are new in a run fill new shards, so that no finished shard is touched.
@@ -40,7 +40,7 @@ class Entry:
 
 
 def assign(ledger: Mapping[str, Entry], chosen: Iterable[Chosen], *, shard_size: int) -> dict[str, Entry]:
-    """Ledger after a run: known studies in their shards, new ones in new shards.
+    """Give the ledger after a run: known studies in their shards, new ones in new shards.
 
     Parameters
     ----------
@@ -50,6 +50,12 @@ def assign(ledger: Mapping[str, Entry], chosen: Iterable[Chosen], *, shard_size:
         Studies of this run.
     shard_size : int
         Studies per new shard.
+
+    Examples
+    --------
+    >>> first = assign({}, [Chosen("st1", "pa1", "se1", "a"), Chosen("st2", "pa2", "se2", "b")], shard_size=1)
+    >>> [(name, entry.shard) for name, entry in assign(first, [Chosen("st0", "pa1", "se0", "c")], shard_size=1).items()]
+    [('st1', '00000'), ('st2', '00001'), ('st0', '00002')]
     """
     present = {study.study_id: study for study in chosen}
     updated = {
@@ -64,15 +70,15 @@ def assign(ledger: Mapping[str, Entry], chosen: Iterable[Chosen], *, shard_size:
 
 
 def manifests(ledger: Mapping[str, Entry], chosen: Iterable[Chosen]) -> dict[str, str]:
-    """Text of each shard's list file; a shard without a present study has none."""
-    rows: dict[str, list[Chosen]] = {}
+    """Give the text of each shard's list file; a shard of which no study is present has none."""
+    studies_of: dict[str, list[Chosen]] = {}
     for study in sorted(chosen, key=lambda study: study.study_id):
-        rows.setdefault(ledger[study.study_id].shard, []).append(study)
-    return {shard: _tsv(MANIFEST_COLUMNS, rows[shard]) for shard in sorted(rows)}
+        studies_of.setdefault(ledger[study.study_id].shard, []).append(study)
+    return {shard: _tsv(MANIFEST_COLUMNS, studies_of[shard]) for shard in sorted(studies_of)}
 
 
 def read_ledger(path: Path) -> dict[str, Entry]:
-    """Ledger of earlier runs; empty where there was none.
+    """Read the ledger of earlier runs; it is empty where there was none.
 
     Raises
     ------
@@ -81,10 +87,10 @@ def read_ledger(path: Path) -> dict[str, Entry]:
     """
     if not path.exists():
         return {}
-    first, *lines = path.read_text(errors="replace").split("\n")
+    heading, *lines = path.read_text(errors="replace").split("\n")
     rows = [line.split("\t") for line in lines[:-1]]
-    named = first == "\t".join(LEDGER_COLUMNS)
-    if not named or lines[-1:] != [""] or any(len(row) != len(LEDGER_COLUMNS) for row in rows):
+    names_columns = heading == "\t".join(LEDGER_COLUMNS)
+    if not names_columns or lines[-1:] != [""] or any(len(row) != len(LEDGER_COLUMNS) for row in rows):
         raise ResultError(path, "cut off or overwritten", _RESTORE)
     return {row[0]: Entry(*row) for row in rows}
 
@@ -95,7 +101,7 @@ def write_ledger(ledger: Mapping[str, Entry], path: Path) -> None:
 
 
 def read_manifest(path: Path) -> list[Chosen]:
-    """Studies of a shard."""
+    """Read the studies of a shard."""
     with path.open(newline="") as file:
         return [Chosen(**row) for row in csv.DictReader(file, delimiter="\t")]
 

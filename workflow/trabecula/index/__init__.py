@@ -139,7 +139,7 @@ class _Tables:
         self.dates: rows.Dates = {}
         self.present: set[str] = set()
 
-    def add(self, found: rows.Found, linked: link.Writer) -> None:
+    def add(self, found: rows.Judged, linked: link.Writer) -> None:
         """Take in what became of a study's files."""
         self.loose["series"] += found.series
         self.loose["studies"] += found.studies

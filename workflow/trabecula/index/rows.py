@@ -13,7 +13,7 @@ import pandas as pd
 
 from trabecula import tables
 from trabecula.cohort.linkage import slice_of
-from trabecula.cohort.pseudonym import pseudonym, pseudonym_uid
+from trabecula.cohort.pseudonym import Pseudonyms, pseudonym, pseudonym_uid, pseudonyms_of, series_identity
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
 from trabecula.dicom.headers.record import Header
@@ -31,7 +31,7 @@ Dates = dict[str, tuple[str, date]]
 
 @dataclass(frozen=True)
 class Rules:
-    """By what a cohort's series are judged and named.
+    """The limits, weights and key by which a cohort's series are judged and named.
 
     Attributes
     ----------
@@ -56,14 +56,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stack with its pseudonyms and what became of it.
+    """A stack with its pseudonyms and the judgement on it.
 
     Attributes
     ----------
     stack : Stack
         Its slices and original identity.
-    patient_id, study_id, series_id : str
-        Pseudonyms.
+    pseudonyms : Pseudonyms
+        Those of its patient, study and series.
     gates : list of str
         Every reason against it.
     reason : str or None
@@ -73,17 +73,15 @@ class Candidate:
     """
 
     stack: Stack
-    patient_id: str
-    study_id: str
-    series_id: str
+    pseudonyms: Pseudonyms
     gates: list[str]
     reason: str | None
     score: float | None
 
 
 @dataclass
-class Found:
-    """What became of a study's files: rows of the index's tables.
+class Judged:
+    """Rows of the index's tables for a study's files.
 
     Attributes
     ----------
@@ -108,79 +106,78 @@ class Found:
     dates: Dates = field(default_factory=dict)
 
 
-def judge(files: Iterable[Header], rules: Rules) -> Found:
-    """Group a study's files to stacks, accept or refuse each, and choose one."""
+def judge(files: Iterable[Header], rules: Rules) -> Judged:
+    """Group a study's files to stacks, accept or refuse each stack, and choose one."""
     files = list(files)
-    found = Found()
     sound, damaged = sound_and_damaged(files)
     kept, copies = without_copies(sound)
-    in_stacks = {id(header) for header in sound}
-    lost = [(header, defect_of(header) or "") for header in files if id(header) not in in_stacks]
-    lost += [(header, "duplicate_file") for header in copies]
+    judged = Judged()
     by_study: dict[tuple[str, str], list[Stack]] = defaultdict(list)
     for stack in stacks_of(kept, max_gap_mm=rules.gates.max_gap_mm, damaged=damaged):
         by_study[stack.identity.patient, stack.identity.study_uid].append(stack)
     for stacks in by_study.values():
-        part = _judge_study(stacks, rules)
-        found.series += [_series_row(rules, candidate) for candidate in part]
-        found.studies.append(_study_row(rules, part))
-        found.linkage += [_linkage_row(rules, candidate) for candidate in part]
-        found.chosen += [_chosen(candidate, rules.key) for candidate in part if candidate.reason is None]
-        header = part[0].stack.first
-        if header.patient:
-            found.patients[part[0].patient_id] = header.patient.strip()
-        if day := study_date(part):
-            found.dates[part[0].study_id] = part[0].patient_id, day
+        _add_study(judged, _candidates(stacks, rules), rules)
+    in_series = {id(header) for header in sound}
+    lost = [(header, defect_of(header) or "") for header in files if id(header) not in in_series]
+    lost += [(header, "duplicate_file") for header in copies]
     # A multi-frame file is one, however many of its frames are lost, and none where others are in a stack.
     used = {(header.path, header.member) for header in kept}
-    files_lost = {(header.path, header.member): (reason, *_ids(header, rules.key)) for header, reason in lost}
-    found.lost.update(place for file, place in files_lost.items() if file not in used)
-    return found
+    places = {(header.path, header.member): (reason, *_pseudonyms(header, rules.key)) for header, reason in lost}
+    judged.lost.update(place for file, place in places.items() if file not in used)
+    return judged
 
 
-def _judge_study(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:
-    against = [choose.reasons_against(stack, rules.gates) for stack in stacks]
-    best = choose.best((stack for stack, found in zip(stacks, against, strict=True) if not found), rules.weights)
-    return [_candidate(stack, found, stack is best, rules) for stack, found in zip(stacks, against, strict=True)]
+def _add_study(judged: Judged, candidates: list[Candidate], rules: Rules) -> None:
+    """Add the rows of a study, all of whose stacks are given."""
+    judged.series += [_series_row(rules, candidate) for candidate in candidates]
+    judged.studies.append(_study_row(rules, candidates))
+    judged.linkage += [_linkage_row(rules, candidate) for candidate in candidates]
+    judged.chosen += [_chosen(candidate, rules.key) for candidate in candidates if candidate.reason is None]
+    first = candidates[0]
+    if patient := first.stack.first.patient:
+        judged.patients[first.pseudonyms.patient_id] = patient.strip()
+    if day := study_date(candidates):
+        judged.dates[first.pseudonyms.study_id] = first.pseudonyms.patient_id, day
 
 
-def _candidate(stack: Stack, against: list[str], is_best: bool, rules: Rules) -> Candidate:
-    # One UID can occur under two patients (anonymised archives): the patient is part of every identity below.
-    study = f"{stack.identity.patient.strip()}\\{stack.identity.study_uid}"
+def _candidates(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:
+    """Judge the stacks of a study, and choose the best of those that no gate refuses."""
+    gates = [choose.reasons_against(stack, rules.gates) for stack in stacks]
+    acceptable = (stack for stack, reasons in zip(stacks, gates, strict=True) if not reasons)
+    best = choose.best(acceptable, rules.weights)
+    return [_candidate(stack, reasons, stack is best, rules) for stack, reasons in zip(stacks, gates, strict=True)]
+
+
+def _candidate(stack: Stack, gates: list[str], is_best: bool, rules: Rules) -> Candidate:
     return Candidate(
         stack,
-        pseudonym("patient", stack.identity.patient, rules.key),
-        pseudonym("study", study, rules.key),
-        pseudonym("series", f"{study}\\{stack.identity.series_uid}", rules.key),
-        against,
-        against[0] if against else None if is_best else "not_chosen",
+        pseudonyms_of(*stack.identity, key=rules.key),
+        gates,
+        gates[0] if gates else None if is_best else "not_chosen",
         choose.score(stack, rules.weights) if stack.first.modality == "CT" and stack.spacing_mm else None,
     )
 
 
 def _chosen(candidate: Candidate, key: bytes) -> Chosen:
-    stack = candidate.stack
+    stack, names = candidate.stack, candidate.pseudonyms
     files = [(header.path, header.member, header.size, header.mtime_ns, header.frame) for header in stack.headers]
     fingerprint = hmac(key, repr(files).encode(), sha256).hexdigest()[:16]  # keyed: names may tell an identity
-    return Chosen(candidate.study_id, candidate.patient_id, candidate.series_id, fingerprint)
+    return Chosen(names.study_id, names.patient_id, names.series_id, fingerprint)
 
 
 def failure_rows(cohort: str, lost: Mapping[tuple[str | None, ...], int]) -> list[Row]:
-    """Rows of the table `failures`: one per reason and series, with the number of files that it stands for."""
-    names = ("reason", "patient_id", "study_id", "series_id")
-    rows = [dict(zip(names, place, strict=True), n_files=n) for place, n in lost.items()]
-    rows.sort(key=lambda row: [row[name] or "" for name in names])
+    """Make the rows of the table `failures`: one per reason and series, with the number of files that it stands for."""
+    columns = ("reason", *Pseudonyms._fields)
+    rows = [dict(zip(columns, place, strict=True), n_files=n_files) for place, n_files in lost.items()]
+    rows.sort(key=lambda row: [row[column] or "" for column in columns])
     return [{"cohort": cohort, "stage": "index", "detail": None, **row} for row in rows]
 
 
-def _ids(header: Header, key: bytes) -> tuple[str | None, str | None, str | None]:
-    """Pseudonyms of a file that belongs to no series; None where its identity is not known in full."""
+def _pseudonyms(header: Header, key: bytes) -> Pseudonyms | tuple[None, None, None]:
+    """Give the pseudonyms of a file that belongs to no series; None where its identity is not known in full."""
     if not (header.study_uid and header.series_uid):
         return None, None, None
-    identity = identity_of(header)
-    study = f"{identity.patient.strip()}\\{identity.study_uid}"
-    series = f"{study}\\{identity.series_uid}"
-    return pseudonym("patient", identity.patient, key), pseudonym("study", study, key), pseudonym("series", series, key)
+    return pseudonyms_of(*identity_of(header), key=key)
 
 
 def _acquisition(header: Header) -> Row:
@@ -196,13 +193,10 @@ def _acquisition(header: Header) -> Row:
 
 def _series_row(rules: Rules, candidate: Candidate) -> Row:
     stack = candidate.stack
-    identity = f"{candidate.stack.identity.patient.strip()}\\{stack.identity.study_uid}\\{stack.identity.series_uid}"
     return {
         "cohort": rules.cohort,
-        "patient_id": candidate.patient_id,
-        "study_id": candidate.study_id,
-        "series_id": candidate.series_id,
-        "series_uid": pseudonym_uid("series", identity, rules.key),
+        **candidate.pseudonyms._asdict(),
+        "series_uid": pseudonym_uid("series", series_identity(*stack.identity), rules.key),
         "stack": stack.number,
         "accepted": candidate.reason is None,
         "reason": candidate.reason,
@@ -220,15 +214,15 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
     }
 
 
-def _study_row(rules: Rules, part: list[Candidate]) -> Row:
-    best = next((candidate for candidate in part if candidate.reason is None), None)
-    shown, chosen = best or part[0], best is not None
+def _study_row(rules: Rules, candidates: list[Candidate]) -> Row:
+    best = next((candidate for candidate in candidates if candidate.reason is None), None)
+    shown, chosen = best or candidates[0], best is not None
     header = shown.stack.first
     return {
         "cohort": rules.cohort,
-        "patient_id": shown.patient_id,
-        "study_id": shown.study_id,
-        "series_id": shown.series_id if chosen else None,
+        "patient_id": shown.pseudonyms.patient_id,
+        "study_id": shown.pseudonyms.study_id,
+        "series_id": shown.pseudonyms.series_id if chosen else None,
         "shard": None,
         "age_years": facts.age_years(header),
         "sex": facts.sex(header),
@@ -242,12 +236,16 @@ def _study_row(rules: Rules, part: list[Candidate]) -> Row:
         "flags": choose.flags_of(shown.stack, rules.gates) if chosen else [],
         "status": "accepted" if chosen else "rejected",
         "stage": None if chosen else "index",
-        "reason": None if chosen else study_reason([candidate.reason for candidate in part]),
+        "reason": None if chosen else study_reason([candidate.reason for candidate in candidates]),
     }
 
 
 def study_reason(reasons: Iterable[str | None]) -> str:
-    """Why a study has no acceptable series: the one reason that its CT series share, else that there is none."""
+    """Give the reason why a study is rejected: the one that its CT series share, else that none is acceptable.
+
+    >>> study_reason(["not_ct", "too_short", "too_short"]), study_reason(["too_short", "lossy"])
+    ('too_short', 'no_acceptable_series')
+    """
     distinct = {reason for reason in reasons if reason and reason != "not_ct"}
     if not distinct:
         return "not_ct"
@@ -255,7 +253,7 @@ def study_reason(reasons: Iterable[str | None]) -> str:
 
 
 def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -> list[Row]:
-    """Rows of the table `studies` for those of the ledger of which the archive no longer holds any file."""
+    """Make rows of the table `studies` for studies of the ledger of which the archive no longer holds any file."""
     scan = ("series_id", "age_years", "sex", "days_from_first_study", "device_key", "spacing_mm")
     unknown = _UNKNOWN_YET | dict.fromkeys((*scan, "contrast_agent", *_acquisition(Header("", None, 0, 0))))
     return [
@@ -276,16 +274,20 @@ def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -
     ]
 
 
-def study_date(part: Iterable[Candidate]) -> date | None:
-    """Earliest date that the files of a study state."""
-    texts = {header.study_date for candidate in part for header in candidate.stack.headers}
+def study_date(candidates: Iterable[Candidate]) -> date | None:
+    """Give the earliest date that the files of a study state; None where there is none."""
+    texts = {header.study_date for candidate in candidates for header in candidate.stack.headers}
     days = (facts.date_of(text) for text in texts)
     # Anonymising tools write dates such as 1900-01-01; counted from there, days would tell the others' true dates.
     return min((day for day in days if day and day.year in _YEARS_OF_CT), default=None)
 
 
 def first_dates(dates: Dates) -> dict[str, date]:
-    """Date of each patient's first study, by the patient's pseudonym; patients without any date are left out."""
+    """Give the date of each patient's first study, by the patient's pseudonym; patients without a date are left out.
+
+    >>> first_dates({"st1": ("pa1", date(2021, 3, 1)), "st2": ("pa1", date(2020, 3, 1))})
+    {'pa1': datetime.date(2020, 3, 1)}
+    """
     first: dict[str, date] = {}
     for patient, day in dates.values():
         first[patient] = min(day, first.get(patient, day))
@@ -299,9 +301,7 @@ def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
         "patient": stack.identity.patient,
         "study_uid": stack.identity.study_uid,
         "series_uid": stack.identity.series_uid,
-        "patient_id": candidate.patient_id,
-        "study_id": candidate.study_id,
-        "series_id": candidate.series_id,
+        **candidate.pseudonyms._asdict(),
         "stack": stack.number,
         "chosen": chosen,
         "study_date": stack.first.study_date,
@@ -321,10 +321,10 @@ def label_rows(
     *,
     key: bytes,
 ) -> list[Row]:
-    """Rows of the table `labels`: patients by pseudonym, dates as days from the patient's first study.
+    """Make the rows of the table `labels`: patients by pseudonym, dates as days from the patient's first study.
 
-    A usable label of a patient of whom the archive holds no study is unused, reason no_scan; one whose id two issuers
-    have given, reason ambiguous_patient.
+    A usable label is left unused, reason no_scan, where the archive holds no study of its patient; and reason
+    ambiguous_patient where two issuers gave the patient's id to different patients.
 
     Parameters
     ----------
@@ -341,16 +341,16 @@ def label_rows(
     """
     if labels is None:
         return []
-    by_id: dict[str, list[str]] = defaultdict(list)
-    for pseudo, original in patients.items():
-        by_id[original].append(pseudo)
-    rows: list[Any] = labels.to_dict("records")
-    return [_label_row(cohort, label, by_id[label["patient"].strip()], first, key) for label in rows]
+    pseudonyms_by_id: dict[str, list[str]] = defaultdict(list)
+    for patient, original in patients.items():
+        pseudonyms_by_id[original].append(patient)
+    lines: list[Any] = labels.to_dict("records")
+    return [_label_row(cohort, label, pseudonyms_by_id[label["patient"].strip()], first, key) for label in lines]
 
 
 def _label_row(cohort: str, label: Mapping[str, Any], scanned: list[str], first: Mapping[str, date], key: bytes) -> Row:
     patient = scanned[0] if len(scanned) == 1 else pseudonym("patient", label["patient"], key)
-    known = not pd.isna(label["study_date"]) and patient in first
+    is_dated = not pd.isna(label["study_date"]) and patient in first
     lost = {0: "no_scan", 1: None}.get(len(scanned), "ambiguous_patient") if label["status"] == "used" else None
     return {
         "cohort": cohort,
@@ -358,7 +358,7 @@ def _label_row(cohort: str, label: Mapping[str, Any], scanned: list[str], first:
         "patient_id": patient,
         "level": label["level"],
         "vbmd_mg_cm3": None if pd.isna(label["vbmd_mg_cm3"]) else float(label["vbmd_mg_cm3"]),
-        "days_from_first_study": (label["study_date"].date() - first[patient]).days if known else None,
+        "days_from_first_study": (label["study_date"].date() - first[patient]).days if is_dated else None,
         "days_from_scan": None,
         "unit_given": label["unit_given"],
         "status": "unused" if lost else label["status"],
