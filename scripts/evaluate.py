@@ -11,14 +11,14 @@ from trabecula.density.thresholds import Thresholds
 from trabecula.model import bundle
 
 model = bundle.read(Path(snakemake.input.model).parents[1])
-named = ("patients", "studies", "vertebrae", "predictions", "labels")
+names = ("patients", "studies", "vertebrae", "predictions", "labels")
 evidence = evaluate.Evidence(
-    **evaluate.read_tables({name: snakemake.input[name] for name in named}),
+    **evaluate.read_tables({name: snakemake.input[name] for name in names}),
     protocol=evaluate.read_protocol(model),
     lines=model.baselines,
     folds=bundle.read_splits(model),
 )
-found = evaluate.statistics(evidence, Thresholds(**snakemake.params.vbmd), **snakemake.params.options)
+results = evaluate.statistics(evidence, Thresholds(**snakemake.params.vbmd), **snakemake.params.options)
 
 for name, schema in evaluate.STATISTICS.items():
-    tables.write(found[name], schema, snakemake.output[name])
+    tables.write(results[name], schema, snakemake.output[name])
