@@ -12,15 +12,15 @@ from trabecula import tables
 from trabecula.export import objects
 from trabecula.tables import cubes
 
-# It tells every attribute that it copies.
+# highdicom logs every attribute that it copies.
 logging.getLogger("highdicom").setLevel(logging.WARNING)
 files = snakemake.input
-wanted = cubes.read_facts(files.cubes)["study_id"].to_pylist()
-made = objects.make_objects(
+study_ids = cubes.read_facts(files.cubes)["study_id"].to_pylist()
+scans = objects.make_objects(
     cubes.read_cubes(files.cubes),
-    *objects.read_rows(files.studies, files.vertebrae, wanted),
+    *objects.read_rows(files.studies, files.vertebrae, study_ids),
     tables.read_columns(files.runs),
     spacing_mm=cubes.read_spacing_mm(files.cubes),
     synthetic=snakemake.params.synthetic,
 )
-objects.write_objects(progress(made, what="export", unit="scans"), Path(snakemake.output.folder))
+objects.write_objects(progress(scans, what="export", unit="scans"), Path(snakemake.output.folder))

@@ -22,7 +22,7 @@ LEVELS = {"T12": (4.3, -10.2, 60.7), "L1": (1.1, -11.0, 30.4), "L2": (-2.6, -9.4
 
 
 def name(kind: str, number: int) -> str:
-    """A pseudonym as the index makes it."""
+    """Make a pseudonym as the index does."""
     return pseudonym(kind, f"{number}", SYNTHETIC_KEY)
 
 
@@ -36,20 +36,20 @@ class Cohort:
     crops: list[VertebraCrop]
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Write the tables; returns their paths by name."""
+        """Write the tables and give their paths by name."""
         runs = pa.Table.from_pylist([RUN | {"run_id": "older", "started": datetime(2025, 1, 1, tzinfo=UTC)}, RUN])
-        found = {"patients": self.patients, "studies": self.studies, "vertebrae": self.vertebrae, "runs": runs}
-        paths = {table: folder / table / f"cohort=c/{table}.parquet" for table in found}
+        by_name = {"patients": self.patients, "studies": self.studies, "vertebrae": self.vertebrae, "runs": runs}
+        paths = {table: folder / table / f"cohort=c/{table}.parquet" for table in by_name}
         for table, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(found[table], path)
+            pq.write_table(by_name[table], path)
         return paths
 
-    def objects(self, folder: Path, *, synthetic: bool = True) -> list[objects.Made]:
-        """The DICOM objects of all scans."""
+    def objects(self, folder: Path, *, synthetic: bool = True) -> list[objects.ScanObjects]:
+        """Make the DICOM objects of all scans."""
         paths = self.write(folder)
-        wanted = [crop.study_id for crop in self.crops]
-        rows = objects.read_rows(paths["studies"], paths["vertebrae"], wanted)
+        study_ids = [crop.study_id for crop in self.crops]
+        rows = objects.read_rows(paths["studies"], paths["vertebrae"], study_ids)
         runs = tables.read_columns(paths["runs"])
         return list(objects.make_objects(self.crops, *rows, runs, spacing_mm=SPACING_MM, synthetic=synthetic))
 
@@ -67,8 +67,8 @@ def cohort(n: int = 2, *, seed: int = 0, **changed: Any) -> Cohort:
             other = changed if level == "L1" and not i else {}
             vertebrae.append(_vertebra(keys, level, rng) | other)
             crops.append(_crop(keys, level, centre_mm, rng))
-    made = (_table(patients, tables.PATIENTS), _table(studies, tables.STUDIES), _table(vertebrae, tables.VERTEBRAE))
-    return Cohort(*made, crops)
+    public = (_table(patients, tables.PATIENTS), _table(studies, tables.STUDIES), _table(vertebrae, tables.VERTEBRAE))
+    return Cohort(*public, crops)
 
 
 def _table(rows: list[dict[str, Any]], to: pa.Schema) -> pa.Table:
@@ -86,8 +86,8 @@ def _study(keys: dict[str, Any], series: str, vbmd: float, rng: np.random.Genera
     figures = {"vbmd_mg_cm3": vbmd, "vbmd_low": vbmd - 20, "vbmd_high": vbmd + 20, "probability_reduced": rng.random()}
     figures |= {"trabecular_hu": rng.uniform(50, 200), "levels_used": ["L1", "L2"], "flags": ["thick_slices"]}
     figures |= {"novelty": ["new_device"]}
-    known = {"series_id": series, "sex": "F", "status": "measured", "days_from_first_study": 3, "age_years": 61.5}
-    return keys | figures | known
+    facts = {"series_id": series, "sex": "F", "status": "measured", "days_from_first_study": 3, "age_years": 61.5}
+    return keys | figures | facts
 
 
 def _vertebra(keys: dict[str, Any], level: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _vertebra(keys: dict[str, Any], level: str, rng: np.random.Generator) -> dic
 
 
 def _crop(keys: dict[str, Any], level: str, centre_mm: tuple[float, float, float], rng: np.random.Generator):
-    """A lopsided body, so that a mirrored or turned one is another, with its arch behind it."""
+    """Make a lopsided body with its arch behind it, so that a mirrored or turned body can be detected."""
     i, j, k = np.indices((SIZE, SIZE, SIZE)) - (SIZE - 1) / 2
     body = (i**2 / 64 + (j - 2) ** 2 / 36 + k**2 / 49 < 1) & ~((i > 2) & (k > 2)) & (rng.random(i.shape) > 0.1)
     label = np.where(body, CODE_OF_LEVEL[level], np.where(j < -8, POSTERIOR + CODE_OF_LEVEL[level], 0))

@@ -49,14 +49,14 @@ def z_mm(level: str) -> int:
     return -400 - 30 * LEVELS.index(level)
 
 
-def _vertebra(of: dict, i: int, level: str) -> dict:
-    given = {"level_found": level, "level_uncertain": i == UNCERTAIN, "flags": ["metal"] if i == METAL else []}
-    given |= {"centroid_z_mm": z_mm(level) + 0.4}
+def _vertebra(owner: dict, i: int, level: str) -> dict:
+    changes = {"level_found": level, "level_uncertain": i == UNCERTAIN, "flags": ["metal"] if i == METAL else []}
+    changes |= {"centroid_z_mm": z_mm(level) + 0.4}
     if i == REVIEWED and level == "T12":
-        given |= {"level": "T11", "verdict": "relabel"}
+        changes |= {"level": "T11", "verdict": "relabel"}
     if i == REVIEWED and level == "L3":
-        given |= {"verdict": "reject", "flags": ["rejected_by_reviewer"]}
-    return vertebra(of, level) | given
+        changes |= {"verdict": "reject", "flags": ["rejected_by_reviewer"]}
+    return vertebra(owner, level) | changes
 
 
 def _bundle() -> Bundle:
@@ -108,6 +108,6 @@ def write_pictures(made: report.Results, folder: Path) -> tuple[list[Path], list
 def write_gallery(folder: Path, *, per_page: int = 4) -> report.Results:
     """The gallery in a folder of its own name; gives back what it shows."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = results()
-    report.write_gallery(made, *write_pictures(made, folder.parent), folder, per_page=per_page)
-    return made
+    shown = results()
+    report.write_gallery(shown, *write_pictures(shown, folder.parent), folder, per_page=per_page)
+    return shown

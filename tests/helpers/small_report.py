@@ -68,30 +68,30 @@ def rows(sizes: dict[str, int]) -> tuple[list[dict], list[dict], list[dict]]:
                 3: {"status": "failed", "stage": "convert", "reason": "missing_slices"},
                 7: {"status": "rejected", "stage": "index", "reason": "no_acceptable_series"},
             }.get(i, {})
-            made = study(cohort, i, **fate)
-            given: dict[str, Any] = UNLABELLED if ROLES[cohort] == "screening" else {}
-            given = LOST | {"decision_reason": fate["reason"]} if fate else given | {"quality": "good"}
+            row = study(cohort, i, **fate)
+            changes: dict[str, Any] = UNLABELLED if ROLES[cohort] == "screening" else {}
+            changes = LOST | {"decision_reason": fate["reason"]} if fate else changes | {"quality": "good"}
             if i == 6:
-                given = given | {"flags": ["metal"], "quality": "limited"}
-            studies.append(made)
-            patients.append(patient(made, ROLES[cohort], rng, **given))
+                changes = changes | {"flags": ["metal"], "quality": "limited"}
+            studies.append(row)
+            patients.append(patient(row, ROLES[cohort], rng, **changes))
             if not fate:
-                vertebrae += [vertebra(made, level, level_uncertain=i == 5) for level in ("T12", "L1", "L2", "L3")]
+                vertebrae += [vertebra(row, level, level_uncertain=i == 5) for level in ("T12", "L1", "L2", "L3")]
     return studies, patients, vertebrae
 
 
 def flow_of(studies: list[dict], cohort: str) -> list[dict]:
     """Steps of the studies and patients of a cohort."""
-    own = [row for row in studies if row["cohort"] == cohort]
-    measured = sum(row["status"] == "measured" for row in own)
-    failed, rejected = (sum(row["status"] == status for row in own) for status in ("failed", "rejected"))
+    of_cohort = [row for row in studies if row["cohort"] == cohort]
+    measured = sum(row["status"] == "measured" for row in of_cohort)
+    failed, rejected = (sum(row["status"] == status for row in of_cohort) for status in ("failed", "rejected"))
     steps = [
-        ("studies", "found", None, len(own)),
-        ("studies", "chosen", None, len(own) - rejected),
+        ("studies", "found", None, len(of_cohort)),
+        ("studies", "chosen", None, len(of_cohort) - rejected),
         ("studies", "chosen", "no_acceptable_series", rejected),
         ("studies", "measured", None, measured),
         ("studies", "measured", "missing_slices", failed),
-        ("patients", "found", None, len(own)),
+        ("patients", "found", None, len(of_cohort)),
     ]
     position = {("studies", "found"): 0, ("studies", "chosen"): 1, ("studies", "measured"): 2, ("patients", "found"): 3}
     return [
@@ -111,7 +111,7 @@ def everything(folder: Path, sizes: dict[str, int] | None = None, **changes: Any
         "patients": tables.cast(patients, tables.PATIENTS),
         "studies": tables.cast(studies, tables.STUDIES),
         "vertebrae": tables.cast(vertebrae, tables.VERTEBRAE),
-        "failures": tables.cast([of for one in studies for of in _failures(one)], tables.FAILURES),
+        "failures": tables.cast([row for study in studies for row in _failures(study)], tables.FAILURES),
         "flow": tables.cast([row for cohort in sizes for row in flow_of(studies, cohort)], tables.FLOW),
         "verdicts": tables.cast([VERDICT], tables.VERDICTS),
         "runs": tables.cast([RUN], tables.RUNS),
@@ -140,12 +140,12 @@ VERDICT = empty(tables.VERDICTS, line=1, cohort="clinic_a", study_id="sta0000000
 def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
     """Results of one cohort."""
     cast, statistics = made
-    own = {name: cast[name].filter([one == cohort for one in cast[name]["cohort"].to_pylist()]) for name in
+    selected = {name: cast[name].filter([value == cohort for value in cast[name]["cohort"].to_pylist()]) for name in
            ("patients", "studies", "vertebrae", "failures", "flow")}  # fmt: skip
     whole = {name: cast[name] for name in ("runs", "bundle", "training")}
     verdicts = report.verdicts_of(cast["verdicts"], cohort)
     return report.Results(
-        **own, **whole, verdicts=verdicts, statistics=report.of_cohort(statistics, cohort, ROLES[cohort])
+        **selected, **whole, verdicts=verdicts, statistics=report.of_cohort(statistics, cohort, ROLES[cohort])
     )
 
 
@@ -162,21 +162,21 @@ def summary(made: tuple[dict, dict]) -> str:
     return report.compose_summary(results, by_cohort, title="Bones & <more>", thresholds=THRESHOLDS)
 
 
-def _failures(of: dict) -> list[dict]:
-    if of["status"] == "measured":
+def _failures(row: dict) -> list[dict]:
+    if row["status"] == "measured":
         return []
-    return [empty(tables.FAILURES) | {name: of[name] for name in ("cohort", "study_id", "stage", "reason")}]
+    return [empty(tables.FAILURES) | {name: row[name] for name in ("cohort", "study_id", "stage", "reason")}]
 
 
 def _predictions(people: list[dict]):
-    for of in people:
-        if of["vbmd_mg_cm3"] is not None:
-            keys = {name: of[name] for name in ("cohort", "patient_id", "study_id", "model_id", "in_training")}
-            yield keys | {"level": "L1", "task": "regression", "fold": 0, "value": of["vbmd_mg_cm3"]}
+    for row in people:
+        if row["vbmd_mg_cm3"] is not None:
+            keys = {name: row[name] for name in ("cohort", "patient_id", "study_id", "model_id", "in_training")}
+            yield keys | {"level": "L1", "task": "regression", "fold": 0, "value": row["vbmd_mg_cm3"]}
 
 
 def _labels(people: list[dict]):
-    for of in people:
-        if of["qct_vbmd_mg_cm3"] is not None:
-            keys = {name: of[name] for name in ("cohort", "patient_id", "days_from_scan")}
-            yield empty(tables.LABELS, **keys, level="L1", vbmd_mg_cm3=of["qct_vbmd_mg_cm3"], status="used")
+    for row in people:
+        if row["qct_vbmd_mg_cm3"] is not None:
+            keys = {name: row[name] for name in ("cohort", "patient_id", "days_from_scan")}
+            yield empty(tables.LABELS, **keys, level="L1", vbmd_mg_cm3=row["qct_vbmd_mg_cm3"], status="used")

@@ -15,64 +15,64 @@ from trabecula.export import concepts, omop
 from trabecula.export.identity import as_uid
 
 
-def export(made: Cohort, folder, **options):
+def export(source: Cohort, folder, **options):
     """Write and read the tables, as text, with NULL as missing."""
-    paths = made.write(folder / "tables")
+    paths = source.write(folder / "tables")
     options = {"mapping": concepts.shipped(), "synthetic": True} | options
     omop.write_omop(omop.Sources(**paths), folder / "omop", **options)
     return {path.stem: pd.read_csv(path) for path in (folder / "omop").iterdir()}
 
 
 def test_every_figure_is_a_measurement_once(tmp_path):
-    made = cohort(5)
-    found = export(made, tmp_path)["measurement"]
+    source = cohort(5)
+    measurement = export(source, tmp_path)["measurement"]
     for quantity in concepts.OF_VERTEBRA:
-        of_level = found[found["measurement_source_value"].str.startswith(f"{quantity.column} ")]
-        told = sorted(of_level["value_as_number"])
-        assert told == pytest.approx(sorted(made.vertebrae[quantity.column].to_pylist()), rel=1e-12)
+        of_level = measurement[measurement["measurement_source_value"].str.startswith(f"{quantity.column} ")]
+        exported = sorted(of_level["value_as_number"])
+        assert exported == pytest.approx(sorted(source.vertebrae[quantity.column].to_pylist()), rel=1e-12)
         assert set(of_level["unit_source_value"]) == {quantity.unit}
     for quantity in concepts.OF_SCAN:
-        of_scan = found[found["measurement_source_value"] == quantity.column]
-        given = made.studies[quantity.column].drop_null().to_pylist()
-        assert sorted(of_scan["value_as_number"]) == pytest.approx(sorted(given), rel=1e-12)
-    assert set(found.loc[found["measurement_source_value"] == "grade", "value_source_value"]) == {"normal"}
-    assert found["measurement_id"].tolist() == list(range(1, len(found) + 1))
+        of_scan = measurement[measurement["measurement_source_value"] == quantity.column]
+        values = source.studies[quantity.column].drop_null().to_pylist()
+        assert sorted(of_scan["value_as_number"]) == pytest.approx(sorted(values), rel=1e-12)
+    assert set(measurement.loc[measurement["measurement_source_value"] == "grade", "value_source_value"]) == {"normal"}
+    assert measurement["measurement_id"].tolist() == list(range(1, len(measurement) + 1))
 
 
 def test_a_figure_leads_back_to_its_patient_and_scan(tmp_path):
-    made = cohort(7)
-    found = export(made, tmp_path)
-    pseudonyms = {(field, number): name for field, number, name, _ in found["crosswalk"].itertuples(index=False)}
-    rows = found["image_feature"].merge(
-        found["measurement"], left_on="image_feature_event_id", right_on="measurement_id"
+    source = cohort(7)
+    exported = export(source, tmp_path)
+    pseudonyms = {(field, number): name for field, number, name, _ in exported["crosswalk"].itertuples(index=False)}
+    rows = exported["image_feature"].merge(
+        exported["measurement"], left_on="image_feature_event_id", right_on="measurement_id"
     )
-    rows = rows.merge(found["image_occurrence"], on="image_occurrence_id")
-    told = rows[rows["measurement_source_value"] == "trabecular_hu_mean L2"]
-    one = {
-        pseudonyms["person_id", row.person_id]: (row.image_study_uid, row.value_as_number) for row in told.itertuples()
+    rows = rows.merge(exported["image_occurrence"], on="image_occurrence_id")
+    of_l2 = rows[rows["measurement_source_value"] == "trabecular_hu_mean L2"]
+    by_patient = {
+        pseudonyms["person_id", row.person_id]: (row.image_study_uid, row.value_as_number) for row in of_l2.itertuples()
     }
-    truth = made.vertebrae.to_pandas().query("level == 'L2'").set_index("patient_id")
-    assert one.keys() == set(truth.index)
-    for patient, (uid, value) in one.items():
+    truth = source.vertebrae.to_pandas().query("level == 'L2'").set_index("patient_id")
+    assert by_patient.keys() == set(truth.index)
+    for patient, (uid, value) in by_patient.items():
         assert uid == as_uid(truth.loc[patient, "study_id"])
         assert value == pytest.approx(truth.loc[patient, "trabecular_hu_mean"])
     assert (rows["person_id_x"] == rows["person_id_y"]).all() and (rows["person_id_x"] == rows["person_id"]).all()
 
 
 def test_numbers_do_not_depend_on_the_batches(tmp_path):
-    made = cohort(6)
-    whole, parts = export(made, tmp_path / "a"), export(made, tmp_path / "b", batch_rows=2)
+    source = cohort(6)
+    whole, parts = export(source, tmp_path / "a"), export(source, tmp_path / "b", batch_rows=2)
     for table, rows in whole.items():
         # The order of the rows follows the batches, and so do the numbers of the measurements.
         key = rows.columns.difference(["measurement_id", "image_feature_id", "image_feature_event_id"]).tolist()
-        one, other = (found[key].sort_values(key).reset_index(drop=True) for found in (rows, parts[table]))
-        pd.testing.assert_frame_equal(one, other)
+        in_one, in_parts = (frame[key].sort_values(key).reset_index(drop=True) for frame in (rows, parts[table]))
+        pd.testing.assert_frame_equal(in_one, in_parts)
 
 
 def test_numbers_are_whole_small_and_each_patients_own(tmp_path):
-    found = export(cohort(9), tmp_path)
-    assert sorted(found["person"]["person_id"]) == list(range(1, 10))
-    names = found["person"].sort_values("person_id")["person_source_value"].tolist()
+    exported = export(cohort(9), tmp_path)
+    assert sorted(exported["person"]["person_id"]) == list(range(1, 10))
+    names = exported["person"].sort_values("person_id")["person_source_value"].tolist()
     assert names == sorted(name("patient", i) for i in range(9))
 
 
@@ -90,8 +90,8 @@ def test_no_date_is_made_up(tmp_path):
 
 
 def test_what_a_reviewer_rejected_and_what_was_not_measured_stay_out(tmp_path):
-    made = cohort(2, flags=["rejected_by_reviewer"])
-    found = export(made, tmp_path / "a")["measurement"]
+    source = cohort(2, flags=["rejected_by_reviewer"])
+    found = export(source, tmp_path / "a")["measurement"]
     assert (found["measurement_source_value"] == "trabecular_hu_mean L1").sum() == 1
     lacking = cohort(2, trabecular_hu_mean=None)
     found = export(lacking, tmp_path / "b")["measurement"]
@@ -110,35 +110,36 @@ def test_what_a_reviewer_rejected_and_what_was_not_measured_stay_out(tmp_path):
 def test_a_sites_own_mapping_is_used(tmp_path):
     export(cohort(1), tmp_path)
     text = (tmp_path / "omop/mapping.csv").read_text()
-    mine = tmp_path / "mine.csv"
-    mine.write_text(re.sub(r"(anatomic_site,L1,.*),0,", r"\1,4711,", text))
-    found = export(cohort(1), tmp_path / "b", mapping=concepts.read_mapping(mine))
-    rows = found["image_feature"].merge(found["measurement"], left_on="image_feature_id", right_on="measurement_id")
+    mapping = tmp_path / "mine.csv"
+    mapping.write_text(re.sub(r"(anatomic_site,L1,.*),0,", r"\1,4711,", text))
+    exported = export(cohort(1), tmp_path / "b", mapping=concepts.read_mapping(mapping))
+    features, measurements = exported["image_feature"], exported["measurement"]
+    rows = features.merge(measurements, left_on="image_feature_id", right_on="measurement_id")
     assert set(rows.query("measurement_source_value == 'trabecular_hu_mean L1'")["anatomic_site_concept_id"]) == {4711}
     assert set(rows.query("measurement_source_value == 'trabecular_hu_mean L2'")["anatomic_site_concept_id"]) == {0}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("concept_id,", "id,", "must have the columns"),
         (",8532,", ",many,", "must have the columns"),
         ("gender,F", "gender,X", "lacks gender F"),
     ],
 )
-def test_a_mapping_that_can_not_be_used_is_refused(tmp_path, old, new, said):
+def test_a_mapping_that_can_not_be_used_is_refused(tmp_path, old, new, message):
     export(cohort(1), tmp_path)
-    mine = tmp_path / "mine.csv"
-    mine.write_text((tmp_path / "omop/mapping.csv").read_text().replace(old, new, 1))
-    with pytest.raises(ConfigError, match=said):
-        concepts.read_mapping(mine)
+    mapping = tmp_path / "mine.csv"
+    mapping.write_text((tmp_path / "omop/mapping.csv").read_text().replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        concepts.read_mapping(mapping)
 
 
 def test_concept_ids_are_known_or_open():
-    given = [one for one in concepts.shipped() if one.concept_id]
-    assert {one.concept_id for one in given} == {8532, 8507, 1147330}
-    assert all(one.note != concepts.shipped()[-1].note for one in given)
-    keys = [(one.domain, one.source_code) for one in concepts.shipped()]
+    certain = [concept for concept in concepts.shipped() if concept.concept_id]
+    assert {concept.concept_id for concept in certain} == {8532, 8507, 1147330}
+    assert all(concept.note != concepts.shipped()[-1].note for concept in certain)
+    keys = [(concept.domain, concept.source_code) for concept in concepts.shipped()]
     assert len(keys) == len(set(keys))
 
 
@@ -149,10 +150,10 @@ def test_a_pseudonym_has_the_uid_that_its_identity_has():
 
 def test_time_grows_with_the_rows_alone(tmp_path):
     """2,000 patients in under a second of CPU: 100,000 in under a minute."""
-    made = cohort(2)
+    source = cohort(2)
     times = 1000
     patients, studies, vertebrae = (
-        pa.concat_tables([table] * times) for table in (made.patients, made.studies, made.vertebrae)
+        pa.concat_tables([table] * times) for table in (source.patients, source.studies, source.vertebrae)
     )
     many = Cohort(patients, studies, vertebrae, [])
     paths = many.write(tmp_path)

@@ -80,10 +80,10 @@ def limits(group: pydicom.Dataset) -> set[str]:
 
 def test_a_body_lies_where_it_was(folder):
     """Every voxel of a body is there, moved with the whole body by half a voxel at most."""
-    made = cohort()
-    for study_id in set(made.studies["study_id"].to_pylist()):
+    source = cohort()
+    for study_id in set(source.studies["study_id"].to_pylist()):
         seg = highdicom.seg.segread(folder / study_id / "seg.dcm")
-        for crop in (crop for crop in made.crops if crop.study_id == study_id):
+        for crop in (crop for crop in source.crops if crop.study_id == study_id):
             (number,) = (n for n in seg.segment_numbers if seg.get_segment_description(n).tracking_id == crop.level)
             volume = seg.get_volume(segment_numbers=[number])
             voxels = np.argwhere(volume.array.reshape(volume.spatial_shape))
@@ -95,30 +95,30 @@ def test_a_body_lies_where_it_was(folder):
 
 def test_the_reader_of_foreign_segmentations_understands_ours(folder):
     """It finds the same levels, as bodies, of the same size."""
-    made = cohort()
-    study_id = made.crops[0].study_id
-    found = read_seg(folder / study_id / "seg.dcm")
-    sizes = {s.code: int((found.labels.array == number).sum()) for number, s in found.structures.items()}
-    assert not any(structure.whole for structure in found.structures.values())
-    assert sizes == {c.code: int((c.label == c.code).sum()) for c in made.crops if c.study_id == study_id}
+    source = cohort()
+    study_id = source.crops[0].study_id
+    scan = read_seg(folder / study_id / "seg.dcm")
+    sizes = {structure.code: int((scan.labels.array == number).sum()) for number, structure in scan.structures.items()}
+    assert not any(structure.whole for structure in scan.structures.values())
+    assert sizes == {c.code: int((c.label == c.code).sum()) for c in source.crops if c.study_id == study_id}
 
 
 def test_segments_name_their_levels_in_snomed(folder):
     seg = highdicom.seg.segread(files(folder)[0])
-    told = {segment.SegmentLabel: segment.AnatomicRegionSequence[0].CodeValue for segment in seg.SegmentSequence}
+    regions = {segment.SegmentLabel: segment.AnatomicRegionSequence[0].CodeValue for segment in seg.SegmentSequence}
     # browser.ihtsdotools.org: T12, L1 and L2 vertebra.
-    assert told == {"T12 body": "23215003", "L1 body": "66794005", "L2 body": "14293000"}
+    assert regions == {"T12 body": "23215003", "L1 body": "66794005", "L2 body": "14293000"}
 
 
 def test_the_report_holds_the_tables_figures(folder):
-    made = cohort()
-    for scan in made.studies.to_pylist():
+    source = cohort()
+    for scan in source.studies.to_pylist():
         report = pydicom.dcmread(folder / scan["study_id"] / "sr.dcm")
-        found = groups(report)
+        by_level = groups(report)
         region, body = "Trabecular region of the vertebral body", "Vertebral body"
-        for row in made.vertebrae.to_pylist():
+        for row in source.vertebrae.to_pylist():
             if row["study_id"] == scan["study_id"]:
-                assert measured(found[row["level"]]) == pytest.approx(
+                assert measured(by_level[row["level"]]) == pytest.approx(
                     {
                         ("Attenuation Coefficient", "Mean", region): row["trabecular_hu_mean"],
                         ("Attenuation Coefficient", "Standard Deviation", region): row["trabecular_hu_sd"],
@@ -127,7 +127,7 @@ def test_the_report_holds_the_tables_figures(folder):
                     },
                     rel=1e-6,
                 )
-        assert measured(found["Scan, levels L1, L2"]) == pytest.approx(
+        assert measured(by_level["Scan, levels L1, L2"]) == pytest.approx(
             {
                 ("Trabecular volumetric bone mineral density (HA)",): scan["vbmd_mg_cm3"],
                 ("Lower end of the 90 % interval of vbmd",): scan["vbmd_low"],
@@ -137,25 +137,25 @@ def test_the_report_holds_the_tables_figures(folder):
             },
             rel=1e-6,
         )
-        assert limits(found["Scan, levels L1, L2"]) == {"thick_slices", "new_device"}
+        assert limits(by_level["Scan, levels L1, L2"]) == {"thick_slices", "new_device"}
         assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")
 
 
 def test_doubts_stand_beside_the_figures_and_null_is_left_out(tmp_path):
     flags = {"flags": ["height_loss"], "level_uncertain": True, "trabecular_hu_sd": None}
-    (made, _) = cohort(**flags).objects(tmp_path)
-    group = groups(made.report)["L1"]
+    (scan, _) = cohort(**flags).objects(tmp_path)
+    group = groups(scan.report)["L1"]
     assert limits(group) == {"height_loss", "level_uncertain"}
     assert not [name for name in measured(group) if "Standard Deviation" in name]
 
 
 def test_a_scan_without_a_result_has_no_group_for_it(tmp_path):
-    one = cohort(1)
+    source = cohort(1)
     columns = {"vbmd_mg_cm3", "vbmd_low", "vbmd_high", "probability_reduced", "trabecular_hu"}
-    rows = [row | dict.fromkeys(columns) | {"levels_used": []} for row in one.studies.to_pylist()]
-    empty = type(one.studies).from_pylist(rows, schema=one.studies.schema)
-    (made,) = Cohort(one.patients, empty, one.vertebrae, one.crops).objects(tmp_path)
-    assert groups(made.report).keys() == LEVELS.keys()
+    rows = [row | dict.fromkeys(columns) | {"levels_used": []} for row in source.studies.to_pylist()]
+    empty = type(source.studies).from_pylist(rows, schema=source.studies.schema)
+    (scan,) = Cohort(source.patients, empty, source.vertebrae, source.crops).objects(tmp_path)
+    assert groups(scan.report).keys() == LEVELS.keys()
 
 
 def test_verdicts_count(tmp_path):
@@ -173,9 +173,9 @@ def test_verdicts_count(tmp_path):
 
 
 def test_a_scan_whose_vertebrae_are_all_rejected_gives_nothing(tmp_path):
-    one = cohort(1, flags=["rejected_by_reviewer"])
-    (rejected,) = (i for i, level in enumerate(one.vertebrae["level"].to_pylist()) if level == "L1")
-    left = Cohort(one.patients, one.studies, one.vertebrae.slice(rejected, 1), one.crops)
+    source = cohort(1, flags=["rejected_by_reviewer"])
+    (rejected,) = (i for i, level in enumerate(source.vertebrae["level"].to_pylist()) if level == "L1")
+    left = Cohort(source.patients, source.studies, source.vertebrae.slice(rejected, 1), source.crops)
     assert not left.objects(tmp_path)
 
 
@@ -200,8 +200,8 @@ def test_the_same_results_give_the_same_bytes_and_another_run_other_objects(fold
 
 
 def test_objects_hold_pseudonyms_and_the_runs_date_alone(folder):
-    made = cohort()
-    owner = dict(zip(made.studies["study_id"].to_pylist(), made.studies["patient_id"].to_pylist(), strict=True))
+    source = cohort()
+    owner = dict(zip(source.studies["study_id"].to_pylist(), source.studies["patient_id"].to_pylist(), strict=True))
     for file in files(folder):
         read = pydicom.dcmread(file)
         assert read.PatientID == owner[file.parent.name] and str(read.PatientName) == f"{read.PatientID}^"
@@ -217,9 +217,9 @@ def test_objects_hold_pseudonyms_and_the_runs_date_alone(folder):
 
 def test_synthetic_objects_say_so(tmp_path):
     for synthetic in (True, False):
-        (made,) = cohort(1).objects(tmp_path, synthetic=synthetic)
-        for one in (made.seg, made.report):
-            assert ("SYNTHETIC" in one.SeriesDescription) == synthetic
+        (scan,) = cohort(1).objects(tmp_path, synthetic=synthetic)
+        for dataset in (scan.seg, scan.report):
+            assert ("SYNTHETIC" in dataset.SeriesDescription) == synthetic
 
 
 def test_the_report_points_to_the_segments(folder):
@@ -246,9 +246,9 @@ def test_the_grid_is_as_small_as_the_bodies():
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy (Debian's dicom3tools) is not installed")
 def test_the_objects_keep_to_the_standard(folder):
     for file in files(folder):
-        told = subprocess.run(["dciodvfy", file], capture_output=True, text=True, check=False).stderr
-        assert ("Segmentation" if file.stem == "seg" else "Comprehensive3DSR") in told
-        assert "Error" not in told, told
+        messages = subprocess.run(["dciodvfy", file], capture_output=True, text=True, check=False).stderr
+        assert ("Segmentation" if file.stem == "seg" else "Comprehensive3DSR") in messages
+        assert "Error" not in messages, messages
 
 
 @dataclass(frozen=True)
@@ -275,10 +275,10 @@ def pacs(tmp_path) -> Iterator[Pacs]:
     program = shutil.which("Orthanc") or shutil.which("/usr/sbin/Orthanc")
     if not program:
         pytest.skip("Orthanc (Debian's package orthanc) is not installed")
-    found = Pacs(free_port(), free_port())
+    server = Pacs(free_port(), free_port())
     options = {
         "Name": "test", "StorageDirectory": str(tmp_path / "store"), "IndexDirectory": str(tmp_path / "store"),
-        "HttpPort": found.http, "DicomPort": found.dicom, "DicomAet": "ORTHANC", "Plugins": [],
+        "HttpPort": server.http, "DicomPort": server.dicom, "DicomAet": "ORTHANC", "Plugins": [],
         "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "DicomAlwaysAllowStore": True,
     }  # fmt: skip
     (tmp_path / "orthanc.json").write_text(json.dumps(options))
@@ -287,12 +287,12 @@ def pacs(tmp_path) -> Iterator[Pacs]:
     try:
         for _ in range(300):
             try:
-                found.ask("system")
+                server.ask("system")
                 break
             except OSError:
                 assert running.poll() is None, (tmp_path / "orthanc.log").read_text()
                 time.sleep(0.1)
-        yield found
+        yield server
     finally:
         running.terminate()
         running.wait(30)

@@ -47,10 +47,11 @@ def test_failures_come_first_then_no_decision_then_uncertain_levels_then_differe
     people = {row["study_id"]: row for row in made.patients.to_pylist() if row["study_id"]}
     groups = []
     for card in cards:
-        of = people.get(name_of(card))
-        far = of and abs(of["vbmd_mg_cm3"] - of["qct_vbmd_mg_cm3"]) > 20
+        patient = people.get(name_of(card))
+        far = patient and abs(patient["vbmd_mg_cm3"] - patient["qct_vbmd_mg_cm3"]) > 20
         uncertain = name_of(card).endswith(f"{UNCERTAIN:018d}")
-        groups.append(0 if not of else 1 if of["decision"] == "indeterminate" else 2 if uncertain else 3 if far else 4)
+        undecided = patient and patient["decision"] == "indeterminate"
+        groups.append(0 if not patient else 1 if undecided else 2 if uncertain else 3 if far else 4)
     assert groups == sorted(groups)
     assert len(set(groups)) >= 3
     assert int(name_of(cards[0])[3:]) == FAILED
@@ -111,14 +112,13 @@ def test_a_gallery_of_nothing_is_a_page(tmp_path):
 
 def test_what_a_browser_filters_holds_the_cards_of_the_pages(made, cards, folder):
     text = (folder / "cards.js").read_text()
-    (found,) = re.findall(r'"use strict";\nconst CARDS = (.*);\nconst GALLERY = (.*);\n', text, re.S)
-    packed, facts = found
+    ((packed, facts),) = re.findall(r'"use strict";\nconst CARDS = (.*);\nconst GALLERY = (.*);\n', text, re.S)
     rows, words = json.loads(re.sub(r",\s*\]$", "]", packed)), json.loads(facts)["words"]
     assert [row[2] for row in rows] == [name_of(card) for card in cards]
     for row, card in zip(rows, cards, strict=True):
         for line in (*row[6], *row[7]):
-            told = words[line[0]].format(*(words[place] for place in line[1:]))
-            assert f"<li>{told}</li>".replace("'", "&#39;") in card
+            text = words[line[0]].format(*(words[place] for place in line[1:]))
+            assert f"<li>{text}</li>".replace("'", "&#39;") in card
     assert len(words) == len(set(words))
 
 

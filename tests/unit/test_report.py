@@ -47,10 +47,10 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.links += [found[name] for name in ("href", "src", "xlink:href") if name in found]
-        self.ids += [found["id"]] if "id" in found else []
-        self.alt += [found.get("alt")] if tag == "img" else []
+        by_name = dict(attrs)
+        self.links += [by_name[name] for name in ("href", "src", "xlink:href") if name in by_name]
+        self.ids += [by_name["id"]] if "id" in by_name else []
+        self.alt += [by_name.get("alt")] if tag == "img" else []
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -70,7 +70,7 @@ def text_of(page):
 def test_pages_are_small_whole_and_need_no_network(pages, summary):
     others = {"gallery/page_0001.html", "checklists.html", "index.html", "../../report/index.html"}
     others |= {f"../{name}/report/index.html" for name in pages}
-    for page in [summary, *(of.page for of in pages.values())]:
+    for page in [summary, *(composed.page for composed in pages.values())]:
         parsed = Page(page)
         assert len(page.encode()) < 3_000_000
         assert parsed.open == []
@@ -81,9 +81,9 @@ def test_pages_are_small_whole_and_need_no_network(pages, summary):
 
 
 def test_links_of_the_checklists_lead_to_sections(pages):
-    for of in pages.values():
-        wanted = {link.split("#")[1] for link in Page(of.checklists).links if "#" in link}
-        assert wanted <= set(Page(of.page).ids)
+    for composed in pages.values():
+        anchors = {link.split("#")[1] for link in Page(composed.checklists).links if "#" in link}
+        assert anchors <= set(Page(composed.page).ids)
 
 
 def test_the_same_results_give_the_same_bytes(made, pages):
@@ -113,15 +113,15 @@ def test_a_page_says_what_the_tables_say_and_nothing_of_other_cohorts(made, page
 
 def test_a_development_page_tells_the_protocol_and_the_study(pages):
     page = text_of(pages["clinic_a"].page)
-    for said in ("Random grouping", "Leave one device out", "published, other data", "0.974"):
-        assert said in page
+    for text in ("Random grouping", "Leave one device out", "published, other data", "0.974"):
+        assert text in page
 
 
 def test_synthetic_is_said_wherever_figures_stand(pages, summary):
-    for of in pages.values():
-        if "every patient here" in of.page:
-            assert all("SYNTHETIC DATA" in svg for svg in of.figures.values() if 'id="axes' in svg)
-    assert all('class="band"' in page for page in [summary, *(of.page for of in pages.values())])
+    for composed in pages.values():
+        if "every patient here" in composed.page:
+            assert all("SYNTHETIC DATA" in svg for svg in composed.figures.values() if 'id="axes' in svg)
+    assert all('class="band"' in page for page in [summary, *(composed.page for composed in pages.values())])
 
 
 def test_real_patients_and_model_are_not_called_synthetic(made, tmp_path):
@@ -157,14 +157,16 @@ def test_what_is_undefined_is_no_finding(tmp_path):
     """All patients have reduced density: nothing tells them from others."""
     _, patients, _ = small_report.rows({"clinic_a": 20, "clinic_b": 20})
     low = {"qct_vbmd_mg_cm3": 70.0, "qct_reduced": True}
-    one = [row | (low if row["cohort"] == "clinic_b" and row["qct_reduced"] is not None else {}) for row in patients]
-    said = text_of(
+    all_low = [
+        row | (low if row["cohort"] == "clinic_b" and row["qct_reduced"] is not None else {}) for row in patients
+    ]
+    page = text_of(
         small_report.compose(
-            small_report.everything(tmp_path, {"clinic_a": 20, "clinic_b": 20}, patients=one), "clinic_b"
+            small_report.everything(tmp_path, {"clinic_a": 20, "clinic_b": 20}, patients=all_low), "clinic_b"
         ).page
     )
-    assert "For telling reduced from normal density the network and HU alone could not be compared" in said
-    assert "the network misses the QCT value by" in said
+    assert "For telling reduced from normal density the network and HU alone could not be compared" in page
+    assert "the network misses the QCT value by" in page
 
 
 def test_four_labelled_patients_are_too_few(tmp_path):
@@ -212,8 +214,8 @@ def test_every_point_lies_where_its_axes_put_it():
 
 def test_every_item_can_be_filled_by_a_function_that_exists():
     lists = yaml.safe_load(FILE.read_text())
-    assert [len(of["items"]) for of in lists] == [52, 44]
-    used = {item["fill"] for of in lists for item in of["items"] if "fill" in item}
+    assert [len(guideline["items"]) for guideline in lists] == [52, 44]
+    used = {item["fill"] for guideline in lists for item in guideline["items"] if "fill" in item}
     assert used == set(ANSWERS)
 
 
@@ -251,5 +253,5 @@ def test_each_figure_of_the_first_paragraph_has_its_own_number_of_patients():
     figure = {"set": "external", "metric": "mae", "value": 9.0, "low": 8.0, "high": 10.0}
     rows = [figure | {"predictor": "network", "n": 40}, figure | {"predictor": "hu", "n": 38}]
     results = SimpleNamespace(rows={"metrics": rows, "comparison": []}.get)
-    (said,) = first_paragraph.against_qct(cast(report_results.Results, results))
-    assert "40 patients with QCT: the network misses" in said and said.endswith("on average (in 38 patients).")
+    (text,) = first_paragraph.against_qct(cast(report_results.Results, results))
+    assert "40 patients with QCT: the network misses" in text and text.endswith("on average (in 38 patients).")

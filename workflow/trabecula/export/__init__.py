@@ -1,1 +1,1 @@
-"""Results for other systems, made only when asked for: tables as in OMOP, objects for a PACS."""
+"""Results for other systems, made only when asked for: OMOP tables, and DICOM objects for a PACS."""

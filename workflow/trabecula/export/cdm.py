@@ -35,7 +35,7 @@ IMAGE_FEATURE = (
     "image_feature_concept_id image_feature_type_concept_id image_finding_concept_id image_finding_id "
     "anatomic_site_concept_id alg_system alg_datetime"
 )
-# Beside OMOP's: what its required dates can be made from, and which pseudonym a number stands for.
+# Not of OMOP: the days from which a site can fill the required dates, and the pseudonym behind each number.
 STUDY_DAYS = "procedure_occurrence_id person_id days_from_first_study age_years"
 CROSSWALK = "field number pseudonym synthetic"
 

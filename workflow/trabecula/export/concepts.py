@@ -1,7 +1,7 @@
-"""What the codes of the tables are in OMOP's vocabulary: a list that a site completes.
+"""Concepts of OMOP's vocabulary for the codes of the tables: a list that a site completes.
 
-Concept ids that are not known for certain are 0, OMOP's "no matching concept". The standard code beside
-them (SNOMED CT, UCUM, DICOM) finds the id in the site's own vocabulary tables.
+Concept ids that are not certain are 0, OMOP's "no matching concept". With the standard code beside them
+(SNOMED CT, UCUM, DICOM) a site looks the id up in its own vocabulary tables.
 """
 
 import csv
@@ -19,7 +19,7 @@ _MI_CDM = "OMOP Metadata, table MEASUREMENT; used so by the MI-CDM guide, github
 
 @dataclass(frozen=True)
 class Concept:
-    """A code of the tables and what it is in OMOP; the fields are the columns of ``mapping.csv``."""
+    """A code of the tables and its concept in OMOP; the fields are the columns of ``mapping.csv``."""
 
     domain: str
     source_code: str
@@ -53,7 +53,7 @@ OF_SCAN = (
     Quantity("probability_reduced", "probability of reduced bone density by the network", "1"),
     Quantity("hu_baseline_vbmd_mg_cm3", "trabecular bone mineral density by the linear HU baseline", "mg/cm3"),
 )
-# Of the scan that a patient's result stands on.
+# They belong to the scan that a patient's result comes from.
 OF_PATIENT = (
     Quantity("grade", "normal, low or osteoporosis by the network's vbmd_mg_cm3", ""),
     Quantity("decision", "normal, reduced, indeterminate or not_evaluable", ""),
@@ -67,7 +67,7 @@ _UNITS = {
 
 
 def shipped() -> list[Concept]:
-    """The mapping as far as it is certain."""
+    """List the concepts that come with the software; ids that are not certain are 0."""
     quantities = (*OF_VERTEBRA, *OF_SCAN, *OF_PATIENT)
     return [
         Concept("gender", "F", "female", "Gender", "F", 8532, _OHDSI),
@@ -78,7 +78,7 @@ def shipped() -> list[Concept]:
         Concept("type", "algorithm", "result of an algorithm", "Type Concept"),
         Concept("procedure", "CT", "computed tomography, unspecified body region", "LOINC", "25045-6"),
         Concept("modality", "CT", "computed tomography", "DICOM", "CT"),
-        *(Concept("measurement", one.column, one.meaning) for one in quantities),
+        *(Concept("measurement", quantity.column, quantity.meaning) for quantity in quantities),
         *(Concept("unit", code, meaning, "UCUM", code) for code, meaning in _UNITS.items()),
         *(
             Concept("anatomic_site", level, code.meaning, "SNOMED", code.value)
@@ -88,7 +88,7 @@ def shipped() -> list[Concept]:
 
 
 def read_mapping(path: Path | str | None) -> list[Concept]:
-    """Read a mapping that a site completed; None gives the shipped one.
+    """Read a mapping that a site completed; without a path give the shipped one.
 
     Raises
     ------
@@ -103,11 +103,11 @@ def read_mapping(path: Path | str | None) -> list[Concept]:
         columns = tuple(reader.fieldnames or ())
     if columns != COLUMNS or not all((line["concept_id"] or "").isdigit() for line in lines):
         raise ConfigError(f"The mapping {path} must have the columns of an exported mapping.csv, with a number each.")
-    found = [Concept(**{**line, "concept_id": int(line["concept_id"])}) for line in lines]
-    lacks = {_key(one) for one in shipped()} - {_key(one) for one in found}
+    mapping = [Concept(**{**line, "concept_id": int(line["concept_id"])}) for line in lines]
+    lacks = set(map(_key, shipped())) - set(map(_key, mapping))
     if lacks:
         raise ConfigError(f"The mapping {path} lacks {' '.join(min(lacks))}; complete an exported mapping.csv.")
-    return found
+    return mapping
 
 
 def _key(concept: Concept) -> tuple[str, str]:
@@ -115,5 +115,9 @@ def _key(concept: Concept) -> tuple[str, str]:
 
 
 def ids(mapping: list[Concept]) -> dict[tuple[str, str], int]:
-    """Concept id by domain and source code."""
-    return {_key(one): one.concept_id for one in mapping}
+    """Give the concept ids by domain and source code.
+
+    >>> ids([Concept("gender", "F", "female", concept_id=8532)])
+    {('gender', 'F'): 8532}
+    """
+    return {_key(concept): concept.concept_id for concept in mapping}

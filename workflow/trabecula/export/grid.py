@@ -1,4 +1,4 @@
-"""The vertebral bodies of a scan on one grid."""
+"""Put the vertebral bodies of a scan on one grid of voxels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def join(crops: Mapping[str, VertebraCrop], *, spacing_mm: float) -> Bodies:
     Parameters
     ----------
     crops : mapping
-        Name of the level to the vertebra in its cube; each body has a voxel at least.
+        Name of the level to the vertebra in its cube; each body has at least one voxel.
     spacing_mm : float
         Distance between the voxels of the cubes, and of the grid.
 
@@ -48,15 +48,15 @@ def join(crops: Mapping[str, VertebraCrop], *, spacing_mm: float) -> Bodies:
         its number of voxels and its shape.
     """
     voxels = [_voxels(crop, spacing_mm) for crop in crops.values()]
-    low = np.min([found.min(axis=0) for found in voxels], axis=0)
-    high = np.max([found.max(axis=0) for found in voxels], axis=0)
+    low = np.min([places.min(axis=0) for places in voxels], axis=0)
+    high = np.max([places.max(axis=0) for places in voxels], axis=0)
     masks = np.zeros((*(high - low + 1), len(voxels)), bool)
-    for number, found in enumerate(voxels):
-        masks[(*(found - low).T, number)] = True
+    for number, places in enumerate(voxels):
+        masks[(*(places - low).T, number)] = True
     return Bodies(masks, tuple(crops), low * spacing_mm, spacing_mm)
 
 
 def _voxels(crop: VertebraCrop, spacing_mm: float) -> NDArray[np.int64]:
-    """(n, 3) places of a body's voxels on the grid of multiples of the spacing."""
+    """List the (n, 3) places of a body's voxels on the grid of multiples of the spacing."""
     corner = np.array(crop.centroid_mm) / spacing_mm - (np.array(crop.label.shape) - 1) / 2
     return np.argwhere(crop.label == crop.code) + np.rint(corner).astype(np.int64)

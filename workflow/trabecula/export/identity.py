@@ -1,4 +1,4 @@
-"""Under which names and numbers exported objects go: pseudonyms, and what follows from them."""
+"""Names, UIDs and dates of exported objects, made from pseudonyms and the run."""
 
 import base64
 import hashlib
@@ -15,15 +15,15 @@ _BASE32_LETTERS = 32
 
 
 def as_uid(pseudonym: str) -> str:
-    """The DICOM UID with the bits of a pseudonym, as `pseudonym.pseudonym_uid` makes it of the identity."""
+    """Give the DICOM UID with the bits of a pseudonym; `pseudonym.pseudonym_uid` makes the same from the identity."""
     bits = base64.b32decode(pseudonym[2:].upper().ljust(_BASE32_LETTERS, "="))
     return f"2.25.{int.from_bytes(bits, 'big')}"
 
 
 def derived_uid(*parts: object) -> str:
-    """A UID of what an object is made from (2.25 and 128 bits of a SHA-256, DICOM PS3.5 B.2).
+    """Make a UID from the parts that define an object (2.25 and 128 bits of a SHA-256, DICOM PS3.5 B.2).
 
-    With a pseudonym among the parts it is keyed as that one is: nobody without the key gets it from an identity.
+    With a pseudonym among the parts, nobody can compute the UID from an identity without the key of the pseudonyms.
     """
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:16]
     return f"2.25.{int.from_bytes(digest, 'big')}"
@@ -31,7 +31,7 @@ def derived_uid(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class Study:
-    """Whose scan an object is of, and which run made its content.
+    """The scan that an object describes, and the run that made its content.
 
     Attributes
     ----------
@@ -41,8 +41,8 @@ class Study:
         F, M or O.
     run_id, model_id : str
         Run and model bundle.
-    made : datetime
-        When the run started: the only date in an object.
+    started : datetime
+        Start of the run: the only date in an object.
     synthetic : bool
         The patient is simulated.
     """
@@ -53,44 +53,44 @@ class Study:
     sex: str | None
     run_id: str
     model_id: str
-    made: datetime
+    started: datetime
     synthetic: bool
 
     @property
     def study_uid(self) -> str:
-        """Study Instance UID: the study's pseudonym."""
+        """Give the Study Instance UID, made from the study's pseudonym."""
         return as_uid(self.study_id)
 
     @property
     def series_uid(self) -> str:
-        """Series Instance UID of the measured series: its pseudonym."""
+        """Give the Series Instance UID of the measured series, made from its pseudonym."""
         return as_uid(self.series_id)
 
     def uid(self, kind: str) -> str:
-        """UID of something that this run makes for the scan; a run made again at another time makes other objects."""
-        return derived_uid(self.study_id, self.series_id, self.run_id, self.made.isoformat(), kind)
+        """Make the UID of a kind of object of this scan and run; a run started at another time makes other UIDs."""
+        return derived_uid(self.study_id, self.series_id, self.run_id, self.started.isoformat(), kind)
 
     def described(self, text: str) -> str:
-        """A description that says so when the patient is simulated."""
+        """Mark a description with SYNTHETIC when the patient is simulated."""
         return f"{text}, SYNTHETIC" if self.synthetic else text
 
-    def made_by(self) -> dict[str, Any]:
-        """Equipment and date, as highdicom's constructors take them."""
+    def equipment(self) -> dict[str, Any]:
+        """Give equipment and date, as highdicom's constructors take them."""
         return {
             "manufacturer": "Trabecula",
             "manufacturer_model_name": "Trabecula",
             "software_versions": __version__,
             "device_serial_number": self.run_id,
-            "content_date": self.made.date(),
-            "content_time": self.made.time().replace(microsecond=0),
+            "content_date": self.started.date(),
+            "content_time": self.started.time().replace(microsecond=0),
         }
 
 
 def source_image(study: Study) -> Dataset:
-    """A stand-in for the measured series, with what objects made from it have to take over.
+    """Make a stand-in for the images of the measured series, with the attributes that objects made from it take over.
 
-    The tables keep pseudonyms of studies and series, but not of single slices: this image's own UID
-    exists nowhere else.
+    The tables keep pseudonyms of studies and series, but not of single slices: the UID of this image exists nowhere
+    else.
     """
     image = Dataset()
     image.file_meta = FileMetaDataset()
@@ -116,13 +116,13 @@ def source_image(study: Study) -> Dataset:
     return image
 
 
-def mark_pseudonymous(made: Dataset, study: Study) -> None:
-    """Say that the identity was taken out (DICOM PS3.15 E), and leave no date but that of the run."""
-    made.PatientIdentityRemoved = "YES"
-    made.DeidentificationMethod = "Made from keyed pseudonyms; dates were left out"
-    made.LongitudinalTemporalInformationModified = "REMOVED"
-    made.InstanceCreationDate = study.made.date()
-    made.InstanceCreationTime = study.made.time().replace(microsecond=0)
+def mark_pseudonymous(dataset: Dataset, study: Study) -> None:
+    """Say that the identity was removed (DICOM PS3.15 E), and set all dates to that of the run."""
+    dataset.PatientIdentityRemoved = "YES"
+    dataset.DeidentificationMethod = "Made from keyed pseudonyms; dates were left out"
+    dataset.LongitudinalTemporalInformationModified = "REMOVED"
+    dataset.InstanceCreationDate = study.started.date()
+    dataset.InstanceCreationTime = study.started.time().replace(microsecond=0)
     # highdicom names itself, with the time of day at which it was called.
-    for library in made.ContributingEquipmentSequence:
-        library.ContributionDateTime = study.made.replace(microsecond=0, tzinfo=None)
+    for library in dataset.ContributingEquipmentSequence:
+        library.ContributionDateTime = study.started.replace(microsecond=0, tzinfo=None)

@@ -1,4 +1,4 @@
-"""The measurements of a scan as a DICOM structured report: TID 1500 (PS3.16), Comprehensive 3D SR."""
+"""Write the measurements of a scan as a DICOM structured report: TID 1500 (PS3.16), Comprehensive 3D SR."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _HU, _MM3, _MG_CM3 = codes.UCUM.HounsfieldUnit, codes.UCUM.CubicMillimeter, code
 _ATTENUATION, _VOLUME = codes.DCM.AttenuationCoefficient, codes.SCT.Volume
 _MEAN, _SD = codes.SCT.Mean, codes.SCT.StandardDeviation
 
-# Column of the table `vertebrae`: name, unit, and what tells it from others of that name.
+# Columns of the table `vertebrae`: name, unit, and the codes that distinguish measurements of the same name.
 OF_LEVEL: dict[str, tuple[Code, Code, dict[str, Any]]] = {
     "trabecular_hu_mean": (_ATTENUATION, _HU, {"derivation": _MEAN, "method": terms.TRABECULAR}),
     "trabecular_hu_sd": (_ATTENUATION, _HU, {"derivation": _SD, "method": terms.TRABECULAR}),
@@ -44,13 +44,13 @@ def structured_report(
     Parameters
     ----------
     study : Study
-        Whose scan it is.
+        The scan, its patient and the run.
     scan : mapping
         Row of the table `studies`.
     vertebrae : sequence of mapping
         Rows of the table `vertebrae`, in the order of the segments.
     seg : Segmentation
-        The object that outlines them.
+        The Segmentation that outlines them.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def structured_report(
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    made = sr.Comprehensive3DSR(
+    report = sr.Comprehensive3DSR(
         evidence=[seg],
         content=content[0],
         series_instance_uid=study.uid("report series"),
@@ -81,30 +81,33 @@ def structured_report(
         instance_number=1,
         series_description=study.described("Bone density, research use"),
         coding_schemes=[CodingSchemeIdentificationItem(terms.OWN, name="Trabecula: its tables' columns and flags")],
-        **study.made_by(),
+        **study.equipment(),
     )
-    identity.mark_pseudonymous(made, study)
-    return made
+    identity.mark_pseudonymous(report, study)
+    return report
 
 
 def _measured(row: Mapping[str, Any], kinds: Mapping[str, tuple[Code, Code, dict[str, Any]]]) -> list[sr.Measurement]:
     return [
-        # A decimal string has 16 letters.
-        sr.Measurement(name=name, value=float(f"{row[column]:.7g}"), unit=unit, **told)
-        for column, (name, unit, told) in kinds.items()
+        # A decimal string may have 16 letters.
+        sr.Measurement(name=name, value=float(f"{row[column]:.7g}"), unit=unit, **qualifiers)
+        for column, (name, unit, qualifiers) in kinds.items()
         if row[column] is not None
     ]
 
 
 def _limits(flags: Sequence[str], level_flags: Sequence[str] = ()) -> list[sr.QualitativeEvaluation]:
-    found = [*map(terms.limitation, sorted(set(flags))), *map(terms.level_limitation, sorted(set(level_flags)))]
-    return [sr.QualitativeEvaluation(terms.LIMITATION, one) for one in found]
+    limitations = [
+        *map(terms.limitation, sorted(set(flags))),
+        *map(terms.level_limitation, sorted(set(level_flags))),
+    ]
+    return [sr.QualitativeEvaluation(terms.LIMITATION, limitation) for limitation in limitations]
 
 
 def _of_level(study: identity.Study, row: Mapping[str, Any], seg: highdicom.seg.Segmentation, number: int) -> Any:
-    # A reviewer's word on a level outweighs what made it doubtful.
-    unsure = row["level_uncertain"]
-    flags, doubts = ([*row["flags"], "level_uncertain"], row["level_flags"]) if unsure else (row["flags"], [])
+    # Flags against a level count only while the level is uncertain; a reviewer's verdict makes it certain.
+    uncertain = row["level_uncertain"]
+    flags, doubts = ([*row["flags"], "level_uncertain"], row["level_flags"]) if uncertain else (row["flags"], [])
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=study.uid(f"segment {row['level']}"), identifier=row["level"]),
         referenced_segment=sr.ReferencedSegment(

@@ -1,4 +1,4 @@
-"""A Segmentation and a structured report for every scan of a shard, as files that a PACS takes."""
+"""Make a Segmentation and a structured report for every scan of a shard, as files that a PACS accepts."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,17 +27,17 @@ _OF_VERTEBRA += measurements.OF_LEVEL
 
 
 @dataclass(frozen=True)
-class Made:
+class ScanObjects:
     """The objects of a scan.
 
     Attributes
     ----------
     study : Study
-        Whose they are.
+        The scan, its patient and the run.
     seg : Segmentation
         A segment per vertebral body.
     report : Comprehensive3DSR
-        What was measured in them.
+        The measurements in them.
     """
 
     study: Study
@@ -45,12 +45,12 @@ class Made:
     report: highdicom.sr.Comprehensive3DSR
 
 
-def read_rows(studies: Path | str, vertebrae: Path | str, wanted: Iterable[str]) -> tuple[pa.Table, pa.Table]:
-    """Read the rows of some studies from a cohort's tables `studies` and `vertebrae`, the columns used here."""
-    own = pc.field("study_id").isin(sorted(set(wanted)))
+def read_rows(studies: Path | str, vertebrae: Path | str, study_ids: Iterable[str]) -> tuple[pa.Table, pa.Table]:
+    """Read the rows of some studies from a cohort's tables `studies` and `vertebrae`, with the columns used here."""
+    selected = pc.field("study_id").isin(sorted(set(study_ids)))
     return (
-        ds.dataset(studies, format="parquet").to_table(_OF_STUDY, own),
-        ds.dataset(vertebrae, format="parquet").to_table(_OF_VERTEBRA, own),
+        ds.dataset(studies, format="parquet").to_table(_OF_STUDY, selected),
+        ds.dataset(vertebrae, format="parquet").to_table(_OF_VERTEBRA, selected),
     )
 
 
@@ -62,17 +62,17 @@ def make_objects(
     *,
     spacing_mm: float,
     synthetic: bool,
-) -> Iterator[Made]:
-    """Make the objects of every scan whose vertebrae are among the cubes; one scan is held at a time.
+) -> Iterator[ScanObjects]:
+    """Make the objects of every scan whose vertebrae are among the cubes; memory holds one scan at a time.
 
     Parameters
     ----------
     crops : iterable of VertebraCrop
-        A study's follow each other.
+        Those of one study follow each other.
     studies, vertebrae : Table
         Rows of the cubes' studies (see `read_rows`).
     runs : Table
-        The run that started last made the others.
+        The table `runs`; the run of its last row made the other tables.
     spacing_mm : float
         Distance between the cubes' voxels.
     synthetic : bool
@@ -80,29 +80,29 @@ def make_objects(
 
     Yields
     ------
-    Made
-        Vertebrae that a reviewer rejected are left out; a scan without any other gives nothing.
+    ScanObjects
+        Vertebrae that a reviewer rejected are left out; a scan without any other vertebra is left out as a whole.
     """
     run = runs.to_pylist()[-1]
     scans = {row["study_id"]: row for row in studies.to_pylist()}
-    outlined = sorted(vertebrae.to_pylist(), key=lambda row: ORDER.index(row["level"]))
-    accepted = _by_study(row for row in outlined if "rejected_by_reviewer" not in row["flags"])
+    in_order = sorted(vertebrae.to_pylist(), key=lambda row: ORDER.index(row["level"]))
+    accepted = _by_study(row for row in in_order if "rejected_by_reviewer" not in row["flags"])
     for study_id, group in groupby(crops, attrgetter("study_id")):
-        found = {crop.level: crop for crop in group if (crop.label == crop.code).any()}
-        rows = [row for row in accepted.get(study_id, []) if row["level_found"] in found]
+        outlined_crops = {crop.level: crop for crop in group if (crop.label == crop.code).any()}
+        rows = [row for row in accepted.get(study_id, []) if row["level_found"] in outlined_crops]
         if not rows:
             continue
         study = _study(scans[study_id], run, synthetic=synthetic)
-        bodies = join({row["level"]: found[row["level_found"]] for row in rows}, spacing_mm=spacing_mm)
+        bodies = join({row["level"]: outlined_crops[row["level_found"]] for row in rows}, spacing_mm=spacing_mm)
         seg = segmentation(study, bodies, segmenter=rows[0]["segmenter"] or "unknown")
-        yield Made(study, seg, structured_report(study, scans[study_id], rows, seg))
+        yield ScanObjects(study, seg, structured_report(study, scans[study_id], rows, seg))
 
 
 def _by_study(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    by_study: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        found.setdefault(row["study_id"], []).append(row)
-    return found
+        by_study.setdefault(row["study_id"], []).append(row)
+    return by_study
 
 
 def _study(scan: Mapping[str, Any], run: Mapping[str, Any], *, synthetic: bool) -> Study:
@@ -113,15 +113,15 @@ def _study(scan: Mapping[str, Any], run: Mapping[str, Any], *, synthetic: bool) 
         sex=scan["sex"],
         run_id=run["run_id"],
         model_id=run["model_id"],
-        made=run["started"],
+        started=run["started"],
         synthetic=synthetic,
     )
 
 
-def write_objects(made: Iterable[Made], folder: Path) -> None:
+def write_objects(scans: Iterable[ScanObjects], folder: Path) -> None:
     """Write two files per scan: ``{study_id}/seg.dcm`` and ``{study_id}/sr.dcm``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for scan in made:
+    for scan in scans:
         place = folder / scan.study.study_id
         place.mkdir(exist_ok=True)
         scan.seg.save_as(place / "seg.dcm", enforce_file_format=True)

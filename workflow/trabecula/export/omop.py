@@ -1,4 +1,4 @@
-"""Results of a cohort as CSV files in the form of OMOP tables."""
+"""Write the results of a cohort as CSV files in the form of OMOP tables."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from trabecula.export.concepts import Concept, Quantity
 from trabecula.export.identity import as_uid
 
 BATCH_ROWS = 65536
-# Its functions are made on import; type checkers can't see them.
+# Its functions are made on import, so type checkers can't see them.
 pc: Any = pyarrow.compute
 
 
@@ -37,8 +37,8 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class _Numbers:
-    """Pseudonyms in alphabetical order; a pseudonym's place, from 1, is its number."""
+class _Numbering:
+    """The pseudonyms in alphabetical order; the number of a pseudonym is its place, counted from 1."""
 
     patients: pa.Array
     studies: pa.Array
@@ -66,7 +66,7 @@ class _Files:
         self._measured = 0
 
     def write(self, name: str, n: int, **columns: Any) -> None:
-        """Write n rows; a single value stands for all of them, and a column that is not given is NULL."""
+        """Write n rows; a single value is repeated in all of them, and a column that is not given is NULL."""
         schema = TABLES[name]
         unknown = columns.keys() - set(schema.names)
         if unknown:
@@ -75,15 +75,15 @@ class _Files:
         self._writers[name].write_table(pa.Table.from_arrays(values, schema=schema))
 
     def next_ids(self, n: int) -> np.ndarray:
-        """Numbers of the next n measurements, from 1."""
+        """Give the next n measurements their numbers, which begin with 1."""
         self._measured += n
         return np.arange(self._measured - n, self._measured) + 1
 
 
 def _column(value: Any, kind: pa.DataType, n: int) -> Any:
     if isinstance(value, (pa.ChunkedArray, pa.Array, np.ndarray)):
-        made = value if not isinstance(value, np.ndarray) else pa.array(value)
-        return made.cast(kind)
+        values = pa.array(value) if isinstance(value, np.ndarray) else value
+        return values.cast(kind)
     return pa.repeat(pa.scalar(value, kind), n)
 
 
@@ -97,7 +97,7 @@ def write_omop(
     sources : Sources
         Public tables.
     folder : Path
-        Where the CSV files go; NULL is an empty field.
+        Folder of the CSV files; NULL is an empty field.
     mapping : sequence of Concept
         See `concepts.read_mapping`.
     synthetic : bool
@@ -105,10 +105,11 @@ def write_omop(
     batch_rows : int
         Rows of a table that are held at a time.
     """
-    numbers = _Numbers(_sorted(sources.patients, "patient_id"), _sorted(sources.studies, "study_id", "measured"))
-    known = concepts.ids(list(mapping))
+    numbering = _Numbering(_sorted(sources.patients, "patient_id"), _sorted(sources.studies, "study_id", "measured"))
+    concept_ids = concepts.ids(list(mapping))
     run = tables.read_columns(sources.runs).to_pylist()[-1]
-    export = _Export(numbers, known, f"Trabecula {__version__}, model {run['model_id']}", run["finished"], synthetic)
+    algorithm = f"Trabecula {__version__}, model {run['model_id']}"
+    export = _Export(numbering, concept_ids, algorithm, run["finished"], synthetic)
     with ExitStack() as stack:
         files = _Files(folder, stack)
         for batch in _batches(sources.patients, _PATIENT, batch_rows):
@@ -124,10 +125,10 @@ def write_omop(
         csv.writer(file).writerows([concepts.COLUMNS, *map(astuple, mapping)])
 
 
-_PATIENT = ["patient_id", "study_id", "sex", *(one.column for one in concepts.OF_PATIENT)]
+_PATIENT = ["patient_id", "study_id", "sex", *(quantity.column for quantity in concepts.OF_PATIENT)]
 _STUDY = ["patient_id", "study_id", "series_id", "days_from_first_study", "age_years", "status"]
-_STUDY += [one.column for one in concepts.OF_SCAN]
-_VERTEBRA = ["patient_id", "study_id", "level", "flags", *(one.column for one in concepts.OF_VERTEBRA)]
+_STUDY += [quantity.column for quantity in concepts.OF_SCAN]
+_VERTEBRA = ["patient_id", "study_id", "level", "flags", *(quantity.column for quantity in concepts.OF_VERTEBRA)]
 
 
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
@@ -137,16 +138,16 @@ def _batches(path: Path, columns: list[str], rows: int) -> Iterator[pa.Table]:
 
 
 def _sorted(path: Path, column: str, status: str | None = None) -> pa.Array:
-    """A file's pseudonyms, each once, in alphabetical order; of studies, those with a status."""
-    found = tables.read_columns(path, [column, *(["status"] if status else [])])
+    """Read a file's pseudonyms, each once, in alphabetical order; where a status is given, only of rows with it."""
+    rows = tables.read_columns(path, [column, *(["status"] if status else [])])
     if status:
-        found = found.filter(pc.equal(found["status"], status))
-    names = pc.unique(found[column])
+        rows = rows.filter(pc.equal(rows["status"], status))
+    names = pc.unique(rows[column])
     return names.take(pc.sort_indices(names))
 
 
 def _accepted(vertebrae: pa.Table) -> pa.Table:
-    """Vertebrae that a result may stand on."""
+    """Select the vertebrae that a result may be based on."""
     lists = vertebrae["flags"].combine_chunks()
     rejected = pc.is_in(pc.list_flatten(lists), value_set=pa.array(sorted(BARRING), pa.string()))
     rows = pc.list_parent_indices(lists).filter(rejected)
@@ -157,16 +158,16 @@ def _accepted(vertebrae: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Export:
-    """What all rows share: numbers, concept ids, the algorithm, and whether patients are simulated."""
+    """The facts that all rows share: numbers, concept ids, the algorithm, and whether patients are simulated."""
 
-    numbers: _Numbers
-    concept: dict[tuple[str, str], int]
+    numbering: _Numbering
+    concept_ids: dict[tuple[str, str], int]
     algorithm: str
     finished: datetime
     synthetic: bool
 
     def persons(self, patients: pa.Table, files: _Files) -> None:
-        number, n = self.numbers.person(patients["patient_id"]), len(patients)
+        number, n = self.numbering.person(patients["patient_id"]), len(patients)
         files.write(
             "person",
             n,
@@ -180,12 +181,12 @@ class _Export:
         self._cross("person_id", number, patients["patient_id"], files)
 
     def scans(self, studies: pa.Table, files: _Files) -> None:
-        number, n = self.numbers.study(studies["study_id"]), len(studies)
-        shared = {"person_id": self.numbers.person(studies["patient_id"]), "procedure_occurrence_id": number}
+        number, n = self.numbering.study(studies["study_id"]), len(studies)
+        shared = {"person_id": self.numbering.person(studies["patient_id"]), "procedure_occurrence_id": number}
         files.write(
             "procedure_occurrence",
             n,
-            procedure_concept_id=self.concept["procedure", "CT"],
+            procedure_concept_id=self.concept_ids["procedure", "CT"],
             procedure_type_concept_id=0,
             procedure_source_value="CT",
             **shared,
@@ -197,7 +198,7 @@ class _Export:
             anatomic_site_concept_id=0,
             image_study_uid=_uids(studies["study_id"]),
             image_series_uid=_uids(studies["series_id"]),
-            modality_concept_id=self.concept["modality", "CT"],
+            modality_concept_id=self.concept_ids["modality", "CT"],
             **shared,
         )
         days = {name: studies[name] for name in ("days_from_first_study", "age_years")}
@@ -206,33 +207,33 @@ class _Export:
         self._cross("image_occurrence_id", number, studies["series_id"], files)
 
     def figures(self, rows: pa.Table, quantities: Sequence[Quantity], files: _Files) -> None:
-        """A measurement, and an image feature that points to it, for every figure that is there."""
+        """Write a measurement, and an image feature that points to it, for every figure that is not NULL."""
         for quantity in quantities:
-            given = pc.and_(pc.is_valid(rows[quantity.column]), pc.is_valid(rows["study_id"]))
             # A patient's study is always a measured one.
-            self._figure(rows.filter(given), quantity, files)
+            present = pc.and_(pc.is_valid(rows[quantity.column]), pc.is_valid(rows["study_id"]))
+            self._figure(rows.filter(present), quantity, files)
 
     def _figure(self, rows: pa.Table, quantity: Quantity, files: _Files) -> None:
         n, value = len(rows), rows[quantity.column]
         ids = files.next_ids(n)
-        person, image = self.numbers.person(rows["patient_id"]), self.numbers.study(rows["study_id"])
-        concept = self.concept["measurement", quantity.column]
+        person, image = self.numbering.person(rows["patient_id"]), self.numbering.study(rows["study_id"])
+        concept = self.concept_ids["measurement", quantity.column]
         at_level = "level" in rows.column_names
-        named = pc.binary_join_element_wise(quantity.column, rows["level"], " ") if at_level else quantity.column
+        source_value = pc.binary_join_element_wise(quantity.column, rows["level"], " ") if at_level else quantity.column
         files.write(
             "measurement",
             n,
             measurement_id=ids,
             person_id=person,
             measurement_concept_id=concept,
-            measurement_type_concept_id=self.concept["type", "algorithm"],
+            measurement_type_concept_id=self.concept_ids["type", "algorithm"],
             value_as_number=value if quantity.unit else None,
-            unit_concept_id=self.concept["unit", quantity.unit] if quantity.unit else None,
-            measurement_source_value=named,
+            unit_concept_id=self.concept_ids["unit", quantity.unit] if quantity.unit else None,
+            measurement_source_value=source_value,
             unit_source_value=quantity.unit or None,
             value_source_value=None if quantity.unit else value,
             measurement_event_id=image,
-            meas_event_field_concept_id=self.concept["table", "image_occurrence"],
+            meas_event_field_concept_id=self.concept_ids["table", "image_occurrence"],
         )
         files.write(
             "image_feature",
@@ -240,24 +241,24 @@ class _Export:
             image_feature_id=ids,
             person_id=person,
             image_occurrence_id=image,
-            image_feature_event_field_concept_id=self.concept["table", "measurement"],
+            image_feature_event_field_concept_id=self.concept_ids["table", "measurement"],
             image_feature_event_id=ids,
             image_feature_concept_id=concept,
-            image_feature_type_concept_id=self.concept["type", "algorithm"],
+            image_feature_type_concept_id=self.concept_ids["type", "algorithm"],
             anatomic_site_concept_id=self._concepts("anatomic_site", rows["level"]) if at_level else 0,
             alg_system=self.algorithm,
             alg_datetime=f"{self.finished:%Y-%m-%d %H:%M:%S}",
         )
 
     def _concepts(self, domain: str, codes: pa.ChunkedArray) -> Any:
-        """Concept ids of a column of codes; 0 where there is none."""
-        known = {code: number for (of, code), number in self.concept.items() if of == domain}
-        place = pc.index_in(codes, pa.array(list(known), pa.string()))
-        return pc.fill_null(pa.array(list(known.values()), pa.int64()).take(place.combine_chunks()), 0)
+        """Give the concept ids of a column of codes; 0 where there is none."""
+        ids = {code: number for (owner, code), number in self.concept_ids.items() if owner == domain}
+        place = pc.index_in(codes, pa.array(list(ids), pa.string()))
+        return pc.fill_null(pa.array(list(ids.values()), pa.int64()).take(place.combine_chunks()), 0)
 
     def _cross(self, field: str, number: Any, pseudonym: Any, files: _Files) -> None:
-        told = "yes" if self.synthetic else "no"
-        files.write("crosswalk", len(pseudonym), field=field, number=number, pseudonym=pseudonym, synthetic=told)
+        synthetic = "yes" if self.synthetic else "no"
+        files.write("crosswalk", len(pseudonym), field=field, number=number, pseudonym=pseudonym, synthetic=synthetic)
 
 
 def _uids(pseudonyms: pa.ChunkedArray) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The vertebral bodies of a scan as a DICOM Segmentation (PS3.3, A.51)."""
+"""Write the vertebral bodies of a scan as a DICOM Segmentation (PS3.3, A.51)."""
 
 import highdicom
 import numpy as np
@@ -16,7 +16,7 @@ def segmentation(study: identity.Study, bodies: Bodies, *, segmenter: str) -> hi
     Parameters
     ----------
     study : Study
-        Whose scan it is.
+        The scan, its patient and the run.
     bodies : Bodies
         Masks in RAS+.
     segmenter : str
@@ -27,7 +27,7 @@ def segmentation(study: identity.Study, bodies: Bodies, *, segmenter: str) -> hi
     Segmentation
         Axial frames; columns to the patient's left, rows to the back, frames to the head (LPS+).
     """
-    made = highdicom.seg.Segmentation(
+    seg = highdicom.seg.Segmentation(
         source_images=[identity.source_image(study)],
         pixel_array=_volume(study, bodies),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -39,18 +39,18 @@ def segmentation(study: identity.Study, bodies: Bodies, *, segmenter: str) -> hi
         content_label="VERTEBRAE",
         content_description="Vertebral bodies",
         series_description=study.described("Vertebral bodies"),
-        **study.made_by(),
+        **study.equipment(),
     )
-    made.DimensionOrganizationSequence[0].DimensionOrganizationUID = study.uid("dimensions")
-    for index in made.DimensionIndexSequence:
+    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = study.uid("dimensions")
+    for index in seg.DimensionIndexSequence:
         index.DimensionOrganizationUID = study.uid("dimensions")
-    made.BurnedInAnnotation = "NO"
-    identity.mark_pseudonymous(made, study)
-    return made
+    seg.BurnedInAnnotation = "NO"
+    identity.mark_pseudonymous(seg, study)
+    return seg
 
 
 def _volume(study: identity.Study, bodies: Bodies) -> highdicom.Volume:
-    """The masks as (frame, row, column, segment) with their place in LPS+."""
+    """Arrange the masks as (frame, row, column, segment), with their position in LPS+."""
     # RAS+ runs to the right and to the front, columns and rows to the left and to the back.
     frames = bodies.masks[::-1, ::-1].transpose(2, 1, 0, 3).astype(np.uint8)
     right, front, _, _ = bodies.masks.shape

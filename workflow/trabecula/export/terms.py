@@ -1,4 +1,4 @@
-"""Codes in exported objects: SNOMED CT, DICOM and UCUM where there is one, else our own with its meaning.
+"""Codes in exported objects: SNOMED CT, DICOM and UCUM where they have one, else our own with its meaning.
 
 Standard codes are those of pydicom's code dictionary (DICOM PS3.16, annexes B and D).
 """
@@ -30,10 +30,10 @@ VERTEBRA_OF_LEVEL: dict[str, Code] = {
 
 
 def limitation(flag: str) -> Code:
-    """A flag or novelty of a scan, or a flag of a vertebra, as a code; a meaning may have 64 letters."""
+    """Give the code of a scan's flag or novelty, or of a vertebra's flag; its meaning is cut to 64 letters."""
     return Code(flag, OWN, {**errors.REASONS, **errors.FLAGS, **errors.NOVELTY}.get(flag, flag)[:_MEANING_LETTERS])
 
 
 def level_limitation(flag: str) -> Code:
-    """A flag of a vertebra's level as a code of its own: scans have flags of the same names."""
+    """Give the code of a flag against a vertebra's level; it differs from that of a scan's flag of the same name."""
     return Code(f"level_{flag}", OWN, errors.LEVEL_FLAGS.get(flag, flag)[:_MEANING_LETTERS])
