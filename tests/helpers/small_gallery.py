@@ -1,4 +1,4 @@
-"""A small synthetic gallery: twelve studies, of which some failed, are uncertain, or were seen by a reviewer."""
+"""Make a small synthetic gallery: twelve studies, of which some failed, are uncertain, or were reviewed."""
 
 import io
 from pathlib import Path
@@ -18,7 +18,7 @@ KEYS = ("cohort", "patient_id", "study_id")
 
 
 def results(n: int = N) -> report.Results:
-    """Tables of the cohort; those that the gallery does not read are empty."""
+    """Make the tables of the cohort; those that the gallery does not read are empty."""
     rng = np.random.default_rng(4)
     studies, patients, vertebrae = [], [], []
     for i in range(n):
@@ -45,7 +45,7 @@ def results(n: int = N) -> report.Results:
 
 
 def z_mm(level: str) -> int:
-    """Height of a level's centre."""
+    """Give the height of a level's centre, in mm."""
     return -400 - 30 * LEVELS.index(level)
 
 
@@ -77,37 +77,37 @@ def _bundle() -> Bundle:
 
 
 def webp(colour: int) -> bytes:
-    """A small picture of one colour."""
+    """Make a small image of one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", (20, 40), (colour % 256, 80, 90)).save(buffer, "WEBP")
     return buffer.getvalue()
 
 
-def write_pictures(made: report.Results, folder: Path) -> tuple[list[Path], list[Path]]:
-    """Tables of crop in two shards and of measure in one; L3 has no picture."""
-    measured = [row for row in made.studies.to_pylist() if row["status"] == "measured"]
+def write_images(shown: report.Results, folder: Path) -> tuple[list[Path], list[Path]]:
+    """Write the overlays as tables of crop in two shards, and the thumbnails as one of measure; L3 has no thumbnail."""
+    measured = [row for row in shown.studies.to_pylist() if row["status"] == "measured"]
     crops = [
-        empty(tables.CROP, status="ok", picture=webp(i)) | {name: of[name] for name in KEYS}
-        for i, of in enumerate(measured)
+        empty(tables.CROP, status="ok", picture=webp(i)) | {name: row[name] for name in KEYS}
+        for i, row in enumerate(measured)
     ]
-    tiles = [
-        empty(tables.MEASURE, flags=[], picture=None if of["level_found"] == "L3" else webp(i))
-        | {name: of[name] for name in KEYS}
-        | {"level": of["level_found"]}
-        for i, of in enumerate(made.vertebrae.to_pylist())
+    thumbnails = [
+        empty(tables.MEASURE, flags=[], picture=None if row["level_found"] == "L3" else webp(i))
+        | {name: row[name] for name in KEYS}
+        | {"level": row["level_found"]}
+        for i, row in enumerate(shown.vertebrae.to_pylist())
     ]
     for name, rows, schema in (
         ("0", crops[:4], tables.CROP),
         ("1", crops[4:], tables.CROP),
-        ("m", tiles[::-1], tables.MEASURE),
+        ("m", thumbnails[::-1], tables.MEASURE),
     ):
         tables.write(rows, schema, folder / f"{name}.parquet")
     return [folder / "0.parquet", folder / "1.parquet"], [folder / "m.parquet"]
 
 
 def write_gallery(folder: Path, *, per_page: int = 4) -> report.Results:
-    """The gallery in a folder of its own name; gives back what it shows."""
+    """Write the gallery in a folder of that name, and give the results that it shows."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     shown = results()
-    report.write_gallery(shown, *write_pictures(shown, folder.parent), folder, per_page=per_page)
+    report.write_gallery(shown, *write_images(shown, folder.parent), folder, per_page=per_page)
     return shown

@@ -1,4 +1,4 @@
-"""Results as the report reads them: a development, an external, a screening and an empty cohort of random patients."""
+"""Make results for the report: a development, an external, a screening and an empty cohort of random patients."""
 
 import json
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ RUN = {
 
 
 def bundle(folder: Path, *, synthetic: bool = True, lines: tuple = ()) -> Bundle:
-    """A model without weights."""
+    """Make a model bundle without weights."""
     experience = Experience(("Maker|One|120|B30f",), None, None, None, None, 8.0, 25.0, 40)
     widths = (Width("all patients", 14.2, 40), Width("native, 111-130 kV", None, 3))
     reference = Reference(None, Temperature(1.1, 40, None), DecisionThresholds(0.4, 0.6, 20, 20), widths, experience)
@@ -58,7 +58,7 @@ def bundle(folder: Path, *, synthetic: bool = True, lines: tuple = ()) -> Bundle
 
 
 def rows(sizes: dict[str, int]) -> tuple[list[dict], list[dict], list[dict]]:
-    """Studies, patients and vertebrae; one scan fails, one has no series, one is uncertain, one is flagged."""
+    """Make studies, patients and vertebrae; one scan fails, one has no series, one is uncertain, one is flagged."""
     rng = np.random.default_rng(4)
     studies, patients, vertebrae = [], [], []
     small_study.DEVICES.update(DEVICES)
@@ -81,7 +81,7 @@ def rows(sizes: dict[str, int]) -> tuple[list[dict], list[dict], list[dict]]:
 
 
 def flow_of(studies: list[dict], cohort: str) -> list[dict]:
-    """Steps of the studies and patients of a cohort."""
+    """Make the flow of the studies and patients of a cohort."""
     of_cohort = [row for row in studies if row["cohort"] == cohort]
     measured = sum(row["status"] == "measured" for row in of_cohort)
     failed, rejected = (sum(row["status"] == status for row in of_cohort) for status in ("failed", "rejected"))
@@ -102,7 +102,7 @@ def flow_of(studies: list[dict], cohort: str) -> list[dict]:
 
 
 def everything(folder: Path, sizes: dict[str, int] | None = None, **changes: Any) -> tuple[dict, dict]:
-    """All tables of all cohorts, and the statistics made of them."""
+    """Make all tables of all cohorts, and the statistics on them."""
     sizes = sizes or SIZES
     studies, patients, vertebrae = rows(sizes)
     patients = changes.get("patients", patients)
@@ -138,7 +138,7 @@ VERDICT = empty(tables.VERDICTS, line=1, cohort="clinic_a", study_id="sta0000000
 
 
 def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
-    """Results of one cohort."""
+    """Select the results of one cohort."""
     cast, statistics = made
     selected = {name: cast[name].filter([value == cohort for value in cast[name]["cohort"].to_pylist()]) for name in
            ("patients", "studies", "vertebrae", "failures", "flow")}  # fmt: skip
@@ -150,12 +150,12 @@ def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
 
 
 def compose(made: tuple[dict, dict], cohort: str) -> report.Report:
-    """A cohort's page."""
+    """Compose a cohort's page."""
     return report.compose(of_cohort(made, cohort), cohort=cohort, title="Bones & <more>", thresholds=THRESHOLDS)
 
 
 def summary(made: tuple[dict, dict]) -> str:
-    """The page over all cohorts."""
+    """Compose the page over all cohorts."""
     cast, statistics = made
     by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in ROLES.items()}
     results = report.Results(**cast, statistics=report.pooled(statistics))

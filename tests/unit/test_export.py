@@ -1,4 +1,4 @@
-"""Results as OMOP tables: every number joins, every figure is there once, nothing is made up."""
+"""Results as OMOP tables: all numbers can be joined, every figure occurs once, nothing is invented."""
 
 import csv
 import re

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from small_gallery import FAILED, METAL, REJECTED, REVIEWED, UNCERTAIN, N, results, write_gallery, write_pictures
+from small_gallery import FAILED, METAL, REJECTED, REVIEWED, UNCERTAIN, N, results, write_gallery, write_images
 
 from trabecula import report
 from trabecula.report.gallery.packed_cards import Vocabulary
@@ -90,7 +90,7 @@ def test_pictures_are_copied_bit_by_bit_and_old_ones_go(tmp_path):
     shown, folder = results(), tmp_path / "gallery"
     (folder / "pictures").mkdir(parents=True)
     (folder / "pictures" / "old.webp").write_bytes(b"old")
-    crops, measures = write_pictures(shown, tmp_path)
+    crops, measures = write_images(shown, tmp_path)
     report.write_gallery(shown, crops, measures, folder, per_page=50)
     stored = {row["study_id"]: row["picture"] for path in crops for row in pq.read_table(path).to_pylist()}
     for row in pq.read_table(*measures).to_pylist():

@@ -13,7 +13,7 @@ from trabecula.report.results import Results
 
 @dataclass(frozen=True)
 class Cohort:
-    """What the answers are made from: a cohort's results, its patients (`results.patient_rows`), the thresholds."""
+    """A cohort's results, its patients (`results.patient_rows`) and the thresholds, from which the answers are made."""
 
     results: Results
     patients: pd.DataFrame

@@ -1,4 +1,4 @@
-"""What all figures share: SVG text that is the same for the same data, and colours that follow the page's."""
+"""Style and output of all figures: SVG that is the same for the same data, and colours that follow the page's."""
 
 import io
 from collections.abc import Sequence
