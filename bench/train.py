@@ -28,14 +28,14 @@ def write_arrow(path: str, patients: str, size: str) -> None:
     """A file of regions as `rois.write_regions` makes them, of noise, a shard of 64 patients at a time."""
     import pyarrow as pa
 
-    from trabecula.train.rois import KEYS, rois_schema
+    from trabecula.train.rois import VERTEBRA, rois_schema
 
     schema = rois_schema(int(size))
     with pa.ipc.new_file(path, schema) as writer:
         for start in range(0, int(patients), 64):
             names = [f"pa{i:06d}" for i in range(start, min(start + 64, int(patients))) for _ in range(PER_PATIENT)]
             keys = {"cohort": "bench", "level": "L1"}
-            columns = [pa.array([keys.get(key, name) for name in names]) for key in KEYS]
+            columns = [pa.array([keys.get(key, name) for name in names]) for key in VERTEBRA]
             voxels = pa.FixedShapeTensorArray.from_numpy_ndarray(_noise(len(names), int(size)))
             writer.write_batch(pa.RecordBatch.from_arrays([*columns, voxels], schema=schema))
 

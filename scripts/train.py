@@ -1,4 +1,4 @@
-"""Write the model bundle: the folds' networks, and what every network and baseline says of every patient."""
+"""Write the model bundle: the folds' networks, and the predictions of every network and baseline for every patient."""
 
 from pathlib import Path
 
@@ -8,12 +8,14 @@ to_log(snakemake.log[0])
 
 from trabecula import tables
 from trabecula.train import publish
+from trabecula.train.cases import Choice
 from trabecula.train.fit import Recipe
 from trabecula.train.splits import Protocol
 
 params = snakemake.params
 record = publish.Record(
     **params.record,
+    choice=Choice(**params.choice),
     recipe=Recipe(**params.recipe),
     protocol=Protocol(**params.protocol),
     synthetic=frozenset(params.synthetic),

@@ -14,16 +14,16 @@ files, params = snakemake.input, snakemake.params
 sources = cases.read_sources(
     files.cubes, files.crops, files.measures, files.studies, files.labels, reviewed=files.verdicts or None
 )
-found = cases.find_cases(sources, order=params.order, **params.choice)
-protocol = splits.Protocol(**params.protocol)
-audited = audit.audit(sources, found, order=params.order, choice=params.choice)
+choice, protocol = cases.Choice(**params.choice), splits.Protocol(**params.protocol)
+patients = cases.find_cases(sources, order=params.order, choice=choice)
+audited = audit.audit(sources, patients, order=params.order, choice=choice)
 tables.write(tables.from_frame(audited, tables.AUDIT), tables.AUDIT, snakemake.output.audit)
-audit.check_cases(found, audited, folds=protocol.folds)
-tables.write(tables.from_frame(found, tables.CASES), tables.CASES, snakemake.output.cases)
+audit.check_cases(patients, audited, folds=protocol.folds)
+tables.write(tables.from_frame(patients, tables.CASES), tables.CASES, snakemake.output.cases)
 
-moved = cases.renamed(sources.vertebrae)
-rois.write_regions(files.cubes, found, roi=Roi(*params.roi), path=snakemake.output.rois, renamed=moved)
+renamed = cases.renamed_levels(sources.vertebrae)
+rois.write_regions(files.cubes, patients, roi=Roi(*params.roi), path=snakemake.output.rois, renamed=renamed)
 
-division = splits.divide(found, protocol, splits.read_earlier(snakemake.output.splits))
+division = splits.divide(patients, protocol, splits.read_earlier(snakemake.output.splits))
 tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, snakemake.output.splits)
 Path(snakemake.output.names).write_text("\n".join(dict.fromkeys(division["split"])) + "\n")

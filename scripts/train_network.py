@@ -12,15 +12,12 @@ from trabecula.train import network
 from trabecula.train.fit import Recipe
 
 torch.set_num_threads(snakemake.threads)
+files, made = snakemake.input, snakemake.output
 network.train_network(
-    snakemake.input.rois,
-    snakemake.input.cases,
-    snakemake.input.splits,
+    network.Prepared(files.rois, files.cases, files.splits),
+    network.NetworkFiles(Path(made.weights), Path(made.fitted), Path(made.curve)),
     split=snakemake.wildcards.split,
     task=snakemake.wildcards.task,
     recipe=Recipe(**snakemake.params.recipe),
     workers=snakemake.threads - 1,
-    weights=Path(snakemake.output.weights),
-    fitted=Path(snakemake.output.fitted),
-    curve=Path(snakemake.output.curve),
 )

@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 from trabecula import tables
 from trabecula.errors import REASONS, ConfigError
 from trabecula.train import audit, splits
-from trabecula.train.cases import Sources, find_cases, read_sources
+from trabecula.train.cases import Choice, Sources, find_cases, read_sources
 
-CHOICE = {
-    "levels": ["L1", "L2"],
-    "substitutes": ["L3"],
-    "max_interval_days": 100,
-    "reduced_below_mg_cm3": 120.0,
-}
+CHOICE = Choice(["L1", "L2"], ["L3"], 100, 120.0)
 ORDER = ["b", "a"]
 
 
@@ -60,11 +55,11 @@ def sources_of(scans: list[dict], labels: list[dict]) -> Sources:
     return Sources(vertebrae, crops, studies, tables.cast(numbered, tables.LABELS).to_pandas())
 
 
-def audited(scans: list[dict], labels: list[dict], **choice) -> pd.DataFrame:
-    """The table as it is read back."""
+def audited(scans: list[dict], labels: list[dict]) -> pd.DataFrame:
+    """Give the table as it is read back."""
     sources = sources_of(scans, labels)
-    cases = find_cases(sources, order=ORDER, **(CHOICE | choice))
-    rows = audit.audit(sources, cases, order=ORDER, choice=CHOICE | choice)
+    cases = find_cases(sources, order=ORDER, choice=CHOICE)
+    rows = audit.audit(sources, cases, order=ORDER, choice=CHOICE)
     return pd.DataFrame(tables.from_frame(rows, tables.AUDIT).to_pylist(), columns=tables.AUDIT.names, dtype=object)
 
 
@@ -199,7 +194,7 @@ def test_every_patient_of_a_cohort_stands_there_once_and_is_used_at_most_once(sc
 
 def test_cases_that_the_audit_does_not_find_are_a_bug():
     sources = sources_of([scan("a", "p")], [label("a", "p")])
-    cases = find_cases(sources, order=ORDER, **CHOICE)
+    cases = find_cases(sources, order=ORDER, choice=CHOICE)
     with pytest.raises(AssertionError, match="other patients"):
         audit.audit(sources, cases.assign(patient_id="q"), order=ORDER, choice=CHOICE)
     with pytest.raises(AssertionError, match="other QCT values"):
@@ -211,7 +206,7 @@ def test_cases_that_the_audit_does_not_find_are_a_bug():
 
 def check(scans: list[dict], labels: list[dict], *, folds: int) -> str:
     sources = sources_of(scans, labels)
-    cases = find_cases(sources, order=ORDER, **CHOICE)
+    cases = find_cases(sources, order=ORDER, choice=CHOICE)
     with pytest.raises(ConfigError) as refusal:
         audit.check_cases(cases, audit.audit(sources, cases, order=ORDER, choice=CHOICE), folds=folds)
     assert str(refusal.value).endswith(".") and "\n" not in str(refusal.value)

@@ -19,12 +19,13 @@ from trabecula.model.baselines import Baseline
 from trabecula.model.bundle import OUTPUTS, SPLITS, TASKS
 from trabecula.model.bundle_checks import INFERENCE, METADATA, weight_file
 from trabecula.tables.cubes import VertebraCrop
+from trabecula.train.cases import Choice
 from trabecula.train.fit import Recipe
 from trabecula.train.publish import Record, inference_config
 from trabecula.train.splits import Protocol
 
 FOLDS = (0, 1)
-TOLD = ("kvp", "phase")
+SCAN_INPUTS = ("kvp", "phase")
 OUTPUTS_OF_ALL = [output for task in TASKS for output in OUTPUTS[task]]
 SCANS = pd.DataFrame(
     {"kvp": [100.0, None], "phase": ["portal", "native"], "thickness_mm": 2.5}, index=["st-trained", "st-other"]
@@ -37,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("bundle") / "toy"
     torch.manual_seed(0)
     for task, fold in ((task, fold) for task in TASKS for fold in FOLDS):
-        network.save(network.build(network.describe("small", TOLD), task), made / weight_file(task, fold))
+        network.save(network.build(network.describe("small", SCAN_INPUTS), task), made / weight_file(task, fold))
     sha256 = {str(path.relative_to(made)): bundle.sha256_of(path) for path in made.rglob("*.safetensors")}
     facts = {
         "name": "toy",
@@ -45,8 +46,8 @@ def folder(tmp_path_factory) -> Path:
         "synthetic": True,
         "tasks": list(TASKS),
         "folds": list(FOLDS),
-        "network": network.describe("small", TOLD),
-        "scan_inputs": list(TOLD),
+        "network": network.describe("small", SCAN_INPUTS),
+        "scan_inputs": list(SCAN_INPUTS),
         "roi_size": 32,
         "roi_spacing_mm": 2.5,
         "hu_window": [-200, 600],
@@ -57,9 +58,10 @@ def folder(tmp_path_factory) -> Path:
         "cube_spacing_mm": SPACING_MM,
     }
     bundle.write_json(facts, made / METADATA)
-    recipe = Recipe("small", 1, 1, 8, 0.001, 32, 2.5, [-200, 600], TOLD, 1, "cpu")
+    recipe = Recipe("small", 1, 1, 8, 0.001, 32, 2.5, [-200, 600], SCAN_INPUTS, 1, "cpu")
     protocol = Protocol(len(FOLDS), 0, [0.6, 0.2, 0.2], False, 4, 0.2, 1)
-    record = Record("toy", TASKS, recipe, protocol, {}, frozenset(["toy"]), SIZE, SPACING_MM, "c0de")
+    choice = Choice(["L1", "L2"], [], 180, 120.0)
+    record = Record("toy", TASKS, recipe, protocol, choice, frozenset(["toy"]), SIZE, SPACING_MM, "c0de")
     bundle.write_json(inference_config(record), made / INFERENCE)
     split = {"scheme": "cross-validation", "split": "fold1", "held_out": None, "part": "test"}
     tables.write([split | {"patient_id": "trained"}], tables.SPLITS, made / SPLITS)

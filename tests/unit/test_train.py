@@ -46,12 +46,7 @@ PROTOCOL = splits.Protocol(
     validation_fraction=0.35,
     seed=3,
 )
-CHOICE = {
-    "levels": ["L1", "L2"],
-    "substitutes": ["L3", "T12"],
-    "max_interval_days": 180,
-    "reduced_below_mg_cm3": 120.0,
-}
+CHOICE = cases.Choice(["L1", "L2"], ["L3", "T12"], 180, 120.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,39 +60,35 @@ def cohort(tmp_path_factory) -> Cohort:
 
 
 def prepare(cohort: Cohort, folder: Path) -> pd.DataFrame:
-    """What the rule train_cases writes, into a folder."""
+    """Write what the rule train_cases writes, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     sources = cases.read_sources(**cohort.files)
-    found = cases.find_cases(sources, order=["toy"], **CHOICE)
-    tables.write(tables.from_frame(found, tables.CASES), tables.CASES, folder / "cases.parquet")
-    rows = audit.audit(sources, found, order=["toy"], choice=CHOICE)
+    patients = cases.find_cases(sources, order=["toy"], choice=CHOICE)
+    tables.write(tables.from_frame(patients, tables.CASES), tables.CASES, folder / "cases.parquet")
+    rows = audit.audit(sources, patients, order=["toy"], choice=CHOICE)
     tables.write(tables.from_frame(rows, tables.AUDIT), tables.AUDIT, folder / "audit.parquet")
-    moved = cases.renamed(sources.vertebrae)
-    rois.write_regions(cohort.cubes, found, roi=RECIPE.roi, path=folder / "rois.arrow", renamed=moved)
-    division = splits.divide(found, PROTOCOL)
+    renamed = cases.renamed_levels(sources.vertebrae)
+    rois.write_regions(cohort.cubes, patients, roi=RECIPE.roi, path=folder / "rois.arrow", renamed=renamed)
+    division = splits.divide(patients, PROTOCOL)
     tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, folder / "splits.parquet")
-    return found
+    return patients
 
 
 def train_one(folder: Path, into: Path, split: str, task: bundle.Task, recipe: fit.Recipe = RECIPE) -> None:
-    """What the rule train_network does."""
+    """Train a network as the rule train_network does."""
     into.mkdir(parents=True, exist_ok=True)
     job.train_network(
-        folder / "rois.arrow",
-        folder / "cases.parquet",
-        folder / "splits.parquet",
+        job.Prepared(folder / "rois.arrow", folder / "cases.parquet", folder / "splits.parquet"),
+        publish.Trained(into.parent).files(into.name, task),
         split=split,
         task=task,
         recipe=recipe,
         workers=0,
-        weights=into / f"{task}.safetensors",
-        fitted=into / f"{task}.parquet",
-        curve=into / f"{task}.curve.parquet",
     )
 
 
 def publish_into(folder: Path, prepared: Path, *, synthetic: list[str]) -> None:
-    """What the rule train does."""
+    """Write a bundle as the rule train does."""
     record = publish.Record("toy", TASKS, RECIPE, PROTOCOL, CHOICE, frozenset(synthetic), 40, SPACING_MM, "c0de")
     publish.write_bundle(
         folder,
@@ -134,12 +125,12 @@ def trained(prepared: Path, tmp_path_factory) -> Path:
 
 def test_cases_are_the_labelled_patients_with_their_chosen_levels(cohort: Cohort):
     """No patient without a label; levels as for results; the scan's facts beside them."""
-    found = cases.find_cases(cases.read_sources(**cohort.files), order=["toy"], **CHOICE)
-    assert sorted(found["patient_id"]) == sorted(cohort.vbmd_mg_cm3)[:14]
-    assert found["levels"].tolist() == [["L1", "L2"]] * 14
-    assert found["qct_vbmd_mg_cm3"].tolist() == pytest.approx([cohort.vbmd_mg_cm3[p] for p in found["patient_id"]])
-    assert found["reduced"].tolist() == [value < 120 for value in found["qct_vbmd_mg_cm3"]]
-    assert set(found["kvp"]) == {100.0, 120.0} and set(found["phase"]) == {"native", "portal"}
+    rows = cases.find_cases(cases.read_sources(**cohort.files), order=["toy"], choice=CHOICE)
+    assert sorted(rows["patient_id"]) == sorted(cohort.vbmd_mg_cm3)[:14]
+    assert rows["levels"].tolist() == [["L1", "L2"]] * 14
+    assert rows["qct_vbmd_mg_cm3"].tolist() == pytest.approx([cohort.vbmd_mg_cm3[p] for p in rows["patient_id"]])
+    assert rows["reduced"].tolist() == [value < 120 for value in rows["qct_vbmd_mg_cm3"]]
+    assert set(rows["kvp"]) == {100.0, 120.0} and set(rows["phase"]) == {"native", "portal"}
 
 
 def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp_path: Path):

@@ -13,7 +13,7 @@ from trabecula import tables
 from trabecula.cohort import verdicts
 from trabecula.cohort.patients import usable
 from trabecula.errors import REASONS, ConfigError
-from trabecula.train.cases import renamed
+from trabecula.train.cases import renamed_levels
 
 LEVELS = ["T11", "T12", "L1", "L2", "L3"]
 KEYS = ["cohort", "study_id", "level"]
@@ -287,4 +287,4 @@ def test_a_batch_is_quick():
 
 def test_training_finds_the_region_of_a_renamed_vertebra_by_its_level_as_segmented():
     after, _, _ = applied(asked(("st1", "L3", "relabel", "L4"), ("st0", "L1", "accept", None)))
-    assert renamed(after) == {("a", "st1", "L3"): "L4"}
+    assert renamed_levels(after) == {("a", "st1", "L3"): "L4"}

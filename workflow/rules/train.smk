@@ -103,7 +103,7 @@ rule train_network:
 
 
 rule train:
-    """Write the model bundle: the folds' networks, and what every network and baseline says of every patient."""
+    """Write the model bundle: the folds' networks, and the predictions of every network and baseline for every patient."""
     input:
         cases="results/train/cases.parquet",
         splits="results/train/splits.parquet",
@@ -129,10 +129,10 @@ rule train:
         record=dict(
             name=TRAIN["name"],
             tasks=TRAIN["tasks"],
-            choice=CHOICE,
             cube_size=config["crop"]["size"],
             cube_spacing_mm=config["crop"]["spacing_mm"],
         ),
+        choice=CHOICE,
         recipe=RECIPE,
         protocol=PROTOCOL,
         synthetic=[name for name in DEVELOPMENT if COHORTS[name].synthetic],

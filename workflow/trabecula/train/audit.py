@@ -1,7 +1,6 @@
-"""What became of every development patient and every label line before training."""
+"""The audit before training: the fate of every development patient, and of every label line that can't be used."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,21 +10,22 @@ from trabecula.cohort.labels import contributing, matches, of_levels
 from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.density.units import material_of
 from trabecula.errors import ConfigError
-from trabecula.train.cases import Sources
+from trabecula.train.cases import Choice, Sources
+from trabecula.train.rois import PATIENT
 
-_KEY = ["cohort", "patient_id"]
+# Stands for no limit of the time between scan and label.
 _EVER_DAYS = 1_000_000
 
 
 def check_cases(cases: pd.DataFrame, audited: pd.DataFrame, *, folds: int) -> None:
-    """Refuse to train on patients that can't be divided.
+    """Check that the cases can be divided into folds with both classes.
 
     Parameters
     ----------
     cases : DataFrame
         Columns of `tables.CASES`.
     audited : DataFrame
-        Columns of `tables.AUDIT`: what is told of those that are no cases.
+        Columns of `tables.AUDIT`: the reasons of the patients and lines that are not used.
     folds : int
         Folds of the cross-validation.
 
@@ -55,35 +55,41 @@ def check_cases(cases: pd.DataFrame, audited: pd.DataFrame, *, folds: int) -> No
 
 
 def _counted(audited: pd.DataFrame) -> str:
-    """Reasons with how often they occur, such as `` (patients: 3 no_scan; lines: 2 bad_date)``."""
+    """Count the reasons in words, such as `` (patients: 3 no_scan; lines: 2 bad_date)``."""
     groups = {"patients": audited[audited["line"].isna()], "lines": audited[audited["line"].notna()]}
-    told = [
-        f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in rows["reason"].value_counts().items())
-        for name, rows in groups.items()
-        if len(rows)
-    ]
-    return f" ({'; '.join(told)})" if told else ""
+    counts = [f"{name}: {_counts(rows['reason'])}" for name, rows in groups.items() if len(rows)]
+    return f" ({'; '.join(counts)})" if counts else ""
 
 
-def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice: Mapping[str, Any]) -> pd.DataFrame:
-    """Say of every patient of the development cohorts what became of him, and of every unusable line why.
+def _counts(reasons: pd.Series) -> str:
+    """Count each reason, the most frequent first.
+
+    >>> _counts(pd.Series(["bad_date", "no_scan", "no_scan"]))
+    '2 no_scan, 1 bad_date'
+    """
+    return ", ".join(f"{count} {reason}" for reason, count in reasons.value_counts().items())
+
+
+def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice: Choice) -> pd.DataFrame:
+    """List every patient of the development cohorts with their fate, and every unusable line with its reason.
 
     Parameters
     ----------
     sources : Sources
-        What is known of the development cohorts.
+        Tables of the development cohorts.
     cases : DataFrame
-        Columns of `tables.CASES`: what `cases.find_cases` made of them.
+        Columns of `tables.CASES`: the result of `cases.find_cases`.
     order : sequence of str
         The cohorts, as cohorts.tsv lists them.
-    choice : mapping
-        Options levels, substitutes and max_interval_days of `cases.find_cases`.
+    choice : Choice
+        How levels and labels are chosen.
 
     Returns
     -------
     DataFrame
-        Columns of `tables.AUDIT`: by cohort and patient, then by cohort and line. Of a patient with several faults the
-        reason is the first of: no label, none of a wanted level, no scan, no vertebra, none near in time, other cohort.
+        Columns of `tables.AUDIT`: by cohort and patient, then by cohort and line. The reason of a patient with several
+        faults is the first of: no label, no label of a chosen level, no scan, no vertebra, no label near in time,
+        other cohort.
 
     Raises
     ------
@@ -93,8 +99,8 @@ def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice
     parts = [_patients_of_cohort(sources, cohort, choice) for cohort in order]
     patients = pd.concat(parts, ignore_index=True)
     patients["n_cohorts"] = patients.groupby("patient_id")["cohort"].transform("nunique")
-    known = cases.set_index(_KEY)[["levels", "qct_vbmd_mg_cm3"]].rename(columns={"levels": "levels_used"})
-    patients = patients.join(known, on=_KEY)
+    trained_on = cases.set_index(PATIENT)[["levels", "qct_vbmd_mg_cm3"]].rename(columns={"levels": "levels_used"})
+    patients = patients.join(trained_on, on=PATIENT)
     used = patients["levels_used"].notna()
     fit = patients["reason"].isna()
     if used.sum() != len(cases) or not fit[used].all():
@@ -107,39 +113,37 @@ def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice
     return _typed(rows)
 
 
-def _patients_of_cohort(sources: Sources, cohort: str, choice: Mapping[str, Any]) -> pd.DataFrame:
-    """A row per patient that the cohort knows by a scan or a usable label, with the reason against him by himself."""
-    vertebrae, studies, labels = (
-        frame[frame["cohort"] == cohort] for frame in (sources.vertebrae, sources.studies, sources.labels)
-    )
-    levels, limit = choice["levels"], choice["max_interval_days"]
-    chosen = chosen_vertebrae(vertebrae, levels=levels, substitutes=choice["substitutes"])
+def _patients_of_cohort(sources: Sources, cohort: str, choice: Choice) -> pd.DataFrame:
+    """List every patient with a scan or a usable label, and the first reason against them, other cohorts aside."""
+    vertebrae, studies, labels = sources.of_cohort(cohort)
+    levels = choice.levels
+    chosen = chosen_vertebrae(vertebrae, levels=levels, substitutes=choice.substitutes)
     candidates = studies[studies["study_id"].isin(list(chosen["study_id"]))]
-    pairs = matches(labels, candidates, levels=levels, max_interval_days=limit)
+    pairs = matches(labels, candidates, levels=levels, max_interval_days=choice.max_interval_days)
     facts = _label_facts(contributing(labels, pairs, levels=levels))
     nearest = matches(labels, candidates, levels=levels, max_interval_days=_EVER_DAYS).set_index("patient_id")
 
     # A label of a patient without any study is unused for that reason alone.
-    given = labels[(labels["status"] == "used") | (labels["reason"] == "no_scan")]
-    patients = pd.DataFrame({"patient_id": sorted({*studies["patient_id"], *given["patient_id"]})}, dtype=object)
+    usable = labels[(labels["status"] == "used") | (labels["reason"] == "no_scan")]
+    patients = pd.DataFrame({"patient_id": sorted({*studies["patient_id"], *usable["patient_id"]})}, dtype=object)
     patients = patients.assign(cohort=cohort).join(facts, on="patient_id")
     patients = patients.join(nearest[["study_id", "days_from_scan"]], on="patient_id")
     scans = vertebrae.groupby("patient_id")["study_id"].nunique()
     patients["n_scans"] = patients["patient_id"].map(scans).fillna(0)
-    against = {
-        "no_label": ~patients["patient_id"].isin(given["patient_id"]),
-        "other_level": ~patients["patient_id"].isin(given.loc[of_levels(given, levels), "patient_id"]),
+    excluded_by = {
+        "no_label": ~patients["patient_id"].isin(usable["patient_id"]),
+        "other_level": ~patients["patient_id"].isin(usable.loc[of_levels(usable, levels), "patient_id"]),
         "no_scan": patients["n_scans"] == 0,
         "no_complete_vertebra": ~patients["patient_id"].isin(candidates["patient_id"]),
         "label_too_far": patients["n_labels"].isna(),
     }
-    reason = np.select(list(against.values()), list(against), default="")
+    reason = np.select(list(excluded_by.values()), list(excluded_by), default="")
     patients["reason"] = pd.Series(reason, patients.index, object).replace("", None)
     return patients.assign(n_labels=patients["n_labels"].fillna(0))
 
 
 def _label_facts(lines: pd.DataFrame) -> pd.DataFrame:
-    """By patient_id, what is told of the lines whose mean is the patient's value."""
+    """Summarise, by patient_id, the label lines whose mean is the patient's value."""
     lines = lines.sort_values(["patient_id", "line"], kind="stable")
     converted = pd.Series([material_of(unit) == "K2HPO4" for unit in lines["unit_given"]], lines.index, bool)
     return (
@@ -156,17 +160,18 @@ def _label_facts(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unused_lines(labels: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
-    """The lines that can't be used whatever the scans."""
+    """List the label lines that can't be used, whatever the scans."""
     unused = labels[labels["cohort"].isin(order) & (labels["status"] != "used") & (labels["reason"] != "no_scan")]
-    lines = unused[[*_KEY, "line", "status", "reason", "faults", "unit_given", "vbmd_mg_cm3"]]
+    lines = unused[[*PATIENT, "line", "status", "reason", "faults", "unit_given", "vbmd_mg_cm3"]]
     return lines.sort_values(["cohort", "line"], kind="stable")
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `tables.AUDIT`, with None for what is unknown and no list for nothing."""
+    """Give the columns of `tables.AUDIT`, with None for unknown values and empty lists for missing lists."""
     rows = rows.rename(columns={"days_from_scan": "interval_days"})
-    near = rows["interval_days"]
-    rows = rows.assign(same_day=(near == 0).astype(object).where(near.notna(), None))
+    days = rows["interval_days"]
+    rows = rows.assign(same_day=(days == 0).astype(object).where(days.notna(), None))
     for name in ("faults", "label_levels", "levels_used"):
-        rows[name] = pd.Series([list(v) if isinstance(v, list | np.ndarray) else [] for v in rows[name]], rows.index)
+        lists = [list(value) if isinstance(value, list | np.ndarray) else [] for value in rows[name]]
+        rows[name] = pd.Series(lists, rows.index)
     return rows.astype(object).where(rows.notna(), None)[tables.AUDIT.names]

@@ -17,19 +17,20 @@ Estimates bone density from CT around a vertebral body: the probability of reduc
 {warning}
 ## Networks
 MONAI 3D DenseNet (`{kind}`), one per task and fold ({tasks}): {n_networks} networks. Input: {roi_size}³ voxels of
-{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1{told}.
+{roi_spacing_mm:g} mm centred on the body and aligned to the patient, {low:g} to {high:g} HU scaled to 0 to 1.
+Scan facts given to the networks: {scan_inputs}.
 A patient's result is the mean over {n_levels} levels ({levels}; in their place {substitutes}) of the networks for
 classification and regression; a joint network, where there is one, is only compared with them.
 
 Trained with AdamW (at most {epochs} epochs, ended after {patience} without a lower validation loss, highest learning
 rate {learning_rate:g}, batches of {batch_size}, seed {seed}), with random pose, place, size, kernel, slice thickness,
 calibration and noise. The epoch was chosen on a part of the training patients, never on the held-out fold.
-`training.parquet` holds the learning curves, `protocol.parquet` what every network and baseline says of every patient.
+`training.parquet` holds the learning curves, `protocol.parquet` the predictions of every network and baseline.
 
 ## Patients
 {cohorts}
 
-Splits are by patient, stratified by class and device; `splits.parquet` says who was in which (pseudonyms), and
+Splits are by patient, stratified by class and device; `splits.parquet` lists the patients of each (pseudonyms), and
 `audit.parquet` how labels were joined to scans. These patients are predicted only by the networks that never saw them.
 
 ## Cross-validation
@@ -64,12 +65,12 @@ until it does, no licence is granted. The software that made them is licensed un
 
 
 def licence(cohorts: Sequence[Mapping[str, Any]]) -> str:
-    """Text of a bundle's LICENSE file: only what was trained on simulated patients alone is ours to give away."""
+    """Give the text of a bundle's LICENSE: we can give away only models trained on simulated patients alone."""
     return LICENCE_SYNTHETIC if all(cohort["synthetic"] for cohort in cohorts) else LICENCE_SITE
 
 
 def warning(cohorts: Sequence[Mapping[str, Any]]) -> str:
-    """What must be said first where patients were simulated."""
+    """Give the warning that opens a card where patients were simulated; empty for real patients."""
     simulated = [cohort["synthetic"] for cohort in cohorts]
     return SYNTHETIC.format(how_far="" if all(simulated) else "in part ") if any(simulated) else ""
 
@@ -80,7 +81,7 @@ def model_card(metadata: Mapping[str, Any]) -> str:
     Parameters
     ----------
     metadata : mapping
-        What `configs/metadata.json` says.
+        Content of `configs/metadata.json`.
 
     Returns
     -------
@@ -109,47 +110,58 @@ def model_card(metadata: Mapping[str, Any]) -> str:
         interval=widths_text(new_patients(metadata)["widths"]),
         temperature=number(new_patients(metadata)["temperature"]["value"], 2),
         tasks=", ".join(metadata["tasks"]),
-        told=f", and of the scan {', '.join(metadata['scan_inputs'])}" if metadata["scan_inputs"] else "",
-        packages=", ".join(f"{name} {number}" for name, number in metadata["packages"].items()),
+        scan_inputs=", ".join(metadata["scan_inputs"]) or "none",
+        packages=", ".join(f"{name} {package_version}" for name, package_version in metadata["packages"].items()),
         **{key: training[key] for key in ("epochs", "patience", "learning_rate", "batch_size", "seed")},
         **{key: metadata[key] for key in ("roi_size", "roi_spacing_mm", "code")},
     )
 
 
 def cohort_table(cohorts: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown table of the cohorts' summaries."""
+    """Write the Markdown table of the cohorts' summaries."""
     head = "| cohort | patients | regions | reduced | vBMD, mean ± SD | mean age | women | devices |"
-    rows = [
-        f"| {c['cohort']}{' (synthetic)' if c['synthetic'] else ''} "
-        f"| {c['patients']} | {c['regions']} | {c['reduced']} "
-        f"| {number(c['vbmd_mean_mg_cm3'])} ± {number(c['vbmd_sd_mg_cm3'])} mg/cm³ HA "
-        f"| {number(c['age_mean_years'])} | {c['women']} | {c['devices']} |"
-        for c in cohorts
-    ]
-    return "\n".join([head, "|---" * 8 + "|", *rows])
+    return "\n".join([head, "|---" * 8 + "|", *(cohort_row(cohort) for cohort in cohorts)])
+
+
+def cohort_row(cohort: Mapping[str, Any]) -> str:
+    """Write one line of the table of cohorts."""
+    return (
+        f"| {cohort['cohort']}{' (synthetic)' if cohort['synthetic'] else ''} "
+        f"| {cohort['patients']} | {cohort['regions']} | {cohort['reduced']} "
+        f"| {number(cohort['vbmd_mean_mg_cm3'])} ± {number(cohort['vbmd_sd_mg_cm3'])} mg/cm³ HA "
+        f"| {number(cohort['age_mean_years'])} | {cohort['women']} | {cohort['devices']} |"
+    )
 
 
 def score_row(name: str, scores: Mapping[str, float | None]) -> str:
-    """One line of the table of scores."""
+    """Write one line of the table of scores."""
     keys = ("auc", "mae_mg_cm3", "rmse_mg_cm3", "bias_mg_cm3", "pearson_r")
     return " | ".join([f"| {name}", *(number(scores[key]) for key in keys)]) + " |"
 
 
 def new_patients(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the metadata say of uncertainty for patients outside the training."""
-    return next(one for one in metadata["uncertainty"]["references"] if one["fold"] is None)
+    """Give the metadata on the uncertainty of patients outside the training."""
+    return next(reference for reference in metadata["uncertainty"]["references"] if reference["fold"] is None)
 
 
 def widths_text(widths: Sequence[Mapping[str, Any]]) -> str:
-    """The intervals in words, such as ``± 12.1 mg/cm³ (all patients, n = 199)``."""
+    """Put the intervals into words.
+
+    >>> widths_text([{"group": "all patients", "half_width_mg_cm3": 12.14, "n": 199}])
+    '± 12.1 mg/cm³ (all patients, n = 199)'
+    """
     return "; ".join(
-        f"± {number(one['half_width_mg_cm3'], 1)} mg/cm³ ({one['group']}, n = {one['n']})"
-        if one["half_width_mg_cm3"] is not None
-        else f"undefined ({one['group']}, n = {one['n']}: too few)"
-        for one in widths
+        f"± {number(width['half_width_mg_cm3'], 1)} mg/cm³ ({width['group']}, n = {width['n']})"
+        if width["half_width_mg_cm3"] is not None
+        else f"undefined ({width['group']}, n = {width['n']}: too few)"
+        for width in widths
     )
 
 
 def number(value: float | None, digits: int | None = None) -> str:
-    """A figure, rounded where digits are given, or a dash where it is undefined."""
+    """Write a figure, rounded where digits are given, or a dash where it is undefined.
+
+    >>> number(7.25, 1), number(7.25), number(None)
+    ('7.2', '7.25', '–')
+    """
     return "–" if value is None else f"{value:g}" if digits is None else f"{value:.{digits}f}"

@@ -14,28 +14,47 @@ from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.errors import ConfigError
 from trabecula.model.scan_inputs import scan_facts
 from trabecula.tables.cubes import read_facts
-
-VERTEBRA = ["cohort", "patient_id", "study_id", "level"]
+from trabecula.train.rois import PATIENT, VERTEBRA
 
 
 def read_vertebrae(cubes: Iterable[Path | str], measures: Iterable[Path | str]) -> pd.DataFrame:
-    """Read the vertebrae of all shards without voxels and pictures: columns of the tables `vertebrae` and `measure`."""
+    """Read the vertebrae of all shards without voxels and overlays: columns of the tables `vertebrae` and `measure`."""
     facts = pd.concat([read_facts(path).to_pandas() for path in cubes], ignore_index=True)
-    wanted = [name for name in tables.MEASURE.names if name != "picture"]
-    measured = pd.concat([tables.read_columns(path, wanted).to_pandas() for path in measures], ignore_index=True)
+    columns = [name for name in tables.MEASURE.names if name != "picture"]
+    measured = pd.concat([tables.read_columns(path, columns).to_pandas() for path in measures], ignore_index=True)
     return facts.merge(measured, on=VERTEBRA, validate="one_to_one")
 
 
 @dataclass(frozen=True)
+class Choice:
+    """How levels and labels are chosen, as for results: options of the configuration's section `aggregate`.
+
+    Attributes
+    ----------
+    levels, substitutes : sequence of str
+        See `patients.chosen_vertebrae`.
+    max_interval_days : int
+        See `labels.patient_truth`.
+    reduced_below_mg_cm3 : float
+        vBMD below this is reduced density.
+    """
+
+    levels: Sequence[str]
+    substitutes: Sequence[str]
+    max_interval_days: int
+    reduced_below_mg_cm3: float
+
+
+@dataclass(frozen=True)
 class Sources:
-    """What is known of the development cohorts.
+    """Tables of the development cohorts.
 
     Attributes
     ----------
     vertebrae : DataFrame
         See `read_vertebrae`; after the reviewers' verdicts, with the columns level_found and verdict.
     crops : DataFrame
-        What `crop` found in the whole scans.
+        Facts on the whole scans, from `crop`.
     studies, labels : DataFrame
         Columns as in the tables of these names.
     """
@@ -44,6 +63,13 @@ class Sources:
     crops: pd.DataFrame
     studies: pd.DataFrame
     labels: pd.DataFrame
+
+    def of_cohort(self, cohort: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Give the vertebrae, studies and labels of one cohort."""
+        vertebrae, studies, labels = (
+            rows[rows["cohort"] == cohort] for rows in (self.vertebrae, self.studies, self.labels)
+        )
+        return vertebrae, studies, labels
 
 
 def read_sources(
@@ -55,9 +81,9 @@ def read_sources(
     *,
     reviewed: Path | str | None = None,
 ) -> Sources:
-    """Read the files of the development cohorts: crop's and measure's per shard, the index's per cohort.
+    """Read the files of the development cohorts: those of crop and measure per shard, those of index per cohort.
 
-    The reviewers' verdicts are applied as for results, so that training rests on the same vertebrae.
+    The reviewers' verdicts are applied as for results, so that training stands on the same vertebrae.
 
     Raises
     ------
@@ -68,35 +94,36 @@ def read_sources(
         raise ConfigError(
             "The development cohorts have no scan that can be measured; their tables index/series.parquet say why not."
         )
-    facts = [tables.read_columns(path, ["study_id", "status", "blood_hu"]).to_pandas() for path in crops]
-    found = read_vertebrae(cubes, measures)
-    vertebrae, _, _ = verdicts.apply(found, found[VERTEBRA], verdicts.read(reviewed))
+    scans = [tables.read_columns(path, ["study_id", "status", "blood_hu"]).to_pandas() for path in crops]
+    segmented = read_vertebrae(cubes, measures)
+    reviewed_vertebrae, _, _ = verdicts.apply(segmented, segmented[VERTEBRA], verdicts.read(reviewed))
     return Sources(
-        vertebrae,
-        pd.concat(facts, ignore_index=True),
+        reviewed_vertebrae,
+        pd.concat(scans, ignore_index=True),
         _read(studies, tables.STUDIES),
         _read(labels, tables.LABELS),
     )
 
 
-def _read(paths: Iterable[Path | str], of: pa.Schema) -> pd.DataFrame:
-    return pd.concat([tables.read(path, of).to_pandas() for path in paths], ignore_index=True)
+def _read(paths: Iterable[Path | str], schema: pa.Schema) -> pd.DataFrame:
+    """Read tables of one schema, one after the other."""
+    return pd.concat([tables.read(path, schema).to_pandas() for path in paths], ignore_index=True)
 
 
-def renamed(vertebrae: pd.DataFrame) -> dict[tuple[str, str, str], str]:
-    """Levels that reviewers gave, by cohort, study and level as segmented; vertebrae that keep theirs are left out."""
+def renamed_levels(vertebrae: pd.DataFrame) -> dict[tuple[str, str, str], str]:
+    """Give the levels that reviewers changed, by cohort, study and level as segmented."""
     moved = vertebrae[vertebrae["level"] != vertebrae["level_found"]]
     keys = zip(moved["cohort"], moved["study_id"], moved["level_found"], strict=True)
     return dict(zip(keys, moved["level"], strict=True))
 
 
 def drop_repeated(cases: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
-    """Keep each patient once, so that nobody weighs double or lies on both sides of a split.
+    """Keep each patient once, so that nobody counts twice or lies on both sides of a split.
 
     Parameters
     ----------
     cases : DataFrame
-        Columns cohort and patient_id, one row per both.
+        Columns cohort and patient_id, one row per pair of them.
     order : sequence of str
         The cohorts, as cohorts.tsv lists them.
 
@@ -110,59 +137,36 @@ def drop_repeated(cases: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     return cases[place == first].reset_index(drop=True)
 
 
-def find_cases(
-    sources: Sources,
-    *,
-    order: Sequence[str],
-    levels: Sequence[str],
-    substitutes: Sequence[str],
-    max_interval_days: int,
-    reduced_below_mg_cm3: float,
-) -> pd.DataFrame:
+def find_cases(sources: Sources, *, order: Sequence[str], choice: Choice) -> pd.DataFrame:
     """Find the patients with a QCT value and a usable vertebra, in the way in which results are made.
 
     Parameters
     ----------
     sources : Sources
-        What is known of the development cohorts.
+        Tables of the development cohorts.
     order : sequence of str
-        The cohorts; a patient of several counts in the first of them.
-    levels, substitutes
-        See `patients.chosen_vertebrae`.
-    max_interval_days : int
-        See `labels.patient_truth`.
-    reduced_below_mg_cm3 : float
-        vBMD below this is reduced density.
+        The cohorts; a patient of several cohorts counts in the first of them.
+    choice : Choice
+        How levels and labels are chosen.
 
     Returns
     -------
     DataFrame
         By cohort and patient_id, the columns of `tables.CASES`.
     """
-    vertebrae, studies, labels = sources.vertebrae, sources.studies, sources.labels
-    found = [
-        _cases_of_cohort(
-            vertebrae.loc[vertebrae["cohort"] == cohort],
-            studies.loc[studies["cohort"] == cohort],
-            labels.loc[labels["cohort"] == cohort],
-            levels=levels,
-            substitutes=substitutes,
-            max_interval_days=max_interval_days,
-        )
-        for cohort in order
-    ]
-    cases = pd.concat(found, ignore_index=True).sort_values(["cohort", "patient_id"], ignore_index=True)
+    parts = [_cases_of_cohort(sources, cohort, choice) for cohort in order]
+    cases = pd.concat(parts, ignore_index=True).sort_values(PATIENT, ignore_index=True)
     cases = drop_repeated(cases, order).join(scan_facts(sources.studies, sources.crops), on="study_id")
-    return cases.assign(reduced=cases["qct_vbmd_mg_cm3"] < reduced_below_mg_cm3)[tables.CASES.names]
+    return cases.assign(reduced=cases["qct_vbmd_mg_cm3"] < choice.reduced_below_mg_cm3)[tables.CASES.names]
 
 
-def _cases_of_cohort(
-    vertebrae: pd.DataFrame, studies: pd.DataFrame, labels: pd.DataFrame, *, levels, substitutes, max_interval_days
-) -> pd.DataFrame:
-    chosen = chosen_vertebrae(vertebrae, levels=levels, substitutes=substitutes)
+def _cases_of_cohort(sources: Sources, cohort: str, choice: Choice) -> pd.DataFrame:
+    """Find the cases of one cohort, other cohorts aside."""
+    vertebrae, studies, labels = sources.of_cohort(cohort)
+    chosen = chosen_vertebrae(vertebrae, levels=choice.levels, substitutes=choice.substitutes)
     by_study = chosen.groupby("study_id").agg(levels=("level", list), trabecular_hu=("trabecular_hu_mean", "mean"))
     candidates = studies.loc[studies["study_id"].isin(list(by_study.index))]
-    truth = patient_truth(labels, candidates, levels=levels, max_interval_days=max_interval_days)
-    known = truth.loc[truth["qct_vbmd_mg_cm3"].notna(), ["study_id", "qct_vbmd_mg_cm3"]]
+    truth = patient_truth(labels, candidates, levels=choice.levels, max_interval_days=choice.max_interval_days)
+    labelled = truth.loc[truth["qct_vbmd_mg_cm3"].notna(), ["study_id", "qct_vbmd_mg_cm3"]]
     facts = studies[["cohort", "patient_id", "study_id", "age_years", "sex", "device_key"]]
-    return known.merge(facts, on="study_id").join(by_study, on="study_id")
+    return labelled.merge(facts, on="study_id").join(by_study, on="study_id")

@@ -1,4 +1,4 @@
-"""Regions and targets on their way from the file to the network."""
+"""Regions and targets, read from the file and given to the network batch by batch."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trabecula.model.network import scan_channels
-from trabecula.train.rois import Regions
+from trabecula.train.rois import PATIENT, Regions
 from trabecula.train.transforms import Variation, variation
 
 VARIATION = Variation()
@@ -21,16 +21,16 @@ VARIATION = Variation()
 
 @dataclass(frozen=True)
 class Data:
-    """Regions with what is known of them.
+    """Regions with their scan facts and targets.
 
     Attributes
     ----------
     regions : Regions
-        Of all development patients.
+        Regions of all development patients.
     scan : (n, channels) array
         See `network.scan_channels`.
     reduced, vbmd_mg_cm3 : (n,) arrays
-        The region's patient by QCT: 1 for reduced density, and the density (HA).
+        Targets, from the QCT of the region's patient: 1 for reduced density, and the density (HA).
     """
 
     regions: Regions
@@ -40,7 +40,7 @@ class Data:
 
 
 def read_data(rois: Path | str, cases: pd.DataFrame, *, scan_inputs: Sequence[str]) -> Data:
-    """Regions and the facts of their patients, in the file's order.
+    """Read regions and the facts of their patients, in the file's order.
 
     Parameters
     ----------
@@ -49,16 +49,16 @@ def read_data(rois: Path | str, cases: pd.DataFrame, *, scan_inputs: Sequence[st
     cases : DataFrame
         Columns of `tables.CASES`.
     scan_inputs : sequence of str
-        Which facts on the scan are used.
+        Scan facts that are used.
     """
     regions = Regions(rois)
-    known = regions.keys[["cohort", "patient_id"]].merge(cases, on=["cohort", "patient_id"], validate="many_to_one")
-    reduced, vbmd = (known[name].to_numpy(np.float32) for name in ("reduced", "qct_vbmd_mg_cm3"))
-    return Data(regions, scan_channels(known, scan_inputs), reduced, vbmd)
+    facts = regions.keys[PATIENT].merge(cases, on=PATIENT, validate="many_to_one")
+    reduced, vbmd = (facts[name].to_numpy(np.float32) for name in ("reduced", "qct_vbmd_mg_cm3"))
+    return Data(regions, scan_channels(facts, scan_inputs), reduced, vbmd)
 
 
 class _Items(Dataset):
-    """Regions by number, varied at random where it is asked for."""
+    """Regions by number, varied at random where there is a seed."""
 
     def __init__(self, data: Data, *, spacing_mm: float, seed: int | None) -> None:
         self.data, self.seed = data, seed
@@ -93,11 +93,11 @@ def load(
     spacing_mm : float
         Distance between a region's voxels.
     seed : int or None
-        Of the random variation, which is a region's own whatever its batch and worker; None: nothing is varied.
+        Seed of the random variation, which is the same for a region whatever its batch and worker; None: no variation.
     device : torch.device
-        Where the batches go.
+        Device that the batches go to.
     workers : int
-        Processes that read and vary; with 0 this one does.
+        Processes that read and vary regions; with 0 the calling process does.
 
     Yields
     ------
@@ -112,11 +112,15 @@ def load(
 
 
 def shuffled(index: NDArray[np.int64], size: int, *, seed: int) -> list[NDArray[np.int64]]:
-    """Shuffled parts of nearly equal size, so that none is too small for batch normalisation."""
+    """Shuffle and part into batches of nearly equal size, so that none is too small for batch normalisation.
+
+    >>> [len(batch) for batch in shuffled(np.arange(10), 4, seed=0)]
+    [4, 3, 3]
+    """
     order = np.random.default_rng(seed).permutation(index)
     return np.array_split(order, math.ceil(len(index) / size))
 
 
 def seed_of(seed: int, number: int) -> int:
-    """A seed of its own for an epoch or a region, unrelated to that of the next."""
+    """Give an epoch or a region a seed of its own, unrelated to that of the next."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,10 +1,11 @@
-"""Put a bundle together: what is known of its training, its scores, and its model card."""
+"""Put a bundle together: weights, metadata with the scores, splits, protocol, audit and model card."""
 
 import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,20 @@ from sklearn.metrics import roc_auc_score
 from trabecula import tables
 from trabecula.image.padding import PADDING_HU
 from trabecula.model import bundle, uncertainty
-from trabecula.model.bundle import AUDIT, OUTPUTS, PROTOCOL, SPLITS, TRAINING
+from trabecula.model.bundle import AUDIT, FOLD, OUTPUTS, PROTOCOL, SPLITS, TRAINING
 from trabecula.model.bundle_checks import INFERENCE, METADATA, NETWORK_CLASS, side_in_cube, weight_file
 from trabecula.model.network import describe
 from trabecula.runtime.whole_file import whole_folder
 from trabecula.train import card
+from trabecula.train.cases import Choice
 from trabecula.train.fit import Recipe
+from trabecula.train.network import NetworkFiles
 from trabecula.train.protocol import fold_lines, out_of_fold, protocol
 from trabecula.train.splits import Protocol
 
 PACKAGES = ("crepes", "monai", "numpy", "safetensors", "scikit-learn", "torch")
+# Options of the recipe that the metadata list together; those of the network's input have keys of their own.
+TRAINING_OPTIONS = ("network", "epochs", "patience", "batch_size", "learning_rate", "seed")
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,13 @@ class Record:
     name : str
         The bundle's name.
     tasks : sequence of str
-        Networks of each split, of `bundle.TASKS`.
+        Tasks of each split's networks, of `bundle.TASKS`.
     recipe : Recipe
         How a network was trained.
     protocol : Protocol
-        What splits there were.
-    choice : mapping
-        How levels and labels were chosen: the options of `cases.find_cases`.
+        The splits.
+    choice : Choice
+        How levels and labels were chosen.
     synthetic : frozenset of str
         Cohorts that are simulated.
     cube_size, cube_spacing_mm
@@ -56,7 +61,7 @@ class Record:
     tasks: Sequence[str]
     recipe: Recipe
     protocol: Protocol
-    choice: Mapping[str, Any]
+    choice: Choice
     synthetic: frozenset[str]
     cube_size: int
     cube_spacing_mm: float
@@ -64,7 +69,7 @@ class Record:
 
     @property
     def folds(self) -> range:
-        """Numbers of the folds, whose networks the bundle carries."""
+        """Give the numbers of the folds, whose networks the bundle carries."""
         return range(self.protocol.folds)
 
 
@@ -80,66 +85,70 @@ class Trained:
 
     folder: Path
 
-    def weights(self, task: str, split: str) -> Path:
-        """Weights of a network."""
-        return self.folder / split / f"{task}.safetensors"
+    def files(self, split: str, task: str) -> NetworkFiles:
+        """Give the files of one network."""
+        stem = f"{self.folder / split / task}"
+        return NetworkFiles(Path(f"{stem}.safetensors"), Path(f"{stem}.parquet"), Path(f"{stem}.curve.parquet"))
 
     def fitted(self, split: str, tasks: Sequence[str]) -> pd.DataFrame:
-        """Predictions of a split's networks, columns of `tables.FITTED`."""
-        parts = [tables.read(self.folder / split / f"{task}.parquet", tables.FITTED).to_pandas() for task in tasks]
+        """Read the predictions of a split's networks, columns of `tables.FITTED`."""
+        parts = [tables.read(self.files(split, task).fitted, tables.FITTED).to_pandas() for task in tasks]
         return pd.concat(parts, ignore_index=True)
 
     def curves(self, splits: Sequence[str], tasks: Sequence[str]) -> pa.Table:
-        """Learning curves of all networks."""
-        paths = [self.folder / split / f"{task}.curve.parquet" for split in splits for task in tasks]
+        """Read the learning curves of all networks."""
+        paths = [self.files(split, task).curve for split in splits for task in tasks]
         return tables.read_many(paths, tables.TRAINING)
 
 
 def write_bundle(
     folder: Path | str, record: Record, cases: pd.DataFrame, splits: pd.DataFrame, audit: pa.Table, trained: Trained
 ) -> None:
-    """Write a bundle, beside its place first; what lies there is replaced.
+    """Write a bundle, beside its place first; an earlier bundle at its place is replaced.
 
     Parameters
     ----------
     folder : Path
         The bundle's folder.
     record : Record
-        How it came about.
+        How the bundle came about.
     cases : DataFrame
         Columns of `tables.CASES`.
     splits : DataFrame
         Columns of `tables.SPLITS`.
     audit : table
-        Of the schema AUDIT.
+        Table of the schema AUDIT.
     trained : Trained
-        The networks.
+        Files of the networks.
     """
-    with whole_folder(folder) as made:
-        _fill(made, record, cases, splits, audit, trained)
+    with whole_folder(folder) as unfinished:
+        _copy_weights(unfinished, record, trained)
+        names = list(dict.fromkeys(splits["split"]))
+        fitted = {split: trained.fitted(split, record.tasks) for split in names}
+        metadata = describe_bundle(unfinished, record, cases, splits, fitted)
+        bundle.write_json(inference_config(record), unfinished / INFERENCE)
+        tables.write(tables.from_frame(splits, tables.SPLITS), tables.SPLITS, unfinished / SPLITS)
+        rows = protocol(cases, splits, fitted, reduced_below_mg_cm3=record.choice.reduced_below_mg_cm3)
+        tables.write(tables.from_frame(rows, tables.PROTOCOL), tables.PROTOCOL, unfinished / PROTOCOL)
+        tables.write(trained.curves(names, record.tasks), tables.TRAINING, unfinished / TRAINING)
+        tables.write(audit, tables.AUDIT, unfinished / AUDIT)
+        _write_texts(unfinished, metadata)
+        bundle.write_json(metadata, unfinished / METADATA)
 
 
-def _fill(
-    made: Path, record: Record, cases: pd.DataFrame, splits: pd.DataFrame, audit: pa.Table, trained: Trained
-) -> None:
-    """Write all files of a bundle into an empty folder."""
-    for task, fold in ((task, fold) for task in record.tasks for fold in record.folds):
-        (made / weight_file(task, fold)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(trained.weights(task, f"fold{fold}"), made / weight_file(task, fold))
-    names = list(dict.fromkeys(splits["split"]))
-    fitted = {split: trained.fitted(split, record.tasks) for split in names}
-    cut = record.choice["reduced_below_mg_cm3"]
-    metadata = describe_bundle(made, record, cases, splits, fitted)
-    bundle.write_json(inference_config(record), made / INFERENCE)
-    tables.write(tables.from_frame(splits, tables.SPLITS), tables.SPLITS, made / SPLITS)
-    rows = protocol(cases, splits, fitted, reduced_below_mg_cm3=cut)
-    tables.write(tables.from_frame(rows, tables.PROTOCOL), tables.PROTOCOL, made / PROTOCOL)
-    tables.write(trained.curves(names, record.tasks), tables.TRAINING, made / TRAINING)
-    tables.write(audit, tables.AUDIT, made / AUDIT)
-    (made / "docs").mkdir()
-    (made / "docs" / "README.md").write_text(card.model_card(metadata), encoding="utf-8")
-    (made / "LICENSE").write_text(card.licence(metadata["cohorts"]), encoding="utf-8")
-    bundle.write_json(metadata, made / METADATA)
+def _copy_weights(folder: Path, record: Record, trained: Trained) -> None:
+    """Copy the weights of the folds' networks into a bundle."""
+    for task, fold in product(record.tasks, record.folds):
+        path = folder / weight_file(task, fold)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(trained.files(f"{FOLD}{fold}", task).weights, path)
+
+
+def _write_texts(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the model card and the licence into a bundle."""
+    (folder / "docs").mkdir()
+    (folder / "docs" / "README.md").write_text(card.model_card(metadata), encoding="utf-8")
+    (folder / "LICENSE").write_text(card.licence(metadata["cohorts"]), encoding="utf-8")
 
 
 def describe_bundle(
@@ -149,19 +158,19 @@ def describe_bundle(
     splits: pd.DataFrame,
     fitted: Mapping[str, pd.DataFrame],
 ) -> dict[str, Any]:
-    """Everything that `configs/metadata.json` says.
+    """Put the content of `configs/metadata.json` together.
 
     Parameters
     ----------
     folder : Path
-        Holds the weights already.
+        The bundle's folder, which holds the weights already.
     record, cases, splits
         See `write_bundle`.
     fitted : mapping
-        By split, what its networks say of all patients: columns of `tables.FITTED`.
+        By split, the predictions of its networks for all patients: columns of `tables.FITTED`.
     """
     recipe = record.recipe
-    files = [weight_file(task, fold) for task in record.tasks for fold in record.folds]
+    files = [weight_file(task, fold) for task, fold in product(record.tasks, record.folds)]
     sha256 = {name: bundle.sha256_of(folder / name) for name in files}
     held_out = out_of_fold(cases, splits, fitted)
     return {
@@ -178,11 +187,8 @@ def describe_bundle(
         "hu_window": list(recipe.hu_window),
         "cube_size": record.cube_size,
         "cube_spacing_mm": record.cube_spacing_mm,
-        **record.choice,
-        "training": {
-            key: getattr(recipe, key)
-            for key in ("network", "epochs", "patience", "batch_size", "learning_rate", "seed")
-        },
+        **asdict(record.choice),
+        "training": {option: getattr(recipe, option) for option in TRAINING_OPTIONS},
         "protocol": asdict(record.protocol),
         "cohorts": [summary(group, record.synthetic) for _, group in cases.groupby("cohort")],
         "cross_validation": scores(held_out),
@@ -195,7 +201,7 @@ def describe_bundle(
 
 
 def _monai_keys(recipe: Recipe) -> dict[str, Any]:
-    """The keys that MONAI's bundle specification asks for."""
+    """Give the keys that MONAI's bundle specification asks for."""
     channels = describe(recipe.network, recipe.scan_inputs)["in_channels"]
     image = {"type": "image", "format": "hounsfield", "modality": "CT", "num_channels": channels, "dtype": "float32"}
     return {
@@ -216,33 +222,15 @@ def _monai_keys(recipe: Recipe) -> dict[str, Any]:
 
 
 def inference_config(record: Record) -> dict[str, Any]:
-    """Network and preprocessing as a MONAI configuration without expressions: what it names can be built by MONAI.
+    """Write network and preprocessing as a MONAI configuration without expressions, which MONAI can build.
 
     The image that it starts from is a cube of Hounsfield units around the body, at `cube_spacing_mm`.
     """
     recipe = record.recipe
-    low, high = recipe.hu_window
-    side = side_in_cube(recipe.roi_size, recipe.roi_spacing_mm, record.cube_spacing_mm)
-    steps = [
-        {"_target_": "EnsureChannelFirst", "channel_dim": "no_channel"},
-        {"_target_": "ResizeWithPadOrCrop", "spatial_size": side, "value": float(PADDING_HU)},
-        {
-            "_target_": "Resize",
-            "spatial_size": [recipe.roi_size] * 3,
-            "mode": "area" if side >= recipe.roi_size else "trilinear",
-        },
-        {"_target_": "ScaleIntensityRange", "a_min": low, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True},
-    ]
+    network = {"_target_": NETWORK_CLASS, **describe(recipe.network, recipe.scan_inputs)}
     return {
-        "network_def": {
-            task: {
-                "_target_": NETWORK_CLASS,
-                **describe(recipe.network, recipe.scan_inputs),
-                "out_channels": len(OUTPUTS[task]),
-            }
-            for task in record.tasks
-        },
-        "preprocessing": {"_target_": "Compose", "transforms": steps},
+        "network_def": {task: {**network, "out_channels": len(OUTPUTS[task])} for task in record.tasks},
+        "preprocessing": {"_target_": "Compose", "transforms": _preprocessing(recipe, record.cube_spacing_mm)},
         "inferer": {"_target_": "SimpleInferer"},
         "postprocessing": {
             "classification": {"_target_": "Activations", "sigmoid": True},
@@ -253,8 +241,21 @@ def inference_config(record: Record) -> dict[str, Any]:
     }
 
 
+def _preprocessing(recipe: Recipe, cube_spacing_mm: float) -> list[dict[str, Any]]:
+    """List MONAI's steps from a cube to the network's input, as `network.cut_roi` and `network.to_input` take them."""
+    low, high = recipe.hu_window
+    side = side_in_cube(recipe.roi_size, recipe.roi_spacing_mm, cube_spacing_mm)
+    mode = "area" if side >= recipe.roi_size else "trilinear"
+    return [
+        {"_target_": "EnsureChannelFirst", "channel_dim": "no_channel"},
+        {"_target_": "ResizeWithPadOrCrop", "spatial_size": side, "value": float(PADDING_HU)},
+        {"_target_": "Resize", "spatial_size": [recipe.roi_size] * 3, "mode": mode},
+        {"_target_": "ScaleIntensityRange", "a_min": low, "a_max": high, "b_min": 0.0, "b_max": 1.0, "clip": True},
+    ]
+
+
 def summary(cases: pd.DataFrame, synthetic: frozenset[str]) -> dict[str, Any]:
-    """A cohort's patients in figures."""
+    """Summarise a cohort's patients in figures."""
     name, vbmd = cases["cohort"].iloc[0], cases["qct_vbmd_mg_cm3"]
     return {
         "cohort": name,
@@ -271,7 +272,7 @@ def summary(cases: pd.DataFrame, synthetic: frozenset[str]) -> dict[str, Any]:
 
 
 def scores(held_out: pd.DataFrame) -> dict[str, Any]:
-    """Out-of-fold figures of the networks and of the line from HU, by patient (see `protocol.out_of_fold`)."""
+    """Score the networks and the line from HU out of fold, by patient (see `protocol.out_of_fold`)."""
     truth, reduced = held_out["qct_vbmd_mg_cm3"].to_numpy(), held_out["reduced"].to_numpy(bool)
     return {
         "patients": len(held_out),
@@ -287,7 +288,11 @@ def scores(held_out: pd.DataFrame) -> dict[str, Any]:
 
 
 def errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
-    """Mean absolute and root mean square error, bias (mg/cm3) and Pearson's r of (n,) predictions."""
+    """Give mean absolute and root mean square error, bias (mg/cm3) and Pearson's r of (n,) predictions.
+
+    >>> errors(np.array([100.0, 130.0]), np.array([110.0, 130.0]))
+    {'mae_mg_cm3': 5.0, 'rmse_mg_cm3': 7.07, 'bias_mg_cm3': -5.0, 'pearson_r': 1.0}
+    """
     difference = predicted - truth
     varied = min(predicted.std(), truth.std()) > 0
     return {
@@ -299,4 +304,5 @@ def errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
 
 
 def _number(value: float, digits: int = 2) -> float | None:
+    """Round a figure; None where it is not finite."""
     return round(float(value), digits) if math.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""Who is trained on and who is tested: a table that is made once and kept.
+"""The splits of the patients into train, validation and test: a table that is made once and kept.
 
 Patients are the unit: each stands in one part of a split. A cohort that grows keeps its earlier patients where they
-were; new ones are dealt to where their class and device have the fewest.
+were; new patients are dealt to the part where their class and device have the fewest.
 """
 
 from collections import Counter
@@ -14,15 +14,18 @@ import pandas as pd
 
 from trabecula import tables
 from trabecula.errors import ConfigError
+from trabecula.model.bundle import CROSS_VALIDATION, FOLD, TEST
 
-CROSS_VALIDATION, RANDOM, DEVICE = "cross-validation", "random", "device"
-TRAIN, VALIDATION, TEST = "train", "validation", "test"
+# Schemes beside the cross-validation; the names of their splits begin with the same word.
+RANDOM, DEVICE = "random", "device"
+# Parts of a split beside the test part.
+TRAIN, VALIDATION = "train", "validation"
 COLUMNS = ["scheme", "split", "held_out", "patient_id", "part"]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What splits there are: options of the configuration's section `train`.
+    """The splits to make: options of the configuration's section `train`.
 
     Attributes
     ----------
@@ -33,12 +36,13 @@ class Protocol:
     random_fractions : (3,) sequence of float
         Shares of these parts.
     leave_one_device_out : bool
-        Test on each device's patients what the others' taught.
+        Test on each device's patients the networks that learned from the other devices' patients.
     min_device_patients : int
         A device with fewer labelled patients is not left out.
     validation_fraction : float
-        Share of the patients outside the test part that choose the epoch.
+        Share of the patients outside the test part on whom the epoch is chosen.
     seed : int
+        Seed of all divisions.
     """
 
     folds: int
@@ -49,9 +53,38 @@ class Protocol:
     validation_fraction: float
     seed: int
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Give the share of each part in a random division."""
+        return dict(zip((TRAIN, VALIDATION, TEST), self.random_fractions, strict=True))
+
+
+@dataclass(frozen=True)
+class Split:
+    """The name of a split.
+
+    Attributes
+    ----------
+    scheme : str
+        `CROSS_VALIDATION`, `RANDOM` or `DEVICE`.
+    name : str
+        The scheme's word and a number, such as fold3.
+    held_out : str or None
+        The device that is left out, for splits by device.
+    """
+
+    scheme: str
+    name: str
+    held_out: str | None = None
+
+    @property
+    def lasting_name(self) -> str:
+        """Give the name by which a grown cohort knows the split again: a device's number may change."""
+        return self.name if self.held_out is None else self.held_out
+
 
 def read_earlier(path: Path | str) -> pd.DataFrame | None:
-    """The division that was made before; None where there is none."""
+    """Read the division that was made before; None where there is none."""
     return tables.read(path, tables.SPLITS).to_pandas() if Path(path).exists() else None
 
 
@@ -63,7 +96,7 @@ def divide(cases: pd.DataFrame, protocol: Protocol, earlier: pd.DataFrame | None
     cases : DataFrame
         Columns patient_id, reduced and device_key; a row per patient.
     protocol : Protocol
-        What splits there are.
+        The splits to make.
     earlier : DataFrame or None
         The table that was made before; its patients keep their parts where the same splits are asked for.
 
@@ -75,7 +108,7 @@ def divide(cases: pd.DataFrame, protocol: Protocol, earlier: pd.DataFrame | None
     Raises
     ------
     ConfigError
-        If a part of a split is left without a patient, or one class alone is to be learned from.
+        If a part of a split is left without a patient, or the networks would learn from one class only.
     """
     patients = cases.sort_values("patient_id", ignore_index=True)
     assert patients["patient_id"].is_unique, "a patient is to be divided twice"
@@ -87,7 +120,7 @@ def divide(cases: pd.DataFrame, protocol: Protocol, earlier: pd.DataFrame | None
 
 
 def _check(rows: pd.DataFrame, cases: pd.DataFrame) -> None:
-    """Every part of a split needs a patient, and what is learned from needs both classes."""
+    """Check that every part of a split has a patient, and its train part both classes."""
     missing = [part for part in (TRAIN, VALIDATION, TEST) if part not in set(rows["part"])]
     if missing:
         raise ConfigError(
@@ -107,42 +140,49 @@ Kept = Mapping[str, Mapping[str, str]]
 
 
 def _kept(earlier: pd.DataFrame | None, patients: pd.DataFrame, protocol: Protocol) -> Kept:
-    """Part by split and patient of what was divided before; not of schemes now asked for with other shares."""
+    """Give the earlier part of each patient, by the split's lasting name and by patient.
+
+    A scheme that is now asked for with other shares is left out, and so is divided anew.
+    """
     if earlier is None:
         return {}
-    known = earlier[earlier["patient_id"].isin(patients["patient_id"])]
-    folds = known.loc[known["scheme"] == CROSS_VALIDATION, "split"].nunique()
+    rows = earlier[earlier["patient_id"].isin(patients["patient_id"])]
+    folds = rows.loc[rows["scheme"] == CROSS_VALIDATION, "split"].nunique()
     if folds != protocol.folds:
-        known = known[known["scheme"] != CROSS_VALIDATION]
-    shares = known[known["scheme"] == RANDOM].groupby("part").size()
-    asked = dict(zip((TRAIN, VALIDATION, TEST), protocol.random_fractions, strict=True))
-    if any(abs(shares.get(part, 0) / max(shares.sum(), 1) - share) > 0.1 for part, share in asked.items()):
-        known = known[known["scheme"] != RANDOM]
-    # A device's split is known by the device, whatever its number.
-    name = known["held_out"].where(known["scheme"] == DEVICE, known["split"])
-    return {split: dict(zip(group["patient_id"], group["part"], strict=True)) for split, group in known.groupby(name)}
+        rows = rows[rows["scheme"] != CROSS_VALIDATION]
+    counts = rows[rows["scheme"] == RANDOM].groupby("part").size()
+    n = max(counts.sum(), 1)
+    if any(abs(counts.get(part, 0) / n - share) > 0.1 for part, share in protocol.shares.items()):
+        rows = rows[rows["scheme"] != RANDOM]
+    lasting_name = rows["held_out"].where(rows["scheme"] == DEVICE, rows["split"])
+    return {
+        name: dict(zip(group["patient_id"], group["part"], strict=True)) for name, group in rows.groupby(lasting_name)
+    }
 
 
 def _folds(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.DataFrame]:
-    names = [f"fold{k}" for k in range(protocol.folds)]
+    """Divide the patients into folds; each is the test part of one split."""
+    names = [f"{FOLD}{k}" for k in range(protocol.folds)]
     tested = {patient: name for name in names for patient, part in kept.get(name, {}).items() if part == TEST}
     fold = deal(patients, dict.fromkeys(names, 1.0), seed=[protocol.seed, 1], kept=tested)
     return [
-        _with_inner(patients, fold == name, protocol, kept.get(name, {}), CROSS_VALIDATION, name, None, [2, k])
+        _with_inner(patients, fold == name, Split(CROSS_VALIDATION, name), protocol, kept, seed=[2, k])
         for k, name in enumerate(names)
     ]
 
 
 def _random(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.DataFrame]:
-    shares: dict[str, float] = dict(zip((TRAIN, VALIDATION, TEST), protocol.random_fractions, strict=True))
-    found = []
+    """Divide the patients at random, several times."""
+    parts = []
     for k in range(protocol.random_repeats):
-        part = deal(patients, shares, seed=[protocol.seed, 3, k], kept=kept.get(f"random{k}", {}))
-        found.append(_rows(patients, part, RANDOM, f"random{k}", None))
-    return found
+        split = Split(RANDOM, f"{RANDOM}{k}")
+        part = deal(patients, protocol.shares, seed=[protocol.seed, 3, k], kept=kept.get(split.name, {}))
+        parts.append(_rows(patients, part, split))
+    return parts
 
 
 def _devices(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.DataFrame]:
+    """Leave out each device that has enough patients, where the others still teach both classes."""
     if not protocol.leave_one_device_out:
         return []
     scanner = patients["device_key"].map(scanner_of)
@@ -153,45 +193,36 @@ def _devices(patients: pd.DataFrame, protocol: Protocol, kept: Kept) -> list[pd.
     devices = [device for device in devices if patients.loc[scanner != device, "reduced"].nunique() == 2]
     return [
         _with_inner(
-            patients,
-            scanner == device,
-            protocol,
-            kept.get(device, {}),
-            DEVICE,
-            f"device{k}",
-            device,
-            [4, k],
+            patients, scanner == device, Split(DEVICE, f"{DEVICE}{k}", held_out=device), protocol, kept, seed=[4, k]
         )
         for k, device in enumerate(devices)
     ]
 
 
 def scanner_of(device_key: str | None) -> str | None:
-    """Maker and model of a device key (maker|model|kVp|kernel): a scanner at another voltage is no other device."""
+    """Give maker and model of a device key (maker|model|kVp|kernel): at another voltage it is the same device.
+
+    >>> scanner_of("Maker|Model X|120|B30f")
+    'Maker|Model X'
+    """
     return None if pd.isna(device_key) else "|".join(str(device_key).split("|")[:2])
 
 
 def _with_inner(
-    patients: pd.DataFrame,
-    test: pd.Series,
-    protocol: Protocol,
-    kept: Mapping[str, str],
-    scheme: str,
-    split: str,
-    held_out: str | None,
-    seed: Sequence[int],
+    patients: pd.DataFrame, test: pd.Series, split: Split, protocol: Protocol, kept: Kept, *, seed: Sequence[int]
 ) -> pd.DataFrame:
-    """A split whose test part is given: the others are dealt to train and validation."""
+    """Make a split whose test part is given: the other patients are dealt to train and validation."""
     others = patients[~test]
-    shares: dict[str, float] = {TRAIN: 1 - protocol.validation_fraction, VALIDATION: protocol.validation_fraction}
-    inner = {patient: part for patient, part in kept.items() if part != TEST}
+    shares = {TRAIN: 1 - protocol.validation_fraction, VALIDATION: protocol.validation_fraction}
+    inner = {patient: part for patient, part in kept.get(split.lasting_name, {}).items() if part != TEST}
     part = deal(others, shares, seed=[protocol.seed, *seed], kept=inner)
-    return _rows(patients, part.reindex(patients.index, fill_value=TEST), scheme, split, held_out)
+    return _rows(patients, part.reindex(patients.index, fill_value=TEST), split)
 
 
-def _rows(patients: pd.DataFrame, part: pd.Series, scheme: str, split: str, held_out: str | None) -> pd.DataFrame:
+def _rows(patients: pd.DataFrame, part: pd.Series, split: Split) -> pd.DataFrame:
+    """Make the rows of one split, one per patient."""
     rows = pd.DataFrame({"patient_id": patients["patient_id"], "part": part})
-    return rows.assign(scheme=scheme, split=split, held_out=held_out)
+    return rows.assign(scheme=split.scheme, split=split.name, held_out=split.held_out)
 
 
 def deal(
@@ -206,36 +237,41 @@ def deal(
     shares : mapping
         Relative size of each part.
     seed : sequence of int
-        Of the order of patients and of the parts where several are equally far behind.
+        Seed of the order of patients, and of the order of parts where several are equally far behind.
     kept : mapping
-        Part of the patients that have one already.
+        The part of each patient who has a part already.
 
     Returns
     -------
     Series
         Part of each patient, indexed as `patients`.
+
+    >>> patients = pd.DataFrame({"patient_id": list("abcd"), "reduced": [True, True, False, False], "device_key": "A"})
+    >>> parts = deal(patients, {"train": 0.5, "test": 0.5}, seed=[0], kept={})
+    >>> sorted(zip(patients["reduced"], parts, strict=True))
+    [(False, 'test'), (False, 'train'), (True, 'test'), (True, 'train')]
     """
     rng = np.random.default_rng(seed)
     names = [str(name) for name in rng.permutation(list(shares))]
     part = patients["patient_id"].map(lambda patient: kept.get(patient)).astype(object)
     stratum = list(zip(patients["reduced"].astype(bool), patients["device_key"].astype(str), strict=True))
     counts: Counter[tuple] = Counter()
-    for (reduced, device), own in zip(stratum, part, strict=True):
-        if own in shares:
-            counts.update([(reduced, own), (reduced, device, own)])
-    # All of a class and device one after the other, in random order within.
+    for (reduced, device), name in zip(stratum, part, strict=True):
+        if name in shares:
+            counts.update([(reduced, name), (reduced, device, name)])
+    # All patients of a class and device one after the other, in random order within.
     chance = rng.random(len(patients))
     order = sorted(range(len(patients)), key=lambda i: (stratum[i], chance[i]))
     for i in (i for i in order if part.iloc[i] not in shares):
         reduced, device = stratum[i]
         # The part that is furthest behind its share in this class, then in this class and device.
-        own = min(
+        furthest_behind = min(
             names,
             key=lambda name: (
                 (counts[reduced, name] + 1) / shares[name],
                 (counts[reduced, device, name] + 1) / shares[name],
             ),
         )
-        part.iloc[i] = own
-        counts.update([(reduced, own), (reduced, device, own)])
+        part.iloc[i] = furthest_behind
+        counts.update([(reduced, furthest_behind), (reduced, device, furthest_behind)])
     return part

@@ -1,4 +1,4 @@
-"""Random variation of training regions by MONAI: what differs between patients, positions, protocols and devices."""
+"""Random variation of training regions by MONAI, as patients, positions, protocols and devices differ."""
 
 import math
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from monai.transforms.spatial.array import RandAffine, RandFlip
 
 @dataclass(frozen=True)
 class Variation:
-    """Largest change of each kind; each is drawn evenly from its range, per region.
+    """Largest change of each kind; each change is drawn evenly from its range, per region.
 
     Attributes
     ----------
     shift_mm, rotation_deg : float
         Place of the crop around the body, and turn about each axis (pose).
     scale : float
-        Relative size: the body's own, and what a field of view makes of it.
+        Relative change of size, as by the body's size and by the field of view.
     kernel_mm : float
         Standard deviation of a smoothing in the slice's plane, as by a softer kernel.
     slice_mm : float
@@ -44,13 +44,13 @@ class Variation:
     noise_hu: float = 20.0
 
 
-def variation(by: Variation, *, spacing_mm: float) -> Compose:
-    """Transforms of one region.
+def variation(largest: Variation, *, spacing_mm: float) -> Compose:
+    """Compose the random transforms of one region.
 
     Parameters
     ----------
-    by : Variation
-        How much.
+    largest : Variation
+        Largest change of each kind.
     spacing_mm : float
         Distance between the region's voxels.
 
@@ -60,23 +60,23 @@ def variation(by: Variation, *, spacing_mm: float) -> Compose:
         From a (1, x, y, z) tensor of Hounsfield units to another; x runs to the patient's right, y to the front, z to
         the head. Its chance is set by ``set_random_state``.
     """
-    # The regions' place in the patient is of no use here, and carrying it along takes as long as the transforms.
+    # The region's place in the patient is of no use here, and carrying it along takes as long as the transforms.
     set_track_meta(False)
-    angle, shift = math.radians(by.rotation_deg), by.shift_mm / spacing_mm
-    in_plane, along = (0.01, by.kernel_mm / spacing_mm), (0.01, by.slice_mm / spacing_mm)
+    angle, shift = math.radians(largest.rotation_deg), largest.shift_mm / spacing_mm
+    in_plane, along = (0.01, largest.kernel_mm / spacing_mm), (0.01, largest.slice_mm / spacing_mm)
     return Compose(
         [
             RandAffine(
                 prob=1.0,
                 rotate_range=(angle,) * 3,
                 translate_range=(shift,) * 3,
-                scale_range=(by.scale,) * 3,
+                scale_range=(largest.scale,) * 3,
                 padding_mode="border",
             ),
             RandFlip(prob=0.5, spatial_axis=0),
             RandGaussianSmooth(sigma_x=in_plane, sigma_y=in_plane, sigma_z=along, prob=1.0),
-            RandScaleIntensity(factors=by.slope, prob=1.0),
-            RandShiftIntensity(offsets=by.offset_hu, prob=1.0),
-            RandGaussianNoise(prob=1.0, std=by.noise_hu, sample_std=True),
+            RandScaleIntensity(factors=largest.slope, prob=1.0),
+            RandShiftIntensity(offsets=largest.offset_hu, prob=1.0),
+            RandGaussianNoise(prob=1.0, std=largest.noise_hu, sample_std=True),
         ]
     )
