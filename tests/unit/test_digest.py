@@ -23,7 +23,7 @@ def package(tmp_path, monkeypatch):
 
 def forget() -> None:
     """As a new process begins: what was read of the sources is remembered by each."""
-    for remembered in (digest.digest, digest._imports_of, digest._own):
+    for remembered in (digest.digest, digest._imports_of, digest._run_by_import):
         remembered.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""Results from the future: what a clock that went wrong leaves behind. Imported by every plan, so nothing heavy."""
+"""Results from the future, which a wrong clock leaves behind. Imported by every plan, so nothing heavy."""
 
 import os
 import time
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Folders of many files whose times nobody compares.
-_LEFT_OUT = {"pictures", "runs"}
+_NOT_COMPARED = {"pictures", "runs"}
 # Nodes' clocks differ by seconds; a file this far ahead was written under a wrong date.
 AHEAD_S = 3600
 
@@ -14,13 +14,13 @@ AHEAD_S = 3600
 def mend(folder: Path) -> int:
     """Bring files that were changed in the future to now, in the order in which they were changed.
 
-    Snakemake compares times: a result from the future would hide that its input changes, and whatever is made from it
-    would count as older than it and fail.
+    Snakemake compares times: a result from the future would hide that its input changes, and results made from it would
+    count as older than their input and fail.
 
     Parameters
     ----------
     folder : Path
-        With all that is below it; need not be there.
+        Folder with the files, at any depth; need not be there.
 
     Returns
     -------
@@ -40,6 +40,7 @@ def mend(folder: Path) -> int:
 
 
 def _below(folder: str) -> Iterator[str]:
+    """List all files and folders below a folder, but for folders of many files whose times nobody compares."""
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT]
+        folders[:] = [name for name in folders if name not in _NOT_COMPARED]
         yield from (os.path.join(place, name) for name in (*folders, *files))

@@ -55,7 +55,7 @@ class Cohort:
     labels : Path or None
         CSV of QCT labels; None where there are none.
     role : {"development", "external", "screening"}
-        What the cohort is for.
+        Use of the cohort.
     synthetic : bool
         The archive is simulated by this workflow.
     """
@@ -73,7 +73,7 @@ def with_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[
     Raises
     ------
     ConfigError
-        If an option is unknown, of a wrong type or out of range; one sentence that names the option and what it takes.
+        If an option is unknown, of a wrong type or out of range; the message names the option and the values it takes.
     """
     full = _fill(deepcopy(dict(config)), schema)
     errors = jsonschema.Draft202012Validator(schema).iter_errors(full)
@@ -84,6 +84,7 @@ def with_defaults(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[
 
 
 def _fill(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Fill in the defaults of a section and of all sections in it."""
     if not isinstance(value, dict):
         return value
     for name, part in schema.get("properties", {}).items():
@@ -99,23 +100,27 @@ def _fill(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _sentence(error: jsonschema.ValidationError) -> str:
-    """What is wrong with an option and what to write instead."""
-    rule, given = cast(dict[str, Any], error.schema), cast(Any, error.instance)
+    """Put into words the fault of an option, and what to write instead."""
+    rule, value = cast(dict[str, Any], error.schema), cast(Any, error.instance)
     option = ".".join(map(str, error.absolute_path))
     if error.validator == "additionalProperties":
-        known = rule.get("properties", {})
-        unknown = next(str(name) for name in given if name not in known)
-        close = get_close_matches(unknown, known, n=1)
+        options = rule.get("properties", {})
+        unknown = next(str(name) for name in value if name not in options)
+        close = get_close_matches(unknown, options, n=1)
         cure = f"write {close[0]}" if close else "take it out, or see config/README.md for the options that there are"
         return f"There is no option {option}{'.' if option else ''}{unknown}; {cure}."
     if error.validator == "required":
-        missing = next(name for name in rule["required"] if name not in given)
+        missing = next(name for name in rule["required"] if name not in value)
         return f"Option {option} lacks {missing}; give {in_words(rule['properties'][missing])}."
-    return f"Option {option} is {json.dumps(given, default=str)}; give {in_words(rule)}."
+    return f"Option {option} is {json.dumps(value, default=str)}; give {in_words(rule)}."
 
 
 def in_words(option: Mapping[str, Any]) -> str:
-    """Values that an option takes, from its part of the schema, such as "a whole number, at least 1, in mm"."""
+    """Put into words the values that an option takes, from its part of the schema.
+
+    >>> in_words({"type": "integer", "minimum": 1, "unit": "mm"})
+    'a whole number, at least 1, in mm'
+    """
     if "enum" in option:
         return "one of " + ", ".join(map(str, option["enum"]))
     kinds = option["type"] if isinstance(option["type"], list) else [option["type"]]
@@ -130,12 +135,12 @@ def in_words(option: Mapping[str, Any]) -> str:
 
 
 def find(path: str, folders: Sequence[Path], *, option: str) -> Path:
-    """First of the folders that holds a relative path.
+    """Find a relative path in the first of the folders that holds it.
 
     Raises
     ------
     ConfigError
-        If none does.
+        If no folder holds it.
     """
     for folder in folders:
         if (folder / path).exists():
@@ -144,7 +149,7 @@ def find(path: str, folders: Sequence[Path], *, option: str) -> Path:
 
 
 def find_verdicts(path: str | None, folders: Sequence[Path]) -> str | None:
-    """Path of the reviewers' verdicts, whose columns are checked; None without one.
+    """Find the reviewers' verdicts, and check their columns; None where no path is configured.
 
     Raises
     ------
@@ -153,9 +158,9 @@ def find_verdicts(path: str | None, folders: Sequence[Path]) -> str | None:
     """
     if path is None:
         return None
-    found = find(path, folders, option="aggregate.verdicts")
-    check_columns(found, called=f"The verdicts {path}", columns=VERDICT_COLUMNS, optional=VERDICT_PLACE)
-    return str(found)
+    verdicts = find(path, folders, option="aggregate.verdicts")
+    check_columns(verdicts, called=f"The verdicts {path}", columns=VERDICT_COLUMNS, optional=VERDICT_PLACE)
+    return str(verdicts)
 
 
 def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:
@@ -198,6 +203,7 @@ def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:
 
 
 def _cohort(name: str, archive: str, labels: str, role: str, *, path: Path, synthetic: Mapping[str, Any]) -> Cohort:
+    """Check one line of cohorts.tsv."""
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ConfigError(f"{path}: the cohort {name!r} must be named in letters, digits, _ and -; rename it.")
     if name in RESERVED:
@@ -220,5 +226,9 @@ def _cohort(name: str, archive: str, labels: str, role: str, *, path: Path, synt
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """Canonical JSON of a configuration, for hashing and for the record of a run."""
+    """Write a configuration as canonical JSON, for hashing and for the record of a run.
+
+    >>> fingerprint({"b": 1, "a": [2]})
+    '{"a":[2],"b":1}'
+    """
     return json.dumps(config, sort_keys=True, separators=(",", ":"))

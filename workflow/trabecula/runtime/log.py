@@ -1,4 +1,4 @@
-"""Send what a job says to its rule's log."""
+"""Send a job's output to its rule's log."""
 
 import logging
 import os
@@ -27,8 +27,8 @@ def to_log(path: str, *, private: str | None = None) -> None:
         The rule's log.
     private : str, optional
         The private folder, for jobs that read identities: an error's message may quote a header or a path of the
-        archive, so the whole traceback of a crash goes to the log's path in this folder (mode 0600), and the log gets
-        it without messages, but for those that the package itself writes.
+        archive, so the whole traceback of a crash goes to the log's path in this folder (mode 0600). The log gets it
+        without messages, but for those of the package's own errors.
     """
     global _terminal
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -43,23 +43,23 @@ def to_log(path: str, *, private: str | None = None) -> None:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     if private is not None:
-        whole = Path(private) / path
-        whole.unlink(missing_ok=True)
+        private_log = Path(private) / path
+        private_log.unlink(missing_ok=True)
 
-        def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-            whole.parent.mkdir(parents=True, exist_ok=True)
-            with open(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        def write_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+            private_log.parent.mkdir(parents=True, exist_ok=True)
+            with open(os.open(private_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.writelines(traceback.format_exception(kind, error, trace))
             sys.stderr.write("".join(without_messages(error)))
-            sys.stderr.write(f"The whole traceback may hold identities, and lies in {whole}.\n")
+            sys.stderr.write(f"The whole traceback may hold identities, and lies in {private_log}.\n")
 
-        sys.excepthook = tell
+        sys.excepthook = write_traceback
 
 
 def without_messages(error: BaseException) -> Iterator[str]:
-    """Lines of a traceback that quotes nothing of what was read: messages only of the package's own errors.
+    """Yield the lines of a traceback with the messages of the package's own errors only, so that no input is quoted.
 
-    Of the operating system's errors the number is told, whose text names no file.
+    Errors of the operating system keep their number, whose text names no file.
     """
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
@@ -67,12 +67,12 @@ def without_messages(error: BaseException) -> Iterator[str]:
         yield "\nThen:\n\n"
     yield "Traceback (most recent call last):\n"
     yield from traceback.format_tb(error.__traceback__)
-    said = "(message withheld)"
+    message = "(message withheld)"
     if isinstance(error, TrabeculaError):
-        said = str(error)
+        message = str(error)
     elif isinstance(error, OSError) and error.errno:
-        said = f"[Errno {error.errno}] {os.strerror(error.errno)}"
-    yield f"{type(error).__qualname__}: {said}\n"
+        message = f"[Errno {error.errno}] {os.strerror(error.errno)}"
+    yield f"{type(error).__qualname__}: {message}\n"
 
 
 T = TypeVar("T")

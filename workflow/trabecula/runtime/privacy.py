@@ -1,4 +1,4 @@
-"""What keeps a process's files and memory from others on the same machine."""
+"""Keep a process's files and memory from other users of the same machine."""
 
 import os
 import resource
@@ -22,6 +22,6 @@ def close_process() -> None:
 
 
 def close_folder(folder: Path) -> None:
-    """Close a folder that was there before, and so all below it, to others; only its owner can and does."""
+    """Close an existing folder to other users, and so all below it; does nothing where another user owns it."""
     if folder.exists() and folder.stat().st_uid == os.geteuid():
         folder.chmod(folder.stat().st_mode & ~OTHERS)

@@ -8,7 +8,7 @@ DEPTH = 3  # archive / patient / study / series: a folder's time tells of what c
 
 
 def signature(archive: Path) -> str:
-    """Hash of the names and times of an archive's folders.
+    """Hash the names and times of an archive's folders.
 
     A file added, removed or renamed in a folder down to the third level changes it; a file rewritten in place does
     not (`snakemake --forcerun index` looks at every file).
@@ -28,7 +28,7 @@ def signature(archive: Path) -> str:
 
 
 def _folders(path: str, name: str, depth: int) -> list[str]:
-    """A line for a folder and each below it; a hospital's archive has some hundred thousand."""
+    """Write a line for a folder and each folder below it; a hospital's archive has some hundred thousand."""
     try:
         lines = [f"{name}\0{os.stat(path).st_mtime_ns}\n"]
         if not depth:

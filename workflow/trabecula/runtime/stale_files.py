@@ -10,7 +10,7 @@ from trabecula.runtime.whole_file import UNFINISHED
 def remove(folder: Path) -> int:
     """Remove unfinished files and folders below a folder, which need not be there, and count them.
 
-    To be called where no job of this run writes yet. A job of an earlier driver that still runs can't put its file in
+    Call it where no job of this run writes yet. A job of an earlier driver that still runs can't move its file to its
     place any more; the file is made anew.
     """
     removed = 0

@@ -1,4 +1,4 @@
-"""Archives on flaky storage: errors that pass are tried again; an archive that is away is told from a lost file."""
+"""Archives on flaky storage: try again after errors that pass, and distinguish an absent archive from a lost file."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_expo
 
 from trabecula.errors import ConfigError
 
-# What file systems say while a server or a line is away (errno(3); NFS: ESTALE, EIO, ETIMEDOUT; FUSE: ENOTCONN).
+# Errors of file systems while a server or a line is away (errno(3); NFS: ESTALE, EIO, ETIMEDOUT; FUSE: ENOTCONN).
 PASSING = frozenset(
     {
         *(errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.ENOLCK, errno.EREMOTEIO),
@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 
 def passes(error: BaseException) -> bool:
-    """Whether an error is one of those that may be gone in a moment."""
+    """Tell whether an error may be gone in a moment.
+
+    >>> passes(OSError(errno.ESTALE, "stale")), passes(FileNotFoundError(errno.ENOENT, "absent"))
+    (True, False)
+    """
     return isinstance(error, OSError) and error.errno in PASSING
 
 
@@ -35,7 +39,7 @@ def patiently(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     Raises
     ------
     OSError
-        The last one, if none of `ATTEMPTS` succeeds, or at once one that does not pass, such as FileNotFoundError.
+        The last error, if none of `ATTEMPTS` succeeds; at once an error that does not pass, such as FileNotFoundError.
     """
     try:  # waiting has a price of its own, which a million files should not pay
         return read(*args, **kwargs)
@@ -48,7 +52,7 @@ def patiently(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 def must_be_there(archive: Path | str) -> None:
-    """Stop the job where an archive is away as a whole, so that its studies do not count as lost.
+    """Stop the job where a whole archive is absent, so that its studies do not count as lost.
 
     Raises
     ------
@@ -57,8 +61,8 @@ def must_be_there(archive: Path | str) -> None:
     """
     try:
         with os.scandir(archive) as entries:
-            why = None if any(True for _ in entries) else "it is empty"
+            fault = None if any(True for _ in entries) else "it is empty"
     except OSError as error:
-        why = error.strerror
-    if why:
-        raise ConfigError(f"The archive can't be read now ({why}); see that its storage is mounted, and run again.")
+        fault = error.strerror
+    if fault:
+        raise ConfigError(f"The archive can't be read now ({fault}); see that its storage is mounted, and run again.")

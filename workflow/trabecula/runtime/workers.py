@@ -18,13 +18,13 @@ from distributed.deploy.subprocess import SubprocessCluster
 # The folder that holds this package.
 HERE = str(Path(__file__).parents[2])
 
-# Runs tasks, and gives what they return in their order.
+# Runs tasks, and gives their results in the tasks' order.
 Compute = Callable[[Iterable[Callable[[], Any]]], list[Any]]
 
 
 @contextmanager
 def connect(scheduler: str) -> Iterator[Client]:
-    """Client of an existing Dask scheduler; it and its workers are told where this package lies.
+    """Connect to an existing Dask scheduler, and put this package on the path of the scheduler and its workers.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def connect(scheduler: str) -> Iterator[Client]:
 
 
 def _package_path() -> WorkerPlugin:
-    """Plugin that tells workers where the package lies, those too that join later or are started again."""
+    """Make a plugin that puts the package on the path of workers, also of those that join or restart later."""
 
     # A class within a function is sent as it is; any other would be looked up in the package.
     class PackagePath(WorkerPlugin):
@@ -54,7 +54,7 @@ def _package_path() -> WorkerPlugin:
 
 @contextmanager
 def cluster(processes: int) -> Iterator[Client]:
-    """Client of a cluster of processes that end with this one, also where it is killed, and leave no file.
+    """Start a cluster of processes that end with this process, also where it is killed, and leave no file.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def cluster(processes: int) -> Iterator[Client]:
 
 
 def _ending(folder: str) -> str:
-    """Write the module that a cluster's processes load first, so that they end with this one; returns its file."""
+    """Write the module that a cluster's processes load first, so that they end with this process; give its path."""
     path = Path(folder) / "ending.py"
     path.write_text(f"from trabecula.runtime.children import end_with\n\nend_with({os.getpid()})\n")
     return str(path)
@@ -112,5 +112,6 @@ def workers(scheduler: str | None, threads: int) -> Iterator[Compute]:
             yield partial(_compute, scheduler=client)
 
 
-def _compute(tasks: Iterable[Callable[[], Any]], **where: Any) -> list[Any]:
-    return list(compute(*[delayed(task, traverse=False)() for task in tasks], **where))
+def _compute(tasks: Iterable[Callable[[], Any]], **options: Any) -> list[Any]:
+    """Run tasks by Dask with these options, and give their results in the tasks' order."""
+    return list(compute(*[delayed(task, traverse=False)() for task in tasks], **options))
