@@ -1,4 +1,4 @@
-"""What it costs to apply a bundle to a shard, in one process and in one per patient.
+"""Cost of applying a bundle to a shard, in one process and in one per patient.
 
 Run it as ``PYTHONPATH=workflow python bench/infer.py``; see bench/README.md.
 """
@@ -18,7 +18,7 @@ SIZE, SPACING_MM = 64, 1.0
 
 
 def write_shard(path: str, first: str, patients: str) -> None:
-    """A file of cubes as `crop` writes them, of noise: patients from a number on."""
+    """Write a file of cubes as `crop` does, of noise, for patients from a number on."""
     import numpy as np
 
     from trabecula.tables.cubes import VertebraCrop, open_cubes
@@ -37,7 +37,7 @@ def write_shard(path: str, first: str, patients: str) -> None:
 
 
 def apply() -> Callable[..., int]:
-    """What the script of the stage does: load the bundle, predict, write the table; gives the number of predictions."""
+    """Do what the stage's script does: load the bundle, predict, write the table; give the number of predictions."""
     import pandas as pd
     import torch
 
@@ -52,62 +52,62 @@ def apply() -> Callable[..., int]:
         rows = infer.infer_shard(
             cubes.read_cubes(shard), loaded, scans, spacing_mm=SPACING_MM, batch_size=int(batch_size)
         )
-        made = list(rows)
-        tables.write(made, tables.INFER, out)
-        return len(made)
+        predictions = list(rows)
+        tables.write(predictions, tables.INFER, out)
+        return len(predictions)
 
     return work
 
 
 def folds() -> Callable[[str], int]:
-    """Networks of a bundle."""
+    """Count the networks of a bundle."""
     from trabecula.model import bundle
 
     def work(model: str) -> int:
-        found = bundle.read(model)
-        return len(found.tasks) * len(found.folds)
+        facts = bundle.read(model)
+        return len(facts.tasks) * len(facts.folds)
 
     return work
 
 
 def times_of(figures: Figures, n: int) -> Figures:
-    """The same for n times as many processes one after the other."""
+    """Scale figures to n times as many processes, one after the other."""
     return Figures([Cost(c.cpu_s * n, c.work_s * n, c.wall_s * n, c.peak_mb, c.imports_mb) for c in figures.runs])
 
 
-def shard(folder: Path, given: argparse.Namespace) -> list[str]:
-    """One process for all patients; one process for each of some of them, taken times what is missing."""
+def shard(folder: Path, options: argparse.Namespace) -> list[str]:
+    """Measure one process for all patients, and one process each for some of them, scaled up to all."""
     whole = folder / "shard.arrow"
-    measure.ask(child(SCRIPT, "write_shard", whole, 0, given.patients))
-    singles = [folder / f"{i}.arrow" for i in range(given.alone)]
+    measure.ask(child(SCRIPT, "write_shard", whole, 0, options.patients))
+    singles = [folder / f"{i}.arrow" for i in range(options.alone)]
     for i, path in enumerate(singles):
         measure.ask(child(SCRIPT, "write_shard", path, i, 1))
     measure.warm(folder)
 
     def command(path: Path) -> list[str]:
-        return child(SCRIPT, "apply", given.model, path, given.batch_size, path.with_suffix(".parquet"))
+        return child(SCRIPT, "apply", options.model, path, options.batch_size, path.with_suffix(".parquet"))
 
     names = ["one process", "one process per patient"]
     contenders = [Contender(names[0], [command(whole)]), Contender(names[1], [command(path) for path in singles])]
-    found = measure.measured(contenders, given.repeats)
-    found[names[1]] = times_of(found[names[1]], given.patients / given.alone)
-    networks = measure.ask(child(SCRIPT, "folds", given.model))
-    regions = given.patients * len(LEVELS)
+    costs = measure.measured(contenders, options.repeats)
+    costs[names[1]] = times_of(costs[names[1]], options.patients / options.alone)
+    networks = measure.ask(child(SCRIPT, "folds", options.model))
+    regions = options.patients * len(LEVELS)
     rows = []
-    for name, figures in found.items():
-        times = measure.ratio(figures, found[names[0]], whole=True)
+    for name, figures in costs.items():
+        times = measure.ratio(figures, costs[names[0]], whole=True)
         speed = regions / figures.wall_s
         rows.append([name, figures.cpu(), f"{figures.wall_s:.1f}", f"{speed:.1f}", f"{speed * networks:.0f}"])
         rows[-1] += [f"{times:.1f}", figures.peak()]
     head = ["shard", "CPU s", "wall s", "regions/s", "predictions/s", "times one process, CPU", "peak MB (imports)"]
     return [
-        f"## {given.patients} patients with {len(LEVELS)} regions each, {networks} networks of {given.model}, "
-        f"batches of {given.batch_size}",
+        f"## {options.patients} patients with {len(LEVELS)} regions each, {networks} networks of {options.model}, "
+        f"batches of {options.batch_size}",
         "",
         *measure.table(head, rows),
         "",
-        f"One process per patient was run for {given.alone} patients and taken times {given.patients / given.alone:g}. "
-        f"A shard should be at least {TARGETS['times']:g} times faster.",
+        f"One process per patient was run for {options.alone} patients and taken times "
+        f"{options.patients / options.alone:g}. A shard should be at least {TARGETS['times']:g} times faster.",
         "",
     ]
 
@@ -116,7 +116,7 @@ LOADERS: dict[str, measure.Loader] = {"write_shard": lambda: write_shard, "apply
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default=str(Path(__file__).parents[1] / "models" / "demo"), help="the bundle")
     parser.add_argument("--patients", type=int, default=64, help="patients of the shard")
@@ -124,13 +124,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="regions per step")
     parser.add_argument("--repeats", type=int, default=3, help="runs of both")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
+    options = parser.parse_args()
     measure.on_one_core()
     lines = ["# bench/infer", ""]
     with tempfile.TemporaryDirectory() as folder:
-        lines += shard(Path(folder), given)
+        lines += shard(Path(folder), options)
     lines += measure.machine(["torch", "monai", "pyarrow", "numpy"])
-    measure.publish(lines, given.out)
+    measure.publish(lines, options.out)
 
 
 if __name__ == "__main__" and not measure.is_child(LOADERS):

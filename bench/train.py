@@ -1,4 +1,4 @@
-"""What training costs: the step, the variation of regions, and the way of the data from file to network.
+"""Cost of training: the step, the variation of regions, and the way of the data from file to network.
 
 Run it as ``PYTHONPATH=workflow python bench/train.py``; see bench/README.md.
 """
@@ -25,7 +25,7 @@ BATCH = 16
 
 
 def write_arrow(path: str, patients: str, size: str) -> None:
-    """A file of regions as `rois.write_regions` makes them, of noise, a shard of 64 patients at a time."""
+    """Write a file of regions as `rois.write_regions` does, of noise, a shard of 64 patients at a time."""
     import pyarrow as pa
 
     from trabecula.train.rois import VERTEBRA, rois_schema
@@ -41,7 +41,7 @@ def write_arrow(path: str, patients: str, size: str) -> None:
 
 
 def write_numpy(folder: str, patients: str, size: str) -> None:
-    """The same regions, a NumPy file per patient."""
+    """Write the same regions, a NumPy file per patient."""
     import numpy as np
 
     Path(folder).mkdir(parents=True)
@@ -51,7 +51,7 @@ def write_numpy(folder: str, patients: str, size: str) -> None:
 
 @cache
 def _noise(n: int, size: int) -> Any:
-    """The same noise for all patients: what is read, not what it says, counts."""
+    """Draw noise, the same for all patients: only the amount that is read counts."""
     import numpy as np
 
     return np.random.default_rng(n).normal(100, 50, (n, size, size, size)).astype(np.float16)
@@ -96,7 +96,7 @@ def _all_at_once() -> Callable[..., dict[str, float]]:
 
 
 def _epoch(n: int, region: Callable[[int], Any]) -> dict[str, float]:
-    """Stack shuffled batches of all regions; what of the memory is the process's own, and what is mapped files."""
+    """Stack shuffled batches of all regions; give the growth of own and mapped memory."""
     import torch
 
     order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).tolist()
@@ -108,7 +108,7 @@ def _epoch(n: int, region: Callable[[int], Any]) -> dict[str, float]:
 
 
 def _memory_mb() -> dict[str, float]:
-    """Resident memory that is the process's own, and that of mapped files, which the kernel takes back at need."""
+    """Read the process's own resident memory, and that of mapped files, which the kernel takes back at need."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     own, mapped = (int(lines[name].split()[0]) * 1024 / measure.MB for name in ("RssAnon", "RssFile"))
     return {"own": own, "mapped": mapped}
@@ -121,21 +121,21 @@ CONTENDERS = {
 }
 
 
-def data_path(folder: Path, given: argparse.Namespace) -> list[str]:
-    """An epoch of reading by three ways, for few and for many patients."""
+def data_path(folder: Path, options: argparse.Namespace) -> list[str]:
+    """Measure an epoch of reading in three ways, for few and for many patients."""
     head = ["an epoch of reading", "patients", "CPU µs per region", "times Arrow", "peak MB", "own MB", "mapped MB"]
     rows = []
-    for patients in given.patients:
+    for patients in options.patients:
         arrow, files = folder / f"{patients}.arrow", folder / f"{patients}"
         measure.ask(child(SCRIPT, "write_arrow", arrow, patients, 32))
         measure.ask(child(SCRIPT, "write_numpy", files, patients, 32))
         measure.warm(folder)
         source = {name: arrow if loader == "mapped" else files for name, loader in CONTENDERS.items()}
         commands = {name: child(SCRIPT, loader, source[name]) for name, loader in CONTENDERS.items()}
-        found = measure.measured([Contender(name, [command]) for name, command in commands.items()], given.repeats)
-        for name, figures in found.items():
+        costs = measure.measured([Contender(name, [command]) for name, command in commands.items()], options.repeats)
+        for name, figures in costs.items():
             memory = measure.ask(commands[name])
-            times = measure.ratio(figures, found["Arrow, memory-mapped"])
+            times = measure.ratio(figures, costs["Arrow, memory-mapped"])
             rows.append([name, patients, f"{figures.work_s / memory['n'] * 1e6:.0f}", f"{times:.1f}"])
             rows[-1] += [f"{figures.peak_mb:.0f}", f"{memory['own']:.0f}", f"{memory['mapped']:.0f}"]
     return [
@@ -161,7 +161,7 @@ def _monai() -> Callable[[str, str], None]:
 
 
 def _batchgenerators() -> Callable[[str, str], None]:
-    """The like from nnU-Net's transforms, with the same ranges; pose without shift, which it crops instead."""
+    """Compose similar transforms of nnU-Net with the same ranges; without shift, since nnU-Net crops instead."""
     import math
 
     from batchgeneratorsv2.transforms.intensity.brightness import (
@@ -176,8 +176,8 @@ def _batchgenerators() -> Callable[[str, str], None]:
 
     from trabecula.train.transforms import Variation
 
-    by = Variation()
-    angle = math.radians(by.rotation_deg)
+    largest = Variation()
+    angle = math.radians(largest.rotation_deg)
 
     def work(size: str, n: str) -> None:
         pose = SpatialTransform(
@@ -187,17 +187,17 @@ def _batchgenerators() -> Callable[[str, str], None]:
             p_rotation=1,
             rotation=(-angle, angle),
             p_scaling=1,
-            scaling=(1 - by.scale, 1 + by.scale),
+            scaling=(1 - largest.scale, 1 + largest.scale),
             padding_mode_image="border",
         )
         vary = ComposeTransforms(
             [
                 pose,
                 MirrorTransform((0,)),
-                GaussianBlurTransform((0.01, by.slice_mm / SPACING_MM)),
-                MultiplicativeBrightnessTransform((1 - by.slope, 1 + by.slope), False),
-                BrightnessAdditiveTransform(0, by.offset_hu / 2),
-                GaussianNoiseTransform((0, by.noise_hu)),
+                GaussianBlurTransform((0.01, largest.slice_mm / SPACING_MM)),
+                MultiplicativeBrightnessTransform((1 - largest.slope, 1 + largest.slope), False),
+                BrightnessAdditiveTransform(0, largest.offset_hu / 2),
+                GaussianNoiseTransform((0, largest.noise_hu)),
             ]
         )
         _vary(lambda hu: vary(image=hu)["image"], size, n)
@@ -205,27 +205,27 @@ def _batchgenerators() -> Callable[[str, str], None]:
     return work
 
 
-def _vary(one: Callable[[Any], Any], size: str, n: str) -> None:
+def _vary(transform: Callable[[Any], Any], size: str, n: str) -> None:
     import torch
 
     hu = torch.randn(1, *[int(size)] * 3) * 50 + 100
     for _ in range(int(n)):
-        assert one(hu).shape == hu.shape
+        assert transform(hu).shape == hu.shape
 
 
-def varied(given: argparse.Namespace) -> list[str]:
-    """Variation of a region, by MONAI's transforms and nnU-Net's."""
+def varied(options: argparse.Namespace) -> list[str]:
+    """Measure the variation of a region by MONAI's transforms and by nnU-Net's."""
     rows = []
     for size in sorted(NETWORKS.values()):
         names = {"MONAI, as trained": "monai", "batchgeneratorsv2 (nnU-Net), the like": "batchgenerators"}
         contenders = [
-            Contender(name, [child(SCRIPT, loader, size, given.varied, first=(size, 2))])
+            Contender(name, [child(SCRIPT, loader, size, options.varied, first=(size, 2))])
             for name, loader in names.items()
         ]
-        found = measure.measured(contenders, given.repeats)
-        for name, figures in found.items():
-            times = measure.ratio(figures, found["MONAI, as trained"])
-            rows.append([f"{name}, {size}³", f"{figures.work_s / given.varied * 1e3:.1f}", f"{times:.1f}"])
+        costs = measure.measured(contenders, options.repeats)
+        for name, figures in costs.items():
+            times = measure.ratio(figures, costs["MONAI, as trained"])
+            rows.append([f"{name}, {size}³", f"{figures.work_s / options.varied * 1e3:.1f}", f"{times:.1f}"])
     head = ["variation", "CPU ms per region", "times MONAI"]
     return ["## Variation of a region, one thread", "", *measure.table(head, rows), ""]
 
@@ -241,15 +241,13 @@ def _cuda() -> Callable[[], bool]:
 
 def _training() -> Callable[..., dict[str, float]]:
     import numpy as np
-    import torch
 
-    from trabecula.model import network
     from trabecula.train import fit
     from trabecula.train.data import Data
     from trabecula.train.rois import Regions
 
     def work(path: str, kind: str, device: str, workers: str, plain: str) -> dict[str, float]:
-        """Seconds per region of whole epochs of `fit.fit`, and of steps on a batch that lies ready."""
+        """Time whole epochs of `fit.fit`, and steps on a batch that lies ready, in seconds per region."""
         regions = Regions(path)
         n = len(regions)
         reduced = (np.arange(n) % 2).astype(np.float32)
@@ -261,64 +259,75 @@ def _training() -> Callable[..., dict[str, float]]:
         epoch_s = 0.0 if int(plain) else _epoch_s(data, recipe, int(workers))
         return {"step_s": step_s / BATCH, "epoch_s": epoch_s / n, "n": n}
 
-    def _clock(recipe: fit.Recipe) -> Callable[[], float]:
-        """Wall time where a GPU works beside, else CPU time, which others on the machine do not change."""
-        return time.perf_counter if recipe.device == "cuda" else time.process_time
-
-    def _epoch_s(data: Data, recipe: fit.Recipe, workers: int) -> float:
-        """Time of an epoch: what two more take, so that what happens once does not count."""
-        from dataclasses import replace
-
-        now = _clock(recipe)
-        every, few = np.arange(len(data.regions)), np.arange(BATCH)
-        times = {}
-        for epochs in (1, 3):
-            with tempfile.TemporaryDirectory() as folder:
-                begun = now()
-                wanted, state = replace(recipe, epochs=epochs), Path(folder) / "state"
-                fit.fit(data, every, few, task="regression", recipe=wanted, state=state, workers=workers)
-                times[epochs] = now() - begun
-        return (times[3] - times[1]) / 2
-
-    def _step_s(recipe: fit.Recipe, n: int, *, plain: bool) -> float:
-        """Median time of a training step; plain is single precision in MONAI's own memory layout."""
-        now = _clock(recipe)
-        device = torch.device(recipe.device)
-        net = network.build(network.describe(recipe.network, ()), "regression")
-        net = net.to(device) if plain else network.placed(net, device)
-        fast = device.type == "cuda" and not plain
-        optimiser, scaler = torch.optim.AdamW(net.parameters()), torch.amp.GradScaler(device.type, enabled=fast)
-        hu = torch.randn(BATCH, 1, *[recipe.roi_size] * 3, device=device) * 50 + 100
-        scan, target = torch.zeros(BATCH, 0, device=device), torch.randn(BATCH, device=device)
-        times = []
-        for _ in range(max(n // BATCH, 3)):
-            begun = now()
-            with torch.autocast(device.type, enabled=fast):
-                output = net(network.to_input(hu, scan, (-200, 600)))[:, 0].float()
-            loss = torch.nn.functional.smooth_l1_loss(output, target)
-            optimiser.zero_grad()
-            scaler.scale(loss).backward()
-            scaler.step(optimiser)
-            scaler.update()
-            float(loss.detach())
-            times.append(now() - begun)
-        return sorted(times[1:])[len(times[1:]) // 2]
-
     return work
 
 
-def steps(folder: Path, given: argparse.Namespace, devices: Sequence[str]) -> list[str]:
-    """Regions per second of training (of CPU time without a GPU), and the share of an epoch that the network works."""
+def _clock(recipe: Any) -> Callable[[], float]:
+    """Give the clock for a recipe: wall time for a GPU, else CPU time, which others on the machine do not change."""
+    return time.perf_counter if recipe.device == "cuda" else time.process_time
+
+
+def _epoch_s(data: Any, recipe: Any, workers: int) -> float:
+    """Time an epoch as half of what two more epochs take, so that the start of a training does not count."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from trabecula.train import fit
+
+    now = _clock(recipe)
+    every, few = np.arange(len(data.regions)), np.arange(BATCH)
+    times = {}
+    for epochs in (1, 3):
+        with tempfile.TemporaryDirectory() as folder:
+            begun = now()
+            longer, state = replace(recipe, epochs=epochs), Path(folder) / "state"
+            fit.fit(data, every, few, task="regression", recipe=longer, state=state, workers=workers)
+            times[epochs] = now() - begun
+    return (times[3] - times[1]) / 2
+
+
+def _step_s(recipe: Any, n: int, *, plain: bool) -> float:
+    """Take the median time of a training step; plain is single precision in MONAI's own memory layout."""
+    import torch
+
+    from trabecula.model import network
+
+    now = _clock(recipe)
+    device = torch.device(recipe.device)
+    net = network.build(network.describe(recipe.network, ()), "regression")
+    net = net.to(device) if plain else network.placed(net, device)
+    fast = device.type == "cuda" and not plain
+    optimiser, scaler = torch.optim.AdamW(net.parameters()), torch.amp.GradScaler(device.type, enabled=fast)
+    hu = torch.randn(BATCH, 1, *[recipe.roi_size] * 3, device=device) * 50 + 100
+    scan, target = torch.zeros(BATCH, 0, device=device), torch.randn(BATCH, device=device)
+    times = []
+    for _ in range(max(n // BATCH, 3)):
+        begun = now()
+        with torch.autocast(device.type, enabled=fast):
+            output = net(network.to_input(hu, scan, (-200, 600)))[:, 0].float()
+        loss = torch.nn.functional.smooth_l1_loss(output, target)
+        optimiser.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        float(loss.detach())
+        times.append(now() - begun)
+    return sorted(times[1:])[len(times[1:]) // 2]
+
+
+def steps(folder: Path, options: argparse.Namespace, devices: Sequence[str]) -> list[str]:
+    """Measure regions per second of training (of CPU time without a GPU), and the network's share of an epoch."""
     head = ["training", "regions/s, steps alone", "times plain", "regions/s, whole epoch", "network at work"]
     rows = []
     for device in devices:
         for kind, size in NETWORKS.items():
-            n = given.regions[kind] * (32 if device == "cuda" else 1)
+            n = options.regions[kind] * (32 if device == "cuda" else 1)
             if not n:
                 continue
             path = folder / f"{kind}-{device}.arrow"
             measure.ask(child(SCRIPT, "write_arrow", path, n // PER_PATIENT, size))
-            workers = given.workers if device == "cuda" else 0
+            workers = options.workers if device == "cuda" else 0
             ours = measure.ask(child(SCRIPT, "training", path, kind, device, workers, 0))
             times = "1.0"
             if device == "cuda":
@@ -335,7 +344,7 @@ def steps(folder: Path, given: argparse.Namespace, devices: Sequence[str]) -> li
         "Plain is single precision and MONAI's own memory layout; on CUDA ours is mixed precision and channels last. "
         f"The network should be at work for {TARGETS['busy']:.0%} of an epoch on CUDA; with no workers, one core "
         "varies regions and trains by turns. Seconds are CPU time on the CPU, wall time on CUDA.",
-        *([] if "cuda" in devices else ["", "No GPU was at hand: nothing is said of CUDA."]),
+        *([] if "cuda" in devices else ["", "No GPU was at hand: CUDA was not measured."]),
         "",
     ]
 
@@ -354,7 +363,7 @@ LOADERS: dict[str, measure.Loader] = {
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--patients", type=int, nargs="*", default=[500, 5000], help="patients of the data's way")
     parser.add_argument("--varied", type=int, default=60, help="regions that are varied; 0: none")
@@ -363,19 +372,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=7, help="processes that vary regions, on CUDA")
     parser.add_argument("--repeats", type=int, default=3, help="runs of everything but the training")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
-    given.regions = {"small": given.small, "densenet121": given.densenet121}
+    options = parser.parse_args()
+    options.regions = {"small": options.small, "densenet121": options.densenet121}
     devices = ["cpu", "cuda"] if measure.ask(child(SCRIPT, "cuda")) else ["cpu"]
     lines = ["# bench/train", ""]
     with tempfile.TemporaryDirectory() as folder:
         if "cuda" in devices:  # its workers need all cores
-            lines += steps(Path(folder), given, ["cuda"])
+            lines += steps(Path(folder), options, ["cuda"])
         measure.on_one_core()
-        lines += steps(Path(folder), given, ["cpu"])
-        lines += varied(given) if given.varied else []
-        lines += data_path(Path(folder), given)
+        lines += steps(Path(folder), options, ["cpu"])
+        lines += varied(options) if options.varied else []
+        lines += data_path(Path(folder), options)
     lines += measure.machine(["torch", "monai", "batchgeneratorsv2", "pyarrow", "numpy"])
-    measure.publish(lines, given.out)
+    measure.publish(lines, options.out)
 
 
 if __name__ == "__main__" and not measure.is_child(LOADERS):

@@ -30,15 +30,15 @@ def scan(cohort: str, patient: str, day: int | None = 0, levels: str = "L1 L2", 
         "status": "accepted",
         "device_key": "d",
     }
-    found = {"complete": complete, "trabecular_hu_mean": 150.0 if complete else None, "flags": []}
-    vertebrae = [keys | found | {"level": level} for level in levels.split()]
+    measured = {"complete": complete, "trabecular_hu_mean": 150.0 if complete else None, "flags": []}
+    vertebrae = [keys | measured | {"level": level} for level in levels.split()]
     return {"study": row(tables.STUDIES, **keys, **facts), "vertebrae": vertebrae}
 
 
 def label(cohort: str, patient: str, vbmd: float | None = 100.0, day: int | None = 0, **facts) -> dict:
-    known = {"cohort": cohort, "patient_id": patient, "vbmd_mg_cm3": vbmd, "days_from_first_study": day}
+    required = {"cohort": cohort, "patient_id": patient, "vbmd_mg_cm3": vbmd, "days_from_first_study": day}
     plain = {"level": "L1", "unit_given": "mg/cm3 HA", "status": "used", "faults": []}
-    return row(tables.LABELS, **(known | plain | facts))
+    return row(tables.LABELS, **(required | plain | facts))
 
 
 def unused(reason: str, *faults: str) -> dict:
@@ -47,10 +47,10 @@ def unused(reason: str, *faults: str) -> dict:
 
 def sources_of(scans: list[dict], labels: list[dict]) -> Sources:
     """Frames as `cases.read_sources` reads them."""
-    studies = tables.cast([one["study"] for one in scans], tables.STUDIES).to_pandas()
-    numbered = [one | {"line": i} for i, one in enumerate(labels, start=2)]
+    studies = tables.cast([row["study"] for row in scans], tables.STUDIES).to_pandas()
+    numbered = [row | {"line": i} for i, row in enumerate(labels, start=2)]
     columns = ["cohort", "patient_id", "study_id", "level", "complete", "trabecular_hu_mean", "flags"]
-    vertebrae = pd.DataFrame([one for scan in scans for one in scan["vertebrae"]], columns=columns)
+    vertebrae = pd.DataFrame([row for scan in scans for row in scan["vertebrae"]], columns=columns)
     crops = pd.DataFrame({"study_id": studies["study_id"], "status": "ok", "blood_hu": 40.0})
     return Sources(vertebrae, crops, studies, tables.cast(numbered, tables.LABELS).to_pandas())
 
@@ -63,11 +63,10 @@ def audited(scans: list[dict], labels: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(tables.from_frame(rows, tables.AUDIT).to_pylist(), columns=tables.AUDIT.names, dtype=object)
 
 
-def one(rows: pd.DataFrame, patient: str, cohort: str = "a") -> dict:
-    (found,) = rows[(rows["patient_id"] == patient) & (rows["cohort"] == cohort) & rows["line"].isna()].to_dict(
-        "records"
-    )
-    return found
+def row_of(rows: pd.DataFrame, patient: str, cohort: str = "a") -> dict:
+    matching = (rows["patient_id"] == patient) & (rows["cohort"] == cohort) & rows["line"].isna()
+    (row_of_patient,) = rows[matching].to_dict("records")
+    return row_of_patient
 
 
 def test_a_used_patient_is_told_with_all_that_was_decided():
@@ -81,7 +80,7 @@ def test_a_used_patient_is_told_with_all_that_was_decided():
             label("a", "q", 130.0, 0, level="L1-L2"),
         ],
     )
-    p, q = one(rows, "p"), one(rows, "q")
+    p, q = row_of(rows, "p"), row_of(rows, "q")
     assert (p["study_id"], p["status"], p["reason"]) == ("a-p-10", "used", None)
     assert (p["n_labels"], p["interval_days"], p["same_day"], p["n_scans"], p["n_cohorts"]) == (2, 2, False, 2, 1)
     assert (list(p["label_levels"]), list(p["levels_used"])) == (["L1", "L2"], ["L1", "L2"])
@@ -138,14 +137,14 @@ def test_every_reason_against_a_patient_is_told():
 def test_a_patient_of_two_cohorts_is_used_in_the_first_that_can():
     scans = [scan("a", "p"), scan("b", "p"), scan("a", "q"), scan("b", "q")]
     rows = audited(scans, [label("a", "p"), label("b", "p"), label("a", "q")])
-    found = rows.set_index(["cohort", "patient_id"])
-    assert found["reason"].to_dict() == {
+    patients = rows.set_index(["cohort", "patient_id"])
+    assert patients["reason"].to_dict() == {
         ("b", "p"): None,
         ("a", "p"): "other_cohort",
         ("b", "q"): "no_label",
         ("a", "q"): None,
     }
-    assert (found["n_cohorts"] == 2).all()
+    assert (patients["n_cohorts"] == 2).all()
 
 
 _patients = st.sampled_from(["p", "q", "r"])
@@ -160,7 +159,7 @@ _scans = st.lists(
         complete=st.booleans(),
     ),
     max_size=6,
-    unique_by=lambda found: found["study"]["study_id"],
+    unique_by=lambda accepted: accepted["study"]["study_id"],
 )
 _labels = st.lists(
     st.builds(
@@ -181,8 +180,8 @@ def test_every_patient_of_a_cohort_stands_there_once_and_is_used_at_most_once(sc
     """The audit and the cases are made by different ways, and agree."""
     assume(scans)
     rows = audited(scans, labels)
-    known = {(one["study"]["cohort"], one["study"]["patient_id"]) for one in scans}
-    known |= {(one["cohort"], one["patient_id"]) for one in labels}
+    known = {(entry["study"]["cohort"], entry["study"]["patient_id"]) for entry in scans}
+    known |= {(entry["cohort"], entry["patient_id"]) for entry in labels}
     assert sorted(zip(rows["cohort"], rows["patient_id"], strict=True)) == sorted(known)
     used = rows[rows["status"] == "used"]
     assert used["patient_id"].is_unique
@@ -207,19 +206,19 @@ def test_cases_that_the_audit_does_not_find_are_a_bug():
 def check(scans: list[dict], labels: list[dict], *, folds: int) -> str:
     sources = sources_of(scans, labels)
     cases = find_cases(sources, order=ORDER, choice=CHOICE)
-    with pytest.raises(ConfigError) as refusal:
+    with pytest.raises(ConfigError) as failure:
         audit.check_cases(cases, audit.audit(sources, cases, order=ORDER, choice=CHOICE), folds=folds)
-    assert str(refusal.value).endswith(".") and "\n" not in str(refusal.value)
-    return str(refusal.value)
+    assert str(failure.value).endswith(".") and "\n" not in str(failure.value)
+    return str(failure.value)
 
 
 def test_without_a_labelled_patient_the_reasons_are_counted():
     scans = [scan("a", "p"), scan("a", "q"), scan("b", "r", levels="")]
     labels = [label("a", "p", day=300), label("b", "r"), label("a", "q", **unused("unknown_unit", "unknown_unit"))]
-    said = check(scans, labels, folds=2)
-    assert "no patient with a QCT label" in said and "mend the labels" in said
+    message = check(scans, labels, folds=2)
+    assert "no patient with a QCT label" in message and "mend the labels" in message
     for count in ("1 label_too_far", "1 no_scan", "1 no_label", "lines: 1 unknown_unit"):
-        assert count in said
+        assert count in message
 
 
 def test_cohorts_without_any_study_or_label_are_refused():
@@ -237,8 +236,8 @@ def test_one_class_is_refused(vbmd, cure):
 def test_fewer_patients_of_a_class_than_folds_are_refused():
     names = [f"p{i}" for i in range(8)]
     labels = [label("a", name, 100.0 if i < 2 else 140.0) for i, name in enumerate(names)]
-    said = check([scan("a", name) for name in names], labels, folds=3)
-    assert "Option train.folds: 3 folds need 3" in said and "2 with reduced and 6 with normal" in said
+    message = check([scan("a", name) for name in names], labels, folds=3)
+    assert "Option train.folds: 3 folds need 3" in message and "2 with reduced and 6 with normal" in message
 
 
 def frame(reduced: list[bool], devices: list[str]) -> pd.DataFrame:
@@ -269,7 +268,7 @@ def test_what_passes_the_check_has_both_classes_in_every_fold(members, later, fo
             divided = splits.divide(part, protocol, divided)
         except ConfigError:  # too few for a part of some split
             continue
-        found = divided[divided["scheme"] == "cross-validation"].merge(part, on="patient_id")
-        for _, split in found.groupby("split"):
+        accepted = divided[divided["scheme"] == "cross-validation"].merge(part, on="patient_id")
+        for _, split in accepted.groupby("split"):
             assert split.loc[split["part"] == "test", "reduced"].nunique() == 2
             assert split.loc[split["part"] == "train", "reduced"].nunique() == 2

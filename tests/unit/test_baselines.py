@@ -51,15 +51,15 @@ def test_a_missing_fact_is_no_prediction():
     lines = baselines.fit(rows, fold=0)
     assert {line.name: line.n for line in lines} == {"hu": 60, "hu_device": 60, "age_sex": 50, "hu_age_sex": 50}
     for line in lines:
-        known = baselines.predict([line], rows, pd.Series(np.nan, rows.index)).notna()
-        assert known.sum() == line.n
+        predicted = baselines.predict([line], rows, pd.Series(np.nan, rows.index)).notna()
+        assert predicted.sum() == line.n
 
 
 def test_patients_of_a_fold_get_its_line_and_others_the_mean():
     lines = [Baseline("hu", fold, {"intercept": 10.0 * fold, "hu": 1.0}, 5) for fold in (0, 1, 2)]
     rows = patients(4).assign(trabecular_hu=[100.0] * 4)
-    found = baselines.predict(lines, rows, pd.Series([0.0, 2.0, np.nan, 1.0]))
-    assert found.tolist() == [100.0, 120.0, 110.0, 110.0]
+    vbmd = baselines.predict(lines, rows, pd.Series([0.0, 2.0, np.nan, 1.0]))
+    assert vbmd.tolist() == [100.0, 120.0, 110.0, 110.0]
 
 
 def test_no_lines_predict_nothing():

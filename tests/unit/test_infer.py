@@ -35,11 +35,11 @@ SCANS = pd.DataFrame(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A bundle of small networks with random weights, and one training patient, in fold 1."""
-    made = tmp_path_factory.mktemp("bundle") / "toy"
+    folder = tmp_path_factory.mktemp("bundle") / "toy"
     torch.manual_seed(0)
     for task, fold in ((task, fold) for task in TASKS for fold in FOLDS):
-        network.save(network.build(network.describe("small", SCAN_INPUTS), task), made / weight_file(task, fold))
-    sha256 = {str(path.relative_to(made)): bundle.sha256_of(path) for path in made.rglob("*.safetensors")}
+        network.save(network.build(network.describe("small", SCAN_INPUTS), task), folder / weight_file(task, fold))
+    sha256 = {str(path.relative_to(folder)): bundle.sha256_of(path) for path in folder.rglob("*.safetensors")}
     facts = {
         "name": "toy",
         "model_id": bundle.model_id("toy", sha256),
@@ -57,15 +57,15 @@ def folder(tmp_path_factory) -> Path:
         "cube_size": SIZE,
         "cube_spacing_mm": SPACING_MM,
     }
-    bundle.write_json(facts, made / METADATA)
+    bundle.write_json(facts, folder / METADATA)
     recipe = Recipe("small", 1, 1, 8, 0.001, 32, 2.5, [-200, 600], SCAN_INPUTS, 1, "cpu")
     protocol = Protocol(len(FOLDS), 0, [0.6, 0.2, 0.2], False, 4, 0.2, 1)
     choice = Choice(["L1", "L2"], [], 180, 120.0)
     record = Record("toy", TASKS, recipe, protocol, choice, frozenset(["toy"]), SIZE, SPACING_MM, "c0de")
-    bundle.write_json(inference_config(record), made / INFERENCE)
+    bundle.write_json(inference_config(record), folder / INFERENCE)
     split = {"scheme": "cross-validation", "split": "fold1", "held_out": None, "part": "test"}
-    tables.write([split | {"patient_id": "trained"}], tables.SPLITS, made / SPLITS)
-    return made
+    tables.write([split | {"patient_id": "trained"}], tables.SPLITS, folder / SPLITS)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,9 @@ def model(folder: Path) -> infer.Model:
 @pytest.fixture(scope="module")
 def cubes() -> list[VertebraCrop]:
     rng = np.random.default_rng(0)
-    found = [vertebra(name, level, 150, rng) for name in ("trained", "other") for level in ("T10", "T11", "L1", "L6")]
-    return [*found, vertebra("other", "L2", 150, rng, complete=False)]
+    levels = ("T10", "T11", "L1", "L6")
+    complete = [vertebra(name, level, 150, rng) for name in ("trained", "other") for level in levels]
+    return [*complete, vertebra("other", "L2", 150, rng, complete=False)]
 
 
 def rows(cubes, model, batch_size=3, scans=SCANS) -> list[dict]:
@@ -86,7 +87,7 @@ def rows(cubes, model, batch_size=3, scans=SCANS) -> list[dict]:
 
 
 def test_rows_are_complete_and_fit_the_table(cubes, model):
-    """Complete vertebrae from T11 down, all tasks; all folds, or for a training patient the one that never saw him."""
+    """Complete vertebrae from T11 down by all tasks and folds; training patients by the fold that never saw them."""
     table = tables.cast(rows(cubes, model), tables.INFER).to_pylist()
     keys = {(row["patient_id"], row["level"], row["task"], row["fold"]) for row in table}
     levels = ("T11", "L1", "L6")
@@ -110,7 +111,7 @@ def test_the_scan_is_told(cubes, model):
     """Another voltage gives another value for that scan's vertebrae, and for no other's."""
     changed = SCANS.assign(kvp=[140.0, float("nan")])
     pairs = list(zip(rows(cubes, model), rows(cubes, model, scans=changed), strict=True))
-    differs = {one["patient_id"] for one, other in pairs if abs(one["value"] - other["value"]) > 1e-6}
+    differs = {row["patient_id"] for row, changed_row in pairs if abs(row["value"] - changed_row["value"]) > 1e-6}
     assert differs == {"trained"}
 
 

@@ -135,13 +135,13 @@ def test_cases_are_the_labelled_patients_with_their_chosen_levels(cohort: Cohort
 
 def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp_path: Path):
     """Each region is the cut of its own cube, and a view of the mapped file: no copy is held."""
-    found = prepare(cohort, tmp_path)
+    patients = prepare(cohort, tmp_path)
     regions = rois.Regions(tmp_path / "rois.arrow")
-    assert len(regions) == 2 * len(found)
-    cubes = {(one.patient_id, one.level): one for path in cohort.cubes for one in read_cubes(path)}
+    assert len(regions) == 2 * len(patients)
+    cubes = {(crop.patient_id, crop.level): crop for path in cohort.cubes for crop in read_cubes(path)}
     for i, (patient, level) in enumerate(regions.keys[["patient_id", "level"]].to_numpy(str)):
-        cut = network.cut_roi(cubes[patient, level].ct, spacing_mm=SPACING_MM, roi=RECIPE.roi)
-        np.testing.assert_array_equal(regions[i][0].numpy(), cut)
+        region = network.cut_roi(cubes[patient, level].ct, spacing_mm=SPACING_MM, roi=RECIPE.roi)
+        np.testing.assert_array_equal(regions[i][0].numpy(), region)
     # Regions of one shard lie one after the other in the same memory.
     step = regions[1].data_ptr() - regions[0].data_ptr()
     assert step == 32**3 * 2
@@ -149,9 +149,9 @@ def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp
 
 
 def test_a_chosen_vertebra_without_a_cube_is_a_bug(cohort: Cohort, tmp_path: Path):
-    found = prepare(cohort, tmp_path)
+    patients = prepare(cohort, tmp_path)
     with pytest.raises(AssertionError, match="have no cube"):
-        rois.write_regions(cohort.cubes[:1], found, roi=RECIPE.roi, path=tmp_path / "other.arrow", renamed={})
+        rois.write_regions(cohort.cubes[:1], patients, roi=RECIPE.roi, path=tmp_path / "other.arrow", renamed={})
     assert not (tmp_path / "other.arrow").exists()
 
 
@@ -178,11 +178,11 @@ def test_the_scan_is_told_in_channels_of_one_value():
     scans = pd.DataFrame(
         {"kvp": [80.0, None], "phase": ["arterial", "unknown"], "thickness_mm": [5.0, None], "other": [1, 2]}
     )
-    told = network.scan_channels(scans, ["thickness_mm", "phase", "kvp"])
-    np.testing.assert_array_equal(told, [[1, 0, 1, -2], [0, 0, 0, 0]])
+    channels = network.scan_channels(scans, ["thickness_mm", "phase", "kvp"])
+    np.testing.assert_array_equal(channels, [[1, 0, 1, -2], [0, 0, 0, 0]])
     assert network.describe("small", ["thickness_mm", "phase", "kvp"])["in_channels"] == 5
     hu = torch.tensor([-300.0, 200.0, 700.0]).view(1, 1, 3, 1, 1)
-    seen = network.to_input(hu, torch.from_numpy(told[:1]), (-200, 600))
+    seen = network.to_input(hu, torch.from_numpy(channels[:1]), (-200, 600))
     torch.testing.assert_close(
         seen[0, :, :, 0, 0], torch.tensor([[0, 0.5, 1], [1] * 3, [0] * 3, [1] * 3, [-2] * 3]).float()
     )
@@ -196,21 +196,21 @@ def test_mirroring_is_left_to_right_alone():
     hu = torch.rand(1, 8, 8, 8)
     change = variation(STILL, spacing_mm=2).set_random_state(seed=0)
     varied = [torch.as_tensor(change(hu)) for _ in range(16)]
-    same = [torch.allclose(one, hu, atol=1e-3) for one in varied]
-    mirrored = [torch.allclose(one, hu.flip(1), atol=1e-3) for one in varied]
+    same = [torch.allclose(region, hu, atol=1e-3) for region in varied]
+    mirrored = [torch.allclose(region, hu.flip(1), atol=1e-3) for region in varied]
     assert all(a != b for a, b in zip(same, mirrored, strict=True)) and any(same) and any(mirrored)
 
 
 def test_variation_keeps_a_uniform_region_within_the_devices_range():
     """It stays uniform up to noise, its value within offset and slope."""
-    by = replace(Variation(), noise_hu=0.0)
-    change = variation(by, spacing_mm=2).set_random_state(seed=0)
+    largest = replace(Variation(), noise_hu=0.0)
+    change = variation(largest, spacing_mm=2).set_random_state(seed=0)
     varied = torch.stack([torch.as_tensor(change(torch.full((1, 20, 20, 20), 200.0))) for _ in range(32)])
     # MONAI's smoothing takes what lies outside for 0 HU, which reaches four standard deviations inwards.
     inner = varied[:, :, 4:16, 4:16, 4:16]
     off = (inner.mean((1, 2, 3, 4)) - 200).abs()
     assert inner.std((1, 2, 3, 4)).max() < 0.1
-    assert off.max() < by.offset_hu + by.slope * 200 + 0.1 and off.std() > 1
+    assert off.max() < largest.offset_hu + largest.slope * 200 + 0.1 and off.std() > 1
 
 
 @pytest.mark.parametrize(("field", "axis"), [("kernel_mm", 1), ("slice_mm", 3)])
@@ -341,16 +341,16 @@ def test_a_network_learns(tmp_path: Path):
     folder = tmp_path / "train"
     prepare(write_cohort(tmp_path, 36, seed=1), folder)
     train_one(folder, tmp_path / "out", "random0", "joint", replace(RECIPE, epochs=25, patience=25, scan_inputs=[]))
-    found = tables.read(tmp_path / "out" / "joint.parquet", tables.FITTED).to_pandas()
-    known = pd.read_parquet(folder / "cases.parquet").set_index("patient_id")
+    fitted = tables.read(tmp_path / "out" / "joint.parquet", tables.FITTED).to_pandas()
+    patients = pd.read_parquet(folder / "cases.parquet").set_index("patient_id")
     division = pd.read_parquet(folder / "splits.parquet").query("split == 'random0' and part == 'test'")
-    tested = found[found["patient_id"].isin(division["patient_id"])]
-    for name, own in tested.groupby("task"):
-        truth = known.loc[own["patient_id"], "qct_vbmd_mg_cm3"].to_numpy()
+    tested = fitted[fitted["patient_id"].isin(division["patient_id"])]
+    for name, rows in tested.groupby("task"):
+        truth = patients.loc[rows["patient_id"], "qct_vbmd_mg_cm3"].to_numpy()
         if str(name).endswith("regression"):
-            assert np.abs(own["value"] - truth).mean() < 0.6 * np.abs(truth - truth.mean()).mean()
+            assert np.abs(rows["value"] - truth).mean() < 0.6 * np.abs(truth - truth.mean()).mean()
         else:
-            assert np.corrcoef(own["value"], truth)[0, 1] < -0.5
+            assert np.corrcoef(rows["value"], truth)[0, 1] < -0.5
 
 
 def test_networks_have_seeds_of_their_own():
@@ -368,11 +368,11 @@ def test_networks_have_seeds_of_their_own():
 
 def test_a_bundle_holds_all_that_is_promised(trained: Path, cohort: Cohort):
     """Files, splits, curves, protocol, audit, and a card that says synthetic."""
-    found = bundle.read(trained)
-    bundle.check_weights(found)
-    assert found.synthetic and found.model_id.startswith("toy-") and found.tasks == TASKS
-    known = bundle.read_splits(found)
-    assert sorted(known) == sorted(cohort.vbmd_mg_cm3)[:14] and set(known.values()) == {0, 1}
+    toy = bundle.read(trained)
+    bundle.check_weights(toy)
+    assert toy.synthetic and toy.model_id.startswith("toy-") and toy.tasks == TASKS
+    fold_of = bundle.read_splits(toy)
+    assert sorted(fold_of) == sorted(cohort.vbmd_mg_cm3)[:14] and set(fold_of.values()) == {0, 1}
     curves = tables.read(trained / bundle.TRAINING, tables.TRAINING).to_pandas()
     names = {"fold0", "fold1", "random0", "device0", "device1"}
     assert set(curves["split"]) == names and len(curves) == len(TASKS) * len(names) and curves["kept"].all()
@@ -394,7 +394,7 @@ def test_publishing_twice_gives_the_same_files(trained: Path, prepared: Path, tm
 
 
 def test_out_of_fold_predictions_are_in_the_protocol(trained: Path, prepared: Path):
-    """A patient's prediction is the mean over levels of the network that did not see him, as in its own file."""
+    """A patient's prediction is the mean over levels of the network that did not see them, as in its own file."""
     protocol = tables.read(trained / bundle.PROTOCOL, tables.PROTOCOL).to_pandas()
     rows = protocol.query("scheme == 'cross-validation' and part == 'test' and predictor == 'network'")
     assert len(rows) == 14
@@ -437,15 +437,15 @@ def test_monai_builds_the_same_from_the_configuration(trained: Path, cohort: Coh
     name = weight_file("regression", 1)
     net.load_state_dict(safetensors.torch.load_file(trained / name))
     crop = next(read_cubes(cohort.cubes[0]))
-    told = torch.tensor([[0.5, 1.0, 0.0]])
-    channels = told[:, :, None, None, None].expand(-1, -1, 32, 32, 32)
+    scan = torch.tensor([[0.5, 1.0, 0.0]])
+    channels = scan[:, :, None, None, None].expand(-1, -1, 32, 32, 32)
     with torch.inference_mode():
         image = torch.as_tensor(steps(crop.ct.astype(np.float32)))[None]
         theirs = float(net.eval()(torch.cat([image, channels], dim=1)))
-    found = bundle.read(trained)
-    cut = torch.from_numpy(network.cut_roi(crop.ct, spacing_mm=SPACING_MM, roi=found.roi))[None, None]
-    ours = network.load(found.network, "regression", trained / name, torch.device("cpu"))
-    value = network.predict(ours, cut, told, task="regression", roi=found.roi)["regression"]
+    toy = bundle.read(trained)
+    region = torch.from_numpy(network.cut_roi(crop.ct, spacing_mm=SPACING_MM, roi=toy.roi))[None, None]
+    ours = network.load(toy.network, "regression", trained / name, torch.device("cpu"))
+    value = network.predict(ours, region, scan, task="regression", roi=toy.roi)["regression"]
     assert value[0] == pytest.approx(theirs, abs=0.05)
 
 

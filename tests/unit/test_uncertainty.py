@@ -65,9 +65,9 @@ def test_the_temperature_is_that_of_a_logistic_regression_without_intercept(over
     cases = cohort(300, over=over)
     logits, reduced = cases["logit"].to_numpy(), cases["reduced"].to_numpy()
     oracle = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(logits[:, None], reduced).coef_[0, 0]
-    found = temperature.fit(logits, reduced)
-    assert found.value == pytest.approx(1 / oracle, rel=1e-4)
-    assert (found.n, found.reason) == (300, None)
+    fitted = temperature.fit(logits, reduced)
+    assert fitted.value == pytest.approx(1 / oracle, rel=1e-4)
+    assert (fitted.n, fitted.reason) == (300, None)
 
 
 def test_scaling_recovers_the_temperature_that_made_logits_too_sure():
@@ -87,18 +87,18 @@ def test_classes_parted_without_a_mistake_do_not_make_probabilities_certain():
     ("n", "reduced", "reason"), [(9, 4, "too_few_patients"), (12, 0, "one_class"), (12, 12, "one_class"), (12, 5, None)]
 )
 def test_without_enough_patients_or_classes_probabilities_stay_as_they_are(n, reduced, reason):
-    found = temperature.fit(np.linspace(-3.0, 3.0, n), np.arange(n) < reduced)
-    assert found.reason == reason and (reason is None or (found.value == 1.0 and reason in REASONS))
+    fitted = temperature.fit(np.linspace(-3.0, 3.0, n), np.arange(n) < reduced)
+    assert fitted.reason == reason and (reason is None or (fitted.value == 1.0 and reason in REASONS))
 
 
 def test_logits_are_finite_and_undone_by_probabilities():
     chance = np.array([0.0, 1e-9, 0.3, 0.5, 1.0])
-    found = temperature.logit(chance)
-    assert np.isfinite(found).all() and found[3] == 0
-    assert temperature.probability(found, 1.0) == pytest.approx(chance, abs=2e-6)
+    logits = temperature.logit(chance)
+    assert np.isfinite(logits).all() and logits[3] == 0
+    assert temperature.probability(logits, 1.0) == pytest.approx(chance, abs=2e-6)
 
 
-# --- quantiles and cuts --------------------------------------------------------------------------
+# --- quantiles and thresholds---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("share", [decision.ERROR, novelty.RARE, novelty.UNUSUAL])
@@ -114,8 +114,8 @@ def test_the_next_patient_exceeds_the_quantile_as_rarely_as_asked():
     assert 0.08 < above <= 0.105
 
 
-def brute_force_cuts(chance: np.ndarray, reduced: np.ndarray) -> tuple[float, float]:
-    """Least abstention among cuts between patients that keep both errors, with the next patient counted as wrong."""
+def brute_force_thresholds(chance: np.ndarray, reduced: np.ndarray) -> tuple[float, float]:
+    """Find the least abstention that keeps both errors, with the next patient counted as wrong."""
     between = [0.5, *(value for value in chance if value < 0.5)]
     lows = [t for t in between if (chance[reduced] < t).sum() + 1 <= 0.1 * (reduced.sum() + 1)]
     over = [0.5, *(np.nextafter(value, 1) for value in chance if value >= 0.5)]
@@ -125,32 +125,32 @@ def brute_force_cuts(chance: np.ndarray, reduced: np.ndarray) -> tuple[float, fl
 
 @settings(max_examples=60, deadline=None)
 @given(arrays(float, 40, elements=st.floats(0.01, 0.99), unique=True), st.randoms(use_true_random=False))
-def test_cuts_abstain_as_little_as_they_may(chance, random):
+def test_thresholds_abstain_as_little_as_they_may(chance, random):
     reduced = np.array([True] * 18 + [False] * 22)
     random.shuffle(reduced)
-    cuts = decision.learn(chance, reduced)
-    assert (cuts.low, cuts.high) == brute_force_cuts(chance, reduced)
+    thresholds = decision.learn(chance, reduced)
+    assert (thresholds.low, thresholds.high) == brute_force_thresholds(chance, reduced)
 
 
 def test_good_probabilities_need_no_abstention():
     chance = np.concatenate([np.linspace(0.0, 0.3, 50), np.linspace(0.7, 1.0, 50)])
-    cuts = decision.learn(chance, np.arange(100) >= 50)
-    assert (cuts.low, cuts.high) == (0.5, 0.5)
-    decided = decision.decide(np.array([0.49, 0.5, np.nan]), cuts)
+    thresholds = decision.learn(chance, np.arange(100) >= 50)
+    assert (thresholds.low, thresholds.high) == (0.5, 0.5)
+    decided = decision.decide(np.array([0.49, 0.5, np.nan]), thresholds)
     assert decided == ["normal", "reduced", "not_evaluable"]
 
 
 def test_too_few_patients_decide_at_one_half():
-    cuts = decision.learn(np.linspace(0.0, 1.0, 16), np.arange(16) % 2 == 0)
-    assert (cuts.normal_below, cuts.reduced_from, cuts.low, cuts.high) == (None, None, 0.5, 0.5)
+    thresholds = decision.learn(np.linspace(0.0, 1.0, 16), np.arange(16) % 2 == 0)
+    assert (thresholds.normal_below, thresholds.reduced_from, thresholds.low, thresholds.high) == (None, None, 0.5, 0.5)
 
 
 def test_in_new_patients_wrong_calls_stay_within_a_tenth_of_each_class_whatever_the_shares():
     wrong_normal, wrong_reduced, abstained = [], [], []
     for seed in range(60):
-        cuts = decision.learn(*chances(200, share=0.4, seed=seed))
+        thresholds = decision.learn(*chances(200, share=0.4, seed=seed))
         chance, reduced = chances(2_000, share=0.1, seed=1_000 + seed)
-        decided = np.array(decision.decide(chance, cuts))
+        decided = np.array(decision.decide(chance, thresholds))
         wrong_normal.append((decided[~reduced] == "reduced").mean())
         wrong_reduced.append((decided[reduced] == "normal").mean())
         abstained.append((decided == "indeterminate").mean())
@@ -183,8 +183,8 @@ def test_widths_are_those_of_crepes_with_mondrian_bins():
     widths = {width.group: width for width in intervals.learn(residuals, group)}
     oracle = ConformalRegressor().fit(residuals, bins=group)
     names = sorted(set(group))
-    wanted = oracle.predict_int(np.zeros(3), bins=np.array(names), confidence=0.9 - 1e-12)[:, 1]
-    assert [widths[name].half_width_mg_cm3 for name in names] == wanted.tolist()
+    expected = oracle.predict_int(np.zeros(3), bins=np.array(names), confidence=0.9 - 1e-12)[:, 1]
+    assert [widths[name].half_width_mg_cm3 for name in names] == expected.tolist()
     assert [widths[name].n for name in names] == [int((group == name).sum()) for name in names]
     assert widths["all patients"].n == 400
 
@@ -204,13 +204,13 @@ def test_each_kind_of_scan_is_covered_where_one_width_for_all_covers_only_the_me
         error = (new["regression"] - new["qct_vbmd_mg_cm3"]).abs().to_numpy()
         residuals = (learnt["regression"] - learnt["qct_vbmd_mg_cm3"]).to_numpy()
         widths = intervals.learn(residuals, intervals.groups(learnt).to_numpy(str))
-        own = {width.group: width.half_width_mg_cm3 for width in widths}
+        half_widths = {width.group: width.half_width_mg_cm3 for width in widths}
         group = intervals.groups(new)
         for i, (phase, kvp) in enumerate(GROUPS):
             name = intervals.groups(pd.DataFrame({"phase": [phase], "kvp": [kvp]}))[0]
-            here = error[(group == name).to_numpy()]
-            covered["one"][seed, i] = (here <= own["all patients"]).mean()
-            covered["own"][seed, i] = (here <= own.get(name, own["all patients"])).mean()
+            errors_of_kind = error[(group == name).to_numpy()]
+            covered["one"][seed, i] = (errors_of_kind <= half_widths["all patients"]).mean()
+            covered["own"][seed, i] = (errors_of_kind <= half_widths.get(name, half_widths["all patients"])).mean()
     assert (np.abs(covered["own"].mean(axis=0) - 0.9) < 0.025).all(), covered["own"].mean(axis=0)
     assert covered["one"].mean(axis=0)[0] > 0.95 and covered["one"].mean(axis=0)[2] < 0.7
 
@@ -218,10 +218,10 @@ def test_each_kind_of_scan_is_covered_where_one_width_for_all_covers_only_the_me
 def test_a_small_group_takes_the_width_of_all_patients_and_says_so():
     cases = cohort(100).assign(phase="native", kvp=120.0)
     cases.loc[:18, "kvp"] = 140.0
-    known = uncertainty.learn(cases)
-    judged = uncertainty.judge(as_results(cases), known)
+    learnt = uncertainty.learn(cases)
+    judged = uncertainty.judge(as_results(cases), learnt)
     assert judged["interval_group"].value_counts().to_dict() == {"native, 111-130 kV": 81, "all patients": 19}
-    assert known.reference(None).width("native, over 130 kV") == known.reference(None).widths[0]
+    assert learnt.reference(None).width("native, over 130 kV") == learnt.reference(None).widths[0]
 
 
 @pytest.mark.parametrize(
@@ -243,38 +243,38 @@ def test_groups_are_named_by_contrast_and_voltage(phase, kvp, group):
 
 
 @pytest.fixture(scope="module")
-def known():
+def learnt():
     return uncertainty.learn(cohort(199))
 
 
-def test_what_is_written_to_a_bundle_is_what_is_read(known):
-    facts = json.loads(json.dumps(uncertainty.to_facts(known), allow_nan=False))
-    assert uncertainty.from_facts(facts) == known
+def test_what_is_written_to_a_bundle_is_what_is_read(learnt):
+    facts = json.loads(json.dumps(uncertainty.to_facts(learnt), allow_nan=False))
+    assert uncertainty.from_facts(facts) == learnt
     few = uncertainty.learn(cohort(12).assign(kvp=None, phase=None, device_key=None))
     assert uncertainty.from_facts(json.loads(json.dumps(uncertainty.to_facts(few), allow_nan=False))) == few
     with pytest.raises((KeyError, TypeError)):
         uncertainty.from_facts({"references": [{"fold": 0}]})
 
 
-def test_nothing_of_a_patients_own_fold_is_used_to_judge_them(known):
+def test_nothing_of_a_patients_own_fold_is_used_to_judge_them(learnt):
     cases = cohort(199)
-    own = cases["fold"] == 2
+    of_fold = cases["fold"] == 2
     other = cases.assign(
-        regression=cases["regression"].mask(own, 500.0),
-        logit=cases["logit"].mask(own, 0.0),
-        kvp=cases["kvp"].mask(own, 70),
+        regression=cases["regression"].mask(of_fold, 500.0),
+        logit=cases["logit"].mask(of_fold, 0.0),
+        kvp=cases["kvp"].mask(of_fold, 70),
     )
     changed = uncertainty.learn(other)
-    assert changed.reference(2) == known.reference(2)
-    assert changed.reference(1) != known.reference(1) and changed.reference(None) != known.reference(None)
+    assert changed.reference(2) == learnt.reference(2)
+    assert changed.reference(1) != learnt.reference(1) and changed.reference(None) != learnt.reference(None)
 
 
-def test_patients_of_a_fold_are_judged_by_the_others_and_new_ones_by_all(known):
+def test_patients_of_a_fold_are_judged_by_the_others_and_new_ones_by_all(learnt):
     cases = cohort(199)
-    inside, outside = uncertainty.judge(as_results(cases, fold=1), known), uncertainty.judge(as_results(cases), known)
+    inside, outside = uncertainty.judge(as_results(cases, fold=1), learnt), uncertainty.judge(as_results(cases), learnt)
     half = ((inside["vbmd_high"] - inside["vbmd_low"]) / 2).to_numpy()
     for i in (0, 57, 198):
-        reference = known.reference(int(cases["fold"][i]))
+        reference = learnt.reference(int(cases["fold"][i]))
         width = reference.width(intervals.groups(cases)[i])
         assert half[i] == pytest.approx(width.half_width_mg_cm3)
         assert inside["probability_reduced"].iloc[i] == temperature.probability(
@@ -296,14 +296,14 @@ def test_cross_fitted_intervals_cover_the_patients_that_they_were_learnt_without
     assert low <= inside <= high
 
 
-def one(known, **facts) -> pd.Series:
+def judge_one(learnt, **facts) -> pd.Series:
     """Judge a plain patient of whom some facts differ."""
     plain = {
         **dict(logit=4.0, vbmd_mg_cm3=100.0, hu_baseline_vbmd_mg_cm3=100.0, trabecular_hu=130.0, fold=np.nan),
         **dict(fold_spread_mg_cm3=2.0, kvp=120.0, phase="native", thickness_mm=1.0, spacing_mm=1.0),
         "device_key": "M X 120 B",
     }
-    return uncertainty.judge(pd.DataFrame([plain | facts], index=["s"]), known).iloc[0]
+    return uncertainty.judge(pd.DataFrame([plain | facts], index=["s"]), learnt).iloc[0]
 
 
 @pytest.mark.parametrize(
@@ -335,9 +335,9 @@ def one(known, **facts) -> pd.Series:
     ],
 )
 def test_what_lies_beyond_the_training_is_told_and_only_what_is_odd_itself_stops_a_decision(
-    known, facts, codes, decided, reason
+    learnt, facts, codes, decided, reason
 ):
-    row = one(known, **facts)
+    row = judge_one(learnt, **facts)
     assert (row["novelty"], row["decision"], row["decision_reason"]) == (codes, decided, reason)
     assert set(codes) <= set(NOVELTY) and (reason is None or reason in REASONS)
 
@@ -352,13 +352,13 @@ def test_differences_of_one_in_a_hundred_are_believed():
     assert uncertainty.learn(cohort(18)).reference(None).experience.hu_difference_mg_cm3 is None
 
 
-def test_no_results_give_no_judgements(known):
-    judged = uncertainty.judge(as_results(cohort(5)).iloc[:0], known)
+def test_no_results_give_no_judgements(learnt):
+    judged = uncertainty.judge(as_results(cohort(5)).iloc[:0], learnt)
     assert list(judged.columns) == list(uncertainty.JUDGED) and not len(judged)
 
 
 def test_few_patients_give_no_interval_and_decide_at_one_half():
-    known = uncertainty.learn(cohort(8))
-    row = one(known, logit=0.01)
+    learnt = uncertainty.learn(cohort(8))
+    row = judge_one(learnt, logit=0.01)
     assert row[["vbmd_low", "vbmd_high"]].isna().all() and row["interval_group"] is None
     assert row["decision"] == "reduced"
