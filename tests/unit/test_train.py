@@ -355,7 +355,7 @@ def test_a_network_learns(tmp_path: Path):
 
 def test_networks_have_seeds_of_their_own():
     seeds = {
-        job.seed_of(3, f"{scheme}{k}", task)
+        job.network_seed(3, f"{scheme}{k}", task)
         for scheme in ("fold", "random", "device")
         for k in range(12)
         for task in TASKS

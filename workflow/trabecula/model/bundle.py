@@ -148,6 +148,7 @@ def read(folder: Path | str) -> Bundle:
 
 
 def _from_facts(folder: Path, facts: Mapping[str, Any]) -> Bundle:
+    """Make a bundle from the content of its metadata."""
     low, high = facts["hu_window"]
     return Bundle(
         folder=folder,

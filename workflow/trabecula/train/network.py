@@ -65,7 +65,7 @@ def train_network(
     part = data.regions.keys["patient_id"].map(rows.set_index("patient_id")["part"])
     state = files.weights.with_suffix(".state")
     state.parent.mkdir(parents=True, exist_ok=True)
-    recipe = replace(recipe, seed=seed_of(recipe.seed, split, task))
+    recipe = replace(recipe, seed=network_seed(recipe.seed, split, task))
     train, validation = np.flatnonzero(part == TRAIN), np.flatnonzero(part == VALIDATION)
     net, epochs = fit(data, train, validation, task=task, recipe=recipe, state=state, workers=workers)
     save(net, files.weights)
@@ -75,7 +75,7 @@ def train_network(
     state.unlink(missing_ok=True)
 
 
-def seed_of(seed: int, split: str, task: Task) -> int:
+def network_seed(seed: int, split: str, task: Task) -> int:
     """Give a network its own seed, so that two networks differ by more than their patients."""
     scheme, number = split.rstrip("0123456789"), int(split.lstrip("abcdefghijklmnopqrstuvwxyz"))
     words = [seed, (FOLD, RANDOM, DEVICE).index(scheme), number, TASKS.index(task)]

@@ -69,6 +69,7 @@ def fit(logits: NDArray[np.float64], reduced: NDArray[np.bool_]) -> Temperature:
     towards = np.where(reduced, logits, -logits)
 
     def loss(log_temperature: float) -> float:
+        """Give the mean negative log-likelihood."""
         return float(np.logaddexp(0.0, -towards / np.exp(log_temperature)).mean())
 
     # The loss is convex in 1 / temperature, so it has one minimum in its logarithm.
