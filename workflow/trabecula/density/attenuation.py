@@ -74,21 +74,33 @@ MATERIALS: dict[str, tuple[float, dict[str, float]]] = {
 
 @cache
 def mass_attenuation_cm2_g(material: str, energy_kev: float) -> float:
-    """Mass attenuation coefficient of a material, in cm²/g."""
+    """Compute the mass attenuation coefficient of a material, in cm²/g.
+
+    >>> round(mass_attenuation_cm2_g("water", 68.0), 3)
+    0.195
+    """
     fractions = MATERIALS[material][1]
-    return sum(float(xraydb.mu_elam(el, energy_kev * 1e3)) * share for el, share in fractions.items())
+    return sum(float(xraydb.mu_elam(element, energy_kev * 1e3)) * share for element, share in fractions.items())
 
 
 @cache
 def material_hu(material: str, energy_kev: float) -> float:
-    """Hounsfield units of a pure material at its own density."""
+    """Compute the Hounsfield units of a pure material at its own density.
+
+    >>> material_hu("water", 68.0), round(material_hu("fat", 68.0))
+    (0.0, -79)
+    """
     attenuation = MATERIALS[material][0] * mass_attenuation_cm2_g(material, energy_kev)
     return 1000.0 * (attenuation / mass_attenuation_cm2_g("water", energy_kev) - 1.0)
 
 
 @cache
 def iodine_hu_per_mg_ml(energy_kev: float) -> float:
-    """Rise in Hounsfield units per mg/ml of dissolved iodine."""
+    """Compute the rise in Hounsfield units per mg/ml of dissolved iodine.
+
+    >>> iodine_hu_per_mg_ml(54.0) > iodine_hu_per_mg_ml(68.0) > 20
+    True
+    """
     return mass_attenuation_cm2_g("iodine", energy_kev) / mass_attenuation_cm2_g("water", energy_kev)
 
 
@@ -108,7 +120,7 @@ class Spongiosa:
     hu_per_mg_cm3: float
 
     def hu(self, vbmd_mg_cm3: ArrayLike) -> NDArray[np.float64]:
-        """Hounsfield units at a mineral density in mg/cm³ HA."""
+        """Compute the Hounsfield units at a mineral density in mg/cm³ HA."""
         return np.asarray(self.marrow_hu + self.hu_per_mg_cm3 * np.asarray(vbmd_mg_cm3))
 
 
@@ -131,10 +143,14 @@ def spongiosa(energy_kev: float, *, marrow_fat: float, iodine_mg_ml: float = 0.0
 
 
 def in_water(energy_kev: float) -> Spongiosa:
-    """Hydroxyapatite in water, as in the rods of a calibration phantom."""
+    """Describe hydroxyapatite in water, as in the rods of a calibration phantom."""
     return Spongiosa(0.0, material_hu("hydroxyapatite", energy_kev) / HYDROXYAPATITE_DENSITY_MG_CM3)
 
 
 def mean_marrow_fat(age_years: ArrayLike, sex: str) -> NDArray[np.float64]:
-    """Population mean of the fat fraction of lumbar marrow, 0 to 1, by age and sex (F, M)."""
+    """Look up the population mean of the fat fraction of lumbar marrow, 0 to 1, by age and sex (F, M).
+
+    >>> float(mean_marrow_fat(70, "F"))
+    0.55
+    """
     return np.interp(np.asarray(age_years, float), _AGES_YEARS, _MARROW_FAT[sex])

@@ -1,4 +1,4 @@
-"""vBMD below which bone counts as reduced and as osteoporotic."""
+"""Thresholds of vBMD below which bone counts as reduced and as osteoporotic."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,7 @@
 """From trabecular Hounsfield units to bone density, with its uncertainty and the name of the method.
 
-Each study has one straight line (`Line`) or a reason why it has none; vertebrae and patients are put on it. Nothing
-here reads scans: `crop` has found the tissues and rods, so that another method needs no scan again.
+Each study has one straight line (`Line`) or a reason why it has none; the line converts the HU of vertebrae and
+patients. Nothing here reads scans: `crop` has measured the tissues and rods, so that another method needs no scan.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,7 +50,7 @@ class Options:
 
 
 def contrast_rows(studies: pd.DataFrame) -> pd.DataFrame:
-    """Columns contrast_probability and phase of studies, in their order; None for those that were not measured.
+    """Give the columns contrast_probability and phase of studies, in their order; None for studies not measured.
 
     Parameters
     ----------
@@ -60,14 +60,14 @@ def contrast_rows(studies: pd.DataFrame) -> pd.DataFrame:
     needed = ("blood_hu", "kvp", "contrast_agent", "status")
     rows: list[tuple[float | None, str | None]] = []
     for blood, kvp, agent, status in zip(*(studies[name].tolist() for name in needed), strict=True):
-        found = contrast(_known(blood), _known(kvp), None if pd.isna(agent) else bool(agent))
-        rows.append((found.probability, found.phase) if status == "measured" else (None, None))
+        weighed = contrast(_known(blood), _known(kvp), None if pd.isna(agent) else bool(agent))
+        rows.append((weighed.probability, weighed.phase) if status == "measured" else (None, None))
     names = [column.name for column in tables.CONTRAST]
     return pd.DataFrame(rows, columns=names, index=studies.index, dtype=object)
 
 
 def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> dict[str, Line | str]:
-    """Line of every measured study, or the reason why it has none.
+    """Give the line of every measured study, or the reason why it has none.
 
     Parameters
     ----------
@@ -83,9 +83,8 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
         return dict.fromkeys(measured["study_id"], "no_calibration")
     rows = measured.to_dict("records")
     if options.method == "phantomless":
-        found = phantomless.calibrate_all([_tissues(row) for row in rows])
-        pairs = zip(rows, found, strict=True)
-        return {row["study_id"]: one.reason if isinstance(one, StudyFailure) else one for row, one in pairs}
+        pairs = zip(rows, phantomless.calibrate_all([_tissues(row) for row in rows]), strict=True)
+        return {row["study_id"]: line.reason if isinstance(line, StudyFailure) else line for row, line in pairs}
     lines: dict[str, Line | str] = {}
     for row in rows:
         try:
@@ -96,16 +95,17 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
 
 
 def _tissues(study: Mapping[Any, Any]) -> phantomless.Tissues:
-    known = {name: _known(study[name]) for name in _NUMBERS}
-    given = Contrast(_known(study["contrast_probability"]), study["phase"])
-    return phantomless.Tissues(**known, contrast=given, sex=study["sex"])
+    """Take the tissues and header facts from a row of the table `studies`."""
+    numbers = {name: _known(study[name]) for name in _NUMBERS}
+    agent = Contrast(_known(study["contrast_probability"]), study["phase"])
+    return phantomless.Tissues(**numbers, contrast=agent, sex=study["sex"])
 
 
 def _line(study: Mapping[Any, Any], options: Options, devices: Devices) -> Line:
+    """Fit the line of a study by the method phantom or device."""
     if options.method == "phantom":
         rods = study["rods_hu"]
-        found = [] if rods is None else list(rods)
-        return phantom.calibrate(found, options.rods_mg_cm3, kvp=_known(study["kvp"]))
+        return phantom.calibrate([] if rods is None else list(rods), options.rods_mg_cm3, kvp=_known(study["kvp"]))
     return devices.line(study["device_key"], study["phase"], study["patient_id"])
 
 
@@ -118,20 +118,21 @@ OF_STUDY = [
 
 
 def _known(value: Any) -> float | None:
+    """Turn a missing value of pandas into None."""
     return None if pd.isna(value) else float(value)
 
 
 def calibrated(
     hu: Iterable[float | None], studies: Iterable[str | None], lines: Mapping[str, Line | str], *, method: str
 ) -> pd.DataFrame:
-    """Columns `tables.CALIBRATED` for vertebrae or patients.
+    """Give the columns `tables.CALIBRATED` of vertebrae or patients.
 
     Parameters
     ----------
     hu : iterable of float
         Trabecular HU; None or NaN where not measured.
     studies : iterable of str
-        Whose line counts; None for a patient without a study.
+        The study whose line converts each value; None for a patient without a study.
     lines : mapping
         See `study_lines`; a study that it does not name was not measured.
     method : str
@@ -144,17 +145,17 @@ def calibrated(
     """
     values = pd.Series(list(hu), dtype=float).to_numpy()
     # The first row stands for studies that were not measured.
-    given = ["not_measured", *lines.values()]
+    results = ["not_measured", *lines.values()]
     place = pd.Index(list(lines), dtype=object).get_indexer(pd.Index(list(studies), dtype=object)) + 1
-    reason = np.array([one if isinstance(one, str) else None for one in given], object)[place]
+    reason = np.array([result if isinstance(result, str) else None for result in results], object)[place]
     reason[np.isnan(values) & pd.isna(reason)] = "not_measured"
-    line = Line.of_many([_NO_LINE if isinstance(one, str) else one for one in given], place)
-    known = pd.isna(reason)
-    found = (line.vbmd_mg_cm3(values), line.sd_mg_cm3(values), method, reason, line.extrapolates(values))
-    columns = zip((column.name for column in tables.CALIBRATED), found, strict=True)
+    line = Line.of_many([_NO_LINE if isinstance(result, str) else result for result in results], place)
+    defined = pd.isna(reason)
+    values_of_columns = (line.vbmd_mg_cm3(values), line.sd_mg_cm3(values), method, reason, line.extrapolates(values))
+    columns = zip((column.name for column in tables.CALIBRATED), values_of_columns, strict=True)
     rows = pd.DataFrame(dict(columns), dtype=object)
     hidden = ["vbmd_hu_mg_cm3", "vbmd_hu_sd_mg_cm3", "calibration_extrapolates"]
-    return rows.assign(**{name: rows[name].where(known, None) for name in hidden})
+    return rows.assign(**{name: rows[name].where(defined, None) for name in hidden})
 
 
 _NO_LINE = Line(np.nan, np.nan, np.full((2, 2), np.nan), np.nan)

@@ -17,14 +17,14 @@ NEEDED = ("patient_id", *KEY, "trabecular_hu", "qct_vbmd_mg_cm3")
 
 @dataclass(frozen=True)
 class Devices:
-    """Labelled patients of every device and phase.
+    """Labelled patients of every device and phase, and the lines through them.
 
     Attributes
     ----------
     labelled : mapping from (device key, phase) to DataFrame
         Columns patient (pseudonym), hu, vbmd_mg_cm3; a row per patient.
     min_patients : int
-        Fewer make no line.
+        Labelled patients that a line needs.
     """
 
     labelled: dict[tuple[str, str], pd.DataFrame]
@@ -32,7 +32,7 @@ class Devices:
     _lines: dict[tuple[str, str], Line] = field(default_factory=dict, init=False, repr=False)
 
     def line(self, device_key: str, phase: str, patient: str) -> Line:
-        """Line for a patient: fitted without them where they are labelled.
+        """Give the line for a patient; a labelled patient is left out of their own line.
 
         Raises
         ------
@@ -50,15 +50,17 @@ class Devices:
         return self._fit(rows[rows["patient"] != patient])
 
     def _fit(self, rows: pd.DataFrame) -> Line:
+        """Fit the line through patients; fail where they are too few."""
         if len(rows) < self.min_patients or rows["hu"].nunique() < 2:
             raise StudyFailure("too_few_labels", f"{len(rows)} labelled patients")
         return fit_line(rows["hu"], rows["vbmd_mg_cm3"])
 
     def table(self) -> list[dict[str, Any]]:
-        """Rows of the table `calibrations`, over all labelled patients of each device and phase."""
+        """Give the rows of the table `calibrations`, over all labelled patients of each device and phase."""
         return [self._row(*key, rows) for key, rows in sorted(self.labelled.items())]
 
     def _row(self, device_key: str, phase: str, rows: pd.DataFrame) -> dict[str, Any]:
+        """Give the row of a device and phase: the line, or the reason why there is none."""
         row: dict[str, Any] = dict.fromkeys(FITTED)
         row |= {"device_key": device_key, "phase": phase, "n": len(rows), "reason": None}
         try:
@@ -80,13 +82,13 @@ def gather(patients: Sequence[pd.DataFrame], *, min_patients: int) -> Devices:
     ----------
     patients : sequence of DataFrame
         Columns patient_id, device_key, phase, trabecular_hu (HU), qct_vbmd_mg_cm3 (mg/cm3 HA); a row per patient.
-        Those without one of these are left out. Who is in several cohorts counts once per device and phase, by the
-        first.
+        Patients who lack one of these are left out. A patient of several cohorts counts once per device and phase, by
+        the first cohort.
     min_patients : int
         Labelled patients that a line needs.
     """
     columns = list(NEEDED)
-    rows = pd.concat([pd.DataFrame(columns=columns), *(one[columns] for one in patients)], ignore_index=True)
+    rows = pd.concat([pd.DataFrame(columns=columns), *(cohort[columns] for cohort in patients)], ignore_index=True)
     rows = rows.dropna().drop_duplicates(["patient_id", *KEY])
     labelled = pd.DataFrame(
         {
@@ -97,4 +99,4 @@ def gather(patients: Sequence[pd.DataFrame], *, min_patients: int) -> Devices:
         index=rows.index,
     )
     keys = list(zip(rows["device_key"], rows["phase"], strict=True))
-    return Devices({key: labelled[[one == key for one in keys]] for key in dict.fromkeys(keys)}, min_patients)
+    return Devices({key: labelled[[row == key for row in keys]] for key in dict.fromkeys(keys)}, min_patients)

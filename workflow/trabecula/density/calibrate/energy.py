@@ -1,4 +1,4 @@
-"""Effective energy that a tube voltage makes likely."""
+"""Likely effective energy at a tube voltage."""
 
 from functools import cache
 
@@ -15,7 +15,11 @@ POSSIBLE_KVP = (60.0, 160.0)
 
 @cache
 def energy_prior_kev(kvp: float | None) -> tuple[float, float]:
-    """Mean and SD of the effective energy, in keV, before any tissue was looked at."""
+    """Give mean and SD of the effective energy, in keV, as the tube voltage alone predicts it.
+
+    >>> round(energy_prior_kev(120.0)[0]), round(energy_prior_kev(None)[0])
+    (68, 66)
+    """
     if kvp is None or not POSSIBLE_KVP[0] <= kvp <= POSSIBLE_KVP[1]:
         return UNKNOWN_KEV, UNKNOWN_SD_KEV
     voltages = sorted(EFFECTIVE_ENERGY_KEV)

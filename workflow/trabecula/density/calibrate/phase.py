@@ -1,4 +1,4 @@
-"""Whether contrast medium was given, from the blood's attenuation, with the header's word as a hint."""
+"""Probability that contrast medium was given, from the attenuation of the blood, with the header as a hint."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from trabecula.density.calibrate.energy import energy_prior_kev
 NATIVE_HU, NATIVE_SD_HU = 41.0, 8.0
 # Iodine in the blood, mg/ml, mean and SD: at 120 kVp about 150 HU in the portal-venous and 300 in the arterial phase.
 IODINE_MG_ML = {"portal": (3.9, 1.3), "arterial": (9.5, 3.0)}
-# Phases before the blood is looked at, by what ContrastBolusAgent (0018,0010) says; it is often wrong or left empty.
+# Probability of each phase before the blood is measured, by ContrastBolusAgent (0018,0010): it names a medium, names
+# none, or is absent. It is often wrong or left empty.
 PRIOR = {
     True: {"native": 0.15, "portal": 0.60, "arterial": 0.25},
     False: {"native": 0.80, "portal": 0.14, "arterial": 0.06},
@@ -28,7 +29,7 @@ class Contrast:
     Attributes
     ----------
     probability : float or None
-        That contrast medium was given; None where the blood is not seen.
+        Probability that contrast medium was given; None where the blood is not seen.
     phase : str
         native, portal, arterial, or unknown.
     """
@@ -45,14 +46,19 @@ def contrast(blood_hu: float | None, kvp: float | None, agent: bool | None) -> C
     blood_hu : float or None
         Median of the aorta, see `tissue.blood_hu`.
     kvp : float or None
-        Tube voltage: iodine is the brighter, the softer the beam.
+        Tube voltage: the softer the beam, the brighter the iodine.
     agent : bool or None
-        Whether the header names a contrast medium; None where it says nothing.
+        True where the header names a contrast medium, False where it names none, None where it says nothing.
+
+    Examples
+    --------
+    >>> contrast(40.0, 120.0, None).phase, contrast(150.0, 120.0, None).phase, contrast(None, 120.0, True).phase
+    ('native', 'portal', 'unknown')
     """
     if blood_hu is None:
         return Contrast(None, "unknown")
     per_mg = iodine_hu_per_mg_ml(energy_prior_kev(kvp)[0])
-    # What is darker than usual blood is anaemia, and brighter than the usual arterial phase still arterial.
+    # Blood darker than usual is anaemia, not contrast medium; blood brighter than the usual arterial phase is arterial.
     ceiling = NATIVE_HU + per_mg * IODINE_MG_ML["arterial"][0]
     seen = min(max(blood_hu, NATIVE_HU), ceiling)
     weights = {"native": PRIOR[agent]["native"] * _density(seen, NATIVE_HU, NATIVE_SD_HU)}
@@ -66,4 +72,5 @@ def contrast(blood_hu: float | None, kvp: float | None, agent: bool | None) -> C
 
 
 def _density(value: float, mean: float, sd: float) -> float:
+    """Give the normal density at a value, up to a constant factor."""
     return math.exp(-0.5 * ((value - mean) / sd) ** 2) / sd

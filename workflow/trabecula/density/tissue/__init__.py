@@ -1,4 +1,4 @@
-"""Facts of a scan that bone density is judged against, taken from the whole CT and its label map."""
+"""Reference tissues of a scan, for the calibration of bone density, from the whole CT and its label map."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def scan_facts(ct: Volume, labels: Volume) -> dict[str, Any]:
-    """Values of the columns `tables.SCAN_FACTS` for one scan; None where undefined.
+    """Measure the columns `tables.SCAN_FACTS` of one scan; None where undefined.
 
     Parameters
     ----------

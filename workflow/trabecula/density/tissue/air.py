@@ -1,4 +1,4 @@
-"""Air in and around the patient, and what of the image is no measurement at all."""
+"""Air in and around the patient, and padding, the part of an image that holds no measurement."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,12 @@ from trabecula.image.volume import Volume
 
 # Between lung and air.
 NOT_LUNG_HU = -900
-# From the nearest thing that is no air: beyond the point spread, clothes and scattered light from the table.
+# Distance to keep from everything but air: beyond the point spread, clothes and scatter from the table.
 CLEAR_MM = 8.0
 
 
 def padding_share(ct: Volume) -> float:
-    """Share of the voxels, 0 to 1, that hold padding: at most -1024 HU in a whole field of 3 by 3 in their slice.
+    """Compute the share of the voxels, 0 to 1, that hold padding: at most -1024 HU in a whole 3 by 3 field of a slice.
 
     Air whose noise is cut off at -1024 HU has single voxels of this value, but no whole fields.
     """
@@ -23,7 +23,7 @@ def padding_share(ct: Volume) -> float:
 
 
 def air_hu(ct: Volume) -> float | None:
-    """Median of air outside the patient and in bowel, at least 8 mm from anything else, padding left out.
+    """Compute the median of air outside the patient and in bowel, at least 8 mm from anything else, without padding.
 
     Parameters
     ----------
@@ -38,15 +38,16 @@ def air_hu(ct: Volume) -> float | None:
     images = chosen_slices(ct)
     spacing = float(np.delete(ct.spacing_mm, slice_axis(ct)).mean())
     reach = 2 * max(round(CLEAR_MM / spacing), 1) + 1
-    found = []
+    clear_air = []
     for image in images:
-        # Noise leaves holes in what is thresholded; a mean over few voxels does not.
+        # Noise leaves holes in a thresholded image; a mean over few voxels does not.
         smooth = ndimage.uniform_filter(image.astype(np.float32), 3)
         clear = np.asarray(ndimage.minimum_filter(smooth < NOT_LUNG_HU, size=reach), bool)
-        found.append(image[clear & ~_is_padding(image)])
-    air = np.concatenate(found)
+        clear_air.append(image[clear & ~_is_padding(image)])
+    air = np.concatenate(clear_air)
     return float(np.median(air)) if air.size >= ENOUGH else None
 
 
 def _is_padding(image: NDArray) -> NDArray[np.bool_]:
+    """Mark the pixels of a slice that hold padding."""
     return np.asarray(ndimage.binary_opening(image <= PADDING_HU, np.ones((3, 3))), bool)

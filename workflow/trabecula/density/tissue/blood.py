@@ -11,24 +11,26 @@ from trabecula.image.volume import Volume
 
 # The aorta runs in front of these; it divides at L4.
 LEVELS = ("T11", "T12", "L1", "L2", "L3")
-# Where its middle is looked for, from the front of the bodies in their midline, and where it is usual (RAS+).
+# Where the middle of the aorta is searched, and where it usually lies, from the front of the bodies in their midline
+# (RAS+).
 SEARCH_MM = ((-32.0, 8.0), (3.0, 30.0))
 USUAL_MM = (-8.0, 12.0)
 STEP_MM, ALONG_MM = 1.5, 3.0
 # Well within the lumen, whose radius is 7 to 12 mm.
 RADIUS_MM = 4.5
-# So far along its course the vessel is taken for straight.
+# Over this length the vessel is taken for straight.
 BLOCK_MM = 24.0
 # Anaemic blood without contrast medium is hardly below; calcium and metal are above.
 LOWEST_HU, HIGHEST_HU = 15.0, 800.0
-# One millimetre from the usual place weighs as much as this spread: fluid in bowel is even, too, but further in front.
+# One millimetre from the usual place weighs as much as this spread: fluid in bowel is even too, but lies further in
+# front.
 HU_PER_MM = 0.6
-# Bowel and fat streaks are this uneven beside the noise; what is no vessel is refused.
+# A disc that is more uneven than this (times the noise, plus HU), such as bowel or streaky fat, is no vessel.
 UNEVEN = 2.0, 8.0
 
 
 def blood_hu(ct: Volume, labels: Volume, *, noise_hu: float) -> float | None:
-    """Median of the lumen of the abdominal aorta in front of T11 to L3.
+    """Compute the median of the lumen of the abdominal aorta in front of T11 to L3.
 
     The space before the bodies is sampled on a grid that follows their front edge, so that the aorta runs along it. In
     every piece of 24 mm the evenest disc at a fitting place is taken; the median over pieces counts.
@@ -51,13 +53,13 @@ def blood_hu(ct: Volume, labels: Volume, *, noise_hu: float) -> float | None:
     hu, free, places = _straightened(ct, labels, edge)
     count = max(round(hu.shape[2] * ALONG_MM / BLOCK_MM), 1)
     pieces = np.array_split(np.arange(hu.shape[2]), count)
-    found = [_evenest_disc(hu[..., piece], free[..., piece], places, noise_hu) for piece in pieces]
-    values = [value for value in found if value is not None]
+    lumens = [_evenest_disc(hu[..., piece], free[..., piece], places, noise_hu) for piece in pieces]
+    values = [value for value in lumens if value is not None]
     return float(np.median(values)) if values else None
 
 
 def _front_edge(labels: Volume) -> NDArray[np.float64] | None:
-    """(n, 3) points x, y, z at the middle of each body's front, from foot to head; None without such a body."""
+    """Find the middle of each body's front: (n, 3) points x, y, z from foot to head; None without such a body."""
     small = coarse(labels, 2.0)
     points = []
     for level in LEVELS:
@@ -70,7 +72,10 @@ def _front_edge(labels: Volume) -> NDArray[np.float64] | None:
 
 
 def _straightened(ct: Volume, labels: Volume, edge: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-    """(x, y, z) HU before the bodies, where no label is, and (x, y, 2) places from the front edge in millimetres."""
+    """Sample the space before the bodies on a grid that follows their front edge.
+
+    Returns (x, y, z) HU, whether a voxel is free of labels, and (x, y, 2) places from the front edge in millimetres.
+    """
     margin = RADIUS_MM + STEP_MM
     x, y = (np.arange(low - margin, high + margin, STEP_MM) for low, high in SEARCH_MM)
     z = np.arange(edge[0, 2] - 10.0, edge[-1, 2] + 10.0, ALONG_MM)
@@ -84,7 +89,7 @@ def _straightened(ct: Volume, labels: Volume, edge: NDArray) -> tuple[NDArray, N
 
 
 def _evenest_disc(hu: NDArray, free: NDArray, places: NDArray, noise_hu: float) -> float | None:
-    """Median HU of the disc that is most even for its distance from the usual place; None where none is even."""
+    """Compute the median HU of the most even disc, weighing its distance from the usual place; None if none is even."""
     reach = int(RADIUS_MM / STEP_MM)
     offsets = np.indices((2 * reach + 1, 2 * reach + 1)) - reach
     disc = (np.hypot(*offsets) * STEP_MM <= RADIUS_MM).astype(np.float32)

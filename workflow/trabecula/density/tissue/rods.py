@@ -11,28 +11,28 @@ from trabecula.image.levels import BODY_CODES
 from trabecula.image.padding import PADDING_HU
 from trabecula.image.volume import Volume
 
-# Where rods are looked for: to both sides of the spine, and from behind its last point downwards (supine).
+# Where rods are searched: to both sides of the spine, and from behind its last point downwards (supine).
 SIDE_MM, BELOW_MM, CLEAR_MM = 130.0, 140.0, 5.0
 STEP_MM = 1.0
 # Slices evenly along the labelled vertebrae; rods run through all of them, patients do not.
 ALONG = 24
-# What is no air, and no metal.
+# Neither air nor metal.
 LOWEST_HU, HIGHEST_HU = -250.0, 1500.0
-# Steeper is an edge; noise that is left in the mean over the slices is flatter.
+# A steeper gradient is an edge; noise that is left in the mean over the slices is flatter.
 EDGE_HU_PER_MM = 6.0
-# A rod differs along the body by noise alone.
+# Along the body, a rod varies by noise alone (times the noise, plus HU).
 UNEVEN = 1.5, 6.0
 # The even core of rods of about 8 to 30 mm.
 AREA_MM2 = (20.0, 650.0)
 # Round: sides of its box, and its share of the box (a disc fills 0.79).
 LONGEST, FULLEST = 1.5, 0.62
-# Rods of one phantom lie in a row and are about as thick; the core of a dense one shrinks behind its edge.
+# Rods of one phantom lie in a row and are about equally thick; the core of a dense rod shrinks behind its edge.
 ROW_MM, ALIKE = 6.0, 4.0
 
 
 @dataclass(frozen=True)
 class Spot:
-    """A round even place in the mean of the slices: middle in millimetres, area, median HU."""
+    """A round even spot in the mean of the slices: middle in millimetres, area, median HU."""
 
     x_mm: float
     y_mm: float
@@ -43,8 +43,8 @@ class Spot:
 def rods_hu(ct: Volume, labels: Volume, *, noise_hu: float) -> list[float]:
     """Find a row of even cylinders along the body behind the spine, and give the median of each.
 
-    The space is averaged along the body: rods stay sharp, all else blurs. Which rod has which density is not asked
-    here, so that the scan need not be read again when that is known.
+    The space is averaged along the body: rods stay sharp, all else blurs. The densities of the rods are not needed
+    here, so that the scan need not be read again once they are known.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def rods_hu(ct: Volume, labels: Volume, *, noise_hu: float) -> list[float]:
 
 
 def _space_below(ct: Volume, labels: Volume) -> tuple[NDArray, NDArray, NDArray] | None:
-    """(x, y, slices) HU behind the spine, with x and y in millimetres; None without a labelled body."""
+    """Sample the space behind the spine: (x, y, slices) HU, x and y in millimetres; None without a labelled body."""
     small = coarse(labels, 3.0)
     places = small.to_mm(np.argwhere(small.array > 0))
     body = small.to_mm(np.argwhere(np.isin(small.array, BODY_CODES)))
@@ -84,35 +84,34 @@ def _space_below(ct: Volume, labels: Volume) -> tuple[NDArray, NDArray, NDArray]
 
 
 def _spots(hu: NDArray, x_mm: NDArray, y_mm: NDArray, noise_hu: float) -> list[Spot]:
+    """Find round spots that are even within the slice and along the body."""
     mean = ndimage.gaussian_filter(hu.mean(axis=2), 1.0 / STEP_MM)
     steep = ndimage.gaussian_gradient_magnitude(hu.mean(axis=2), 1.2 / STEP_MM) / STEP_MM
     # The median deviation, so that rods may end before the first or last vertebra.
     along = np.median(np.abs(hu - np.median(hu, axis=2, keepdims=True)), axis=2)
     even = ndimage.uniform_filter(along, 3) <= UNEVEN[0] * noise_hu + UNEVEN[1]
     flat = even & (steep <= EDGE_HU_PER_MM) & (mean >= LOWEST_HU) & (mean <= HIGHEST_HU)
-    named, _ = ndimage.label(flat)  # type: ignore[misc]
-    found = []
-    for number, box in enumerate(ndimage.find_objects(named), start=1):
-        core = named[box] == number
+    pieces, _ = ndimage.label(flat)  # type: ignore[misc]
+    spots = []
+    for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+        core = pieces[box] == number
         sides, area = np.array(core.shape) * STEP_MM, float(core.sum()) * STEP_MM**2
         if not AREA_MM2[0] <= area <= AREA_MM2[1]:
             continue
         if sides.max() <= LONGEST * sides.min() and area >= FULLEST * sides.prod():
             i, j = np.nonzero(core)
             middle = float(x_mm[box[0]][i].mean()), float(y_mm[box[1]][j].mean())
-            found.append(Spot(*middle, area, float(np.median(hu[box][core]))))
-    return found
+            spots.append(Spot(*middle, area, float(np.median(hu[box][core]))))
+    return spots
 
 
 def _longest_row(spots: list[Spot]) -> list[Spot]:
-    """Most spots that lie in a row from left to right and are alike in size; none where they are fewer than two."""
-    rows = [
-        [
-            other
-            for other in spots
-            if abs(other.y_mm - spot.y_mm) <= ROW_MM and 1 / ALIKE <= other.area_mm2 / spot.area_mm2 <= ALIKE
-        ]
-        for spot in spots
-    ]
+    """Find the longest row of spots from left to right that are alike in size; empty where fewer than two are."""
+    rows = [[other for other in spots if _of_one_row(spot, other)] for spot in spots]
     longest = max(rows, key=len, default=[])
     return longest if len(longest) >= 2 else []
+
+
+def _of_one_row(spot: Spot, other: Spot) -> bool:
+    """Tell whether two spots lie at one height and are alike in size."""
+    return abs(other.y_mm - spot.y_mm) <= ROW_MM and 1 / ALIKE <= other.area_mm2 / spot.area_mm2 <= ALIKE

@@ -11,7 +11,7 @@ from trabecula.image.volume import Volume
 
 # A median of fewer voxels than this is undefined.
 ENOUGH = 100
-# So many slices, evenly through the scan, tell enough of the whole.
+# This many slices, evenly through the scan, stand for the whole.
 SLICES = 16
 # Between air and fat.
 SKIN_HU = -300
@@ -20,12 +20,12 @@ MAD_TO_SD = 1.4826
 
 
 def noise_hu(ct: Volume, *, block: int = 4) -> float | None:
-    """Noise of a scan: standard deviation between neighbouring voxels in soft tissue.
+    """Measure the noise of a scan: standard deviation between neighbouring voxels in soft tissue.
 
     Soft tissue is where the mean over a small in-plane block lies in 0 to 100 HU, so that noise
-    itself does not choose the voxels. Differences between neighbours, over the square root of
-    two, by the median absolute deviation: edges between organs count little. Noise that is
-    correlated between neighbours (soft kernels) comes out lower than a region's SD.
+    itself does not choose the voxels. The noise is the median absolute deviation of the differences
+    between neighbours, over the square root of two: edges between organs count little. Noise that
+    is correlated between neighbours (soft kernels) comes out lower than a region's SD.
 
     Parameters
     ----------
@@ -56,13 +56,13 @@ def slice_axis(volume: Volume) -> int:
 
 
 def chosen_slices(volume: Volume) -> NDArray:
-    """(n, rows, columns) at most 16 slices of a scan, evenly from end to end."""
+    """Take at most 16 slices of a scan, evenly from end to end; (n, rows, columns)."""
     stack = np.moveaxis(volume.array, slice_axis(volume), 0)
     return stack[np.linspace(0, len(stack) - 1, min(SLICES, len(stack))).astype(int)]
 
 
 def coarse(volume: Volume, step_mm: float) -> Volume:
-    """Every n-th voxel along each axis, so that they lie about `step_mm` apart; not averaged."""
+    """Take every n-th voxel along each axis, so that they lie about `step_mm` apart; not averaged."""
     step = np.maximum(np.rint(step_mm / volume.spacing_mm).astype(int), 1)
     affine = volume.affine.copy()
     affine[:3, :3] = affine[:3, :3] * step
@@ -70,7 +70,7 @@ def coarse(volume: Volume, step_mm: float) -> Volume:
 
 
 def muscle_hu(ct: Volume, labels: Volume, *, near_mm: float = 4.0, far_mm: float = 20.0) -> float | None:
-    """Median of the soft tissue (-30 to 100 HU) around the posterior elements.
+    """Compute the median of the soft tissue (-30 to 100 HU) around the posterior elements.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def muscle_hu(ct: Volume, labels: Volume, *, near_mm: float = 4.0, far_mm: float
 
 
 def fat_hu(ct: Volume, *, near_mm: float = 4.0, far_mm: float = 15.0) -> float | None:
-    """Median of the fat (-150 to -50 HU) under the skin.
+    """Compute the median of the fat (-150 to -50 HU) under the skin.
 
     Parameters
     ----------
@@ -113,21 +113,21 @@ def fat_hu(ct: Volume, *, near_mm: float = 4.0, far_mm: float = 15.0) -> float |
     """
     hu = coarse(ct, 4.0)
     spacing = np.delete(hu.spacing_mm, slice_axis(hu))
-    found = [image[_under_skin(image, spacing, near_mm, far_mm)] for image in chosen_slices(hu)]
-    return _median(np.concatenate(found), low=-150, high=-50)
+    under_skin = [image[_under_skin(image, spacing, near_mm, far_mm)] for image in chosen_slices(hu)]
+    return _median(np.concatenate(under_skin), low=-150, high=-50)
 
 
 def _under_skin(image: NDArray, spacing_mm: NDArray, near_mm: float, far_mm: float) -> NDArray[np.bool_]:
-    """Pixels of a slice at a depth under the surface of the largest thing that is not air."""
+    """Mark the pixels of a slice at a depth under the surface of the patient, the largest piece that is not air."""
     patient = cc3d.largest_k(image > SKIN_HU, k=1, connectivity=4).astype(bool)
     filled = np.asarray(ndimage.binary_fill_holes(patient), bool)
-    # What the scan's edge cuts off goes on outside: the edge is not skin.
+    # The body goes on beyond the edge of the scan: that edge is not skin.
     body = np.pad(filled, 1, mode="edge")
     depth = depth_mm(body, spacing_mm)[1:-1, 1:-1]
     return (depth >= near_mm) & (depth <= far_mm)
 
 
 def _median(hu: NDArray, *, low: float, high: float) -> float | None:
-    """Median of the values within limits; None where they are too few."""
+    """Compute the median of the values within limits; None where they are too few."""
     chosen = hu[(hu >= low) & (hu <= high)]
     return float(np.median(chosen)) if chosen.size >= ENOUGH else None
