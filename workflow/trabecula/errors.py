@@ -1,8 +1,8 @@
-"""What can go wrong, and how each case is called.
+"""Exceptions, and the codes of reasons, repairs and flags with their meanings.
 
     Exception
     └── TrabeculaError
-        ├── ConfigError     stops the run, if it can before any job: the user can mend it
+        ├── ConfigError     stops the run, before any job where possible: the user can mend it
         ├── ResultError     stops a job: a file of an earlier run is damaged
         └── StudyFailure    one series or study drops out with a reason; the rest of the cohort goes on
 
@@ -11,7 +11,7 @@ Everything else is a bug and crashes its job with a traceback in the rule's log.
 
 from pathlib import Path
 
-# Where something can drop out, in the order of the data's way.
+# Stages at which something can drop out, in the order in which the data pass them.
 STAGES = ("index", "convert", "segment", "crop", "measure")
 
 # Every reason why a file, series, study, vertebra, label or patient drops out, in words for a reader of the tables.
@@ -19,16 +19,16 @@ REASONS: dict[str, str] = {
     # index: files and series
     "not_dicom": "not a DICOM file",
     "empty": "a file without content",
-    "not_regular": "a device, pipe or socket, no file",
+    "not_regular": "a device, pipe or socket instead of a file",
     "link_outside": "a link that leads out of the archive or nowhere",
-    "archive": "a zip or tar archive; index.archives: true reads what is in it",
-    "dicomdir": "table of contents of a DICOM medium, holds no image",
-    "duplicate_file": "repeats an instance that the series holds already",
+    "archive": "a zip or tar archive; with index.archives: true its files are read",
+    "dicomdir": "table of contents of a DICOM medium, without an image",
+    "duplicate_file": "repeats an instance that the series already holds",
     "not_ct": "modality or storage class is not CT",
-    "missing_uid": "study, series or instance UID is missing, and so is what could stand for them",
+    "missing_uid": "study, series or instance UID is missing, and nothing could replace it",
     "localizer": "localizer (scout) image",
     "secondary_capture": "secondary capture, dose page or screen shot",
-    "projection": "projection or rendering, no slices",
+    "projection": "projection or rendering instead of slices",
     "other_values": "values are not Hounsfield units of the body, but a map, a difference or a part of it",
     "not_axial": "slices that are not near axial",
     "too_few_slices": "too few slices for a volume",
@@ -63,65 +63,65 @@ REASONS: dict[str, str] = {
     "empty_roi": "nothing is left of the trabecular region after erosion",
     "beyond_cube": "the vertebral body reaches beyond its cube, so its volume is unknown",
     "metal": "metal or cement in the vertebral body",
-    "cement": "the metal looks like bone cement: less bright, and kept within the body",
+    "cement": "the metal looks like bone cement: less bright, and confined to the vertebral body",
     "front_by_shape": "a pedicle is missing, so the front was taken from the body's shape and the patient's axes",
     "osteophytes": "the rims of the vertebral body stand out far beyond its waist",
-    "height_loss": "the vertebral body has lost height by Genant's limits, or is so shaped; no diagnosis of a fracture",
+    "height_loss": "the vertebral body has lost height by Genant's limits, or has that shape; not a diagnosis of fracture",
     "rejected_by_reviewer": "a reviewer found that the outline can't be used",
     # calibrate
     "not_measured": "no trabecular HU to calibrate",
-    "no_calibration": "no calibration was asked for (calibrate.method)",
-    "no_reference_tissue": "air, or two of fat, muscle and blood without contrast medium, are not seen in the scan",
-    "odd_tissues": "the patient's own tissues do not fit together at any energy",
-    "no_phantom": "no rods that fit the calibration phantom's densities are in the scan",
+    "no_calibration": "no calibration was configured (calibrate.method)",
+    "no_reference_tissue": "the scan lacks air, or two of fat, muscle and blood without contrast medium",
+    "odd_tissues": "the patient's own tissues do not fit together at any X-ray energy",
+    "no_phantom": "the scan shows no rods that fit the densities of the calibration phantom",
     "too_few_labels": "too few labelled patients of this device, voltage, kernel and contrast phase for a line",
     # aggregate
     "no_complete_vertebra": "no complete vertebral body of a usable level",
-    "level_uncertain": "levels are uncertain in this field of view",
+    "level_uncertain": "the names of the levels are uncertain in this field of view",
     "no_prediction": "no model prediction for this patient",
-    "unknown_fact": "what the predictor needs (HU, age, sex, tube voltage) is not known of this patient",
-    "near_cut": "the probability is too near one half to keep wrong calls to one in ten of a class",
+    "unknown_fact": "a fact that the predictor needs (HU, age, sex, tube voltage) is unknown for this patient",
+    "near_cut": "the probability is too near one half to keep wrong decisions to one in ten of a class",
     "hu_out_of_range": "trabecular HU lies far outside the range of the model's training",
-    "differs_from_hu": "the network and the HU line differ more than they do in 99 of 100 training patients",
-    "fold_spread": "the folds' networks differ from each other by more than their usual error",
+    "differs_from_hu": "network and HU line differ more than in 99 of 100 training patients",
+    "fold_spread": "the networks of the folds differ from each other by more than their usual error",
     "too_few_patients": "too few patients for the figure",
     "one_class": "all patients are of one class",
     "no_label": "no QCT label for this patient",
     "ambiguous_patient": "two issuers gave this id to different patients of the archive",
-    "no_scan": "labelled, but no measured scan",
-    "bad_line": "a line of the labels or verdicts has more entries than the first line has names",
+    "no_scan": "labelled, but without a measured scan",
+    "bad_line": "a line of the labels or verdicts has more entries than the header line has names",
     "missing_patient": "the label names no patient",
     "bad_date": "the label's date is missing or not written as 2020-01-31",
     "bad_level": "the label's level is no vertebra, and no range of them from head to foot",
     "unknown_unit": "the label's unit is not mg/cm3 with the material, HA or K2HPO4",
     "bad_value": "the label's value is no number above 0 and up to 500 mg/cm3 HA",
-    "in_training": "was in the model's training, so it is no external patient",
+    "in_training": "was in the model's training, so not an external patient",
     "superseded": "another study or label of this patient was nearer in time, or a later verdict takes its place",
-    "label_too_far": "the labels of this patient are further in time from every dated, measured scan than allowed",
-    "other_cohort": "counts in another development cohort, which stands before this one in cohorts.tsv",
-    "other_level": "label of a level that the patient's QCT value does not stand on",
-    "duplicate_label": "the same label stands in the file before",
+    "label_too_far": "every label of this patient is further from each dated, measured scan than allowed",
+    "other_cohort": "counts in another development cohort that cohorts.tsv lists before this one",
+    "other_level": "label of a level that the patient's QCT value does not use",
+    "duplicate_label": "an earlier line of the file holds the same label",
     "contradictory_label": "different values for one patient, date and level",
     # reviewers' verdicts
     "no_such_vertebra": "no vertebra of this level was cut out of a study of this pseudonym",
     "segmentation_changed": "the vertebra of this level lies elsewhere than the one that the reviewer judged",
-    "bad_place": "the place of the judged vertebra (centroid_z_mm) is no number of mm",
+    "bad_place": "the height of the judged vertebra (centroid_z_mm) is not a number of mm",
     "unknown_verdict": "the verdict is none of accept, reject and relabel",
     "unknown_level": "the level, or the new one, is no vertebra",
     "level_taken": "the new level belongs to another vertebra of the study, which keeps it",
 }
 
-# What was done to a scan to make it a volume.
+# Repairs that made a scan a volume.
 REPAIRS: dict[str, str] = {
     "gantry_tilt": "slices were moved within their planes, since the gantry was tilted",
     "missing_slices": "missing slices were interpolated between their neighbours",
-    "irregular_spacing": "slices at uneven distances, or beside a straight line, were interpolated to even ones",
-    "duplicate_slices": "slices that repeat another one were left out",
+    "irregular_spacing": "slices at uneven distances, or off a straight line, were interpolated to even distances",
+    "duplicate_slices": "slices that repeat another slice were left out",
     "odd_slices": "slices that do not fit the others (localizer, matrix, direction, position) were left out",
     "damaged_slices": "slices that could not be read in full were left out",
 }
 
-# What a reader of the figures should know of a scan.
+# Findings about a scan that limit its figures.
 FLAGS: dict[str, str] = {
     "thick_slices": "slices lie further apart than is good for trabecular bone",
     "substitute_ids": "an id or UID was missing and is replaced by one made from folder and content",
@@ -133,7 +133,7 @@ FLAGS: dict[str, str] = {
     "implausible_hu": "values are not Hounsfield units of a patient",
 }
 
-# What speaks against a vertebra's level.
+# Findings that speak against the level of a vertebra.
 LEVEL_FLAGS: dict[str, str] = {
     "transitional": "the spine seems to have other than twelve thoracic or five lumbar vertebrae",
     "merged": "no disc was seen between the vertebra and its neighbour, or it is as high as two",
@@ -145,16 +145,16 @@ LEVEL_FLAGS: dict[str, str] = {
     "order_in_doubt": "a doubtful vertebra lies between this one and what the numbering starts from",
 }
 
-# How a scan or a result differs from those of the model's training.
+# Differences of a scan or a result from the model's training.
 NOVELTY: dict[str, str] = {
-    "new_device": "the training held no scan of this device key (maker, model, kVp, kernel)",
+    "new_device": "the training had no scan of this device key (maker, model, kVp, kernel)",
     "new_voltage": "the tube voltage lies outside the range of the training",
     "geometry_out_of_range": "slice thickness or distance lies more than 1 mm outside the range of the training",
     **{code: REASONS[code] for code in ("hu_out_of_range", "differs_from_hu", "fold_spread")},
 }
 
 
-_DELETE = "Delete it and run again: what it held is then made anew."
+_DELETE = "Delete it and run again: the workflow then makes it anew."
 
 
 class TrabeculaError(Exception):
@@ -172,19 +172,19 @@ class ResultError(TrabeculaError):
     ----------
     path : Path or str
         The file.
-    what : str
-        What is wrong with it.
+    damage : str
+        Damage, in a few words.
     cure : str
-        What to do, as a sentence.
+        Advice, as a sentence.
     """
 
-    def __init__(self, path: Path | str, what: str, cure: str = _DELETE) -> None:
-        super().__init__(f"{path} is damaged ({what}). {cure}")
-        self._told = path, what, cure
+    def __init__(self, path: Path | str, damage: str, cure: str = _DELETE) -> None:
+        super().__init__(f"{path} is damaged ({damage}). {cure}")
+        self._parts = path, damage, cure
 
     def __reduce__(self) -> tuple[type, tuple[Path | str, str, str]]:
-        """So that it comes whole out of another process."""
-        return type(self), self._told
+        """Pickle the parts, so that the exception comes whole out of another process."""
+        return type(self), self._parts
 
 
 class StudyFailure(TrabeculaError):
@@ -206,5 +206,5 @@ class StudyFailure(TrabeculaError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        """So that it comes whole out of another process."""
+        """Pickle the parts, so that the exception comes whole out of another process."""
         return type(self), (self.reason, self.detail)

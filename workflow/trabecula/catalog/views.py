@@ -146,9 +146,9 @@ _PAIR_COLUMNS = _COHORT | {
     "first_study_id": "Earlier scan of the pair",
     "second_study_id": "Next scan of the patient",
     "days_apart": "Days from the earlier scan to the next [days]",
-    "same_device": "Both scans have the same maker, model, kVp and kernel; NULL where one is unknown",
-    "vbmd_change_mg_cm3": "Later less earlier vBMD by the network [mg/cm3 HA]; NULL where one has none",
-    "hu_change_mg_cm3": "Later less earlier vBMD from HU by the calibration [mg/cm3 HA]; NULL where one has none",
+    "same_device": "Both scans have the same maker, model, kVp and kernel; NULL where these are unknown for a scan",
+    "vbmd_change_mg_cm3": "Later minus earlier vBMD by the network [mg/cm3 HA]; NULL where a scan has none",
+    "hu_change_mg_cm3": "Later minus earlier vBMD from HU by the calibration [mg/cm3 HA]; NULL where a scan has none",
 }
 
 # A view may stand on those before it.
@@ -175,7 +175,7 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
             "sex": "F, M or O; NULL where the header does not say",
             "age_from_years": "First year of the decade of age [years]; NULL where the age is unknown",
             "n": "Patients with a grade [1]",
-            "n_osteoporosis": "Of these, with the grade osteoporosis by the network [1]",
+            "n_osteoporosis": "Number of these with the grade osteoporosis by the network [1]",
             "share_osteoporosis": "n_osteoporosis / n [1]",
             "low": "Lower end of the share's 95 % interval, Wilson [1]",
             "high": "Upper end of the share's 95 % interval, Wilson [1]",
@@ -193,15 +193,17 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
             "n": "Number of files, series or studies [1]",
         },
     ),
-    "scan_pairs": View("Consecutive measured scans of a patient, dated ones", _PAIRS, _PAIR_COLUMNS),
+    "scan_pairs": View(
+        "Pairs of consecutive measured scans of a patient, where both have a date", _PAIRS, _PAIR_COLUMNS
+    ),
     "scan_precision": View(
         f"Precision of a scan's vBMD, from pairs of scans at most {REPEAT_DAYS} days apart, by cohort, predictor, and "
-        "whether both scans are of one device",
+        "whether both scans come from one device",
         _PRECISION,
         _COHORT
         | {
             "predictor": "network, or hu (by the calibration)",
-            "same_device": "Pairs of one device, or of two, whose difference counts too; NULL: pairs of unknown ones",
+            "same_device": "true: both scans from one device; false: from two, whose difference counts too; NULL: unknown",
             "n_pairs": "Pairs with both values [1]",
             "n_patients": "Patients of these pairs [1]",
             "rms_sd_mg_cm3": "Root mean square of the pairs' standard deviations [mg/cm3 HA]; NULL without a pair",
@@ -217,19 +219,19 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
         _PAIR_COLUMNS
         | {
             "lsc_mg_cm3": "Least significant change of the network's vBMD (see scan_precision) [mg/cm3 HA]; NULL where "
-            "too few pairs tell it",
-            "hu_lsc_mg_cm3": "Least significant change of the vBMD from HU [mg/cm3 HA]; NULL where too few pairs tell "
-            "it",
-            "beyond_lsc": "The network's change is larger than its least significant change; NULL where reason says",
+            "there are too few pairs",
+            "hu_lsc_mg_cm3": "Least significant change of the vBMD from HU [mg/cm3 HA]; NULL where there are too "
+            "few pairs",
+            "beyond_lsc": "The network's change is larger than the least significant change; NULL where reason says why",
             "hu_beyond_lsc": "The change from HU is larger than its least significant change; NULL where hu_reason "
-            "says",
+            "says why",
             "reason": "Why beyond_lsc is NULL, reason code; NULL where it is given",
             "hu_reason": "Why hu_beyond_lsc is NULL, reason code; NULL where it is given",
         },
     ),
     "reclassification": View(
-        f"Patients by grade of the network, of the HU line and of QCT, all with the cuts {OSTEOPOROSIS_BELOW} and "
-        f"{LOW_BELOW} mg/cm3 HA",
+        f"Patients by grade of the network, of the HU line and of QCT, all with the thresholds {OSTEOPOROSIS_BELOW} "
+        f"and {LOW_BELOW} mg/cm3 HA",
         _RECLASSIFICATION,
         _COHORT
         | _MODEL
@@ -241,14 +243,14 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
         },
     ),
     "run_history": View(
-        "Runs in the order of their end, and what was new in each",
+        "Runs in the order in which they finished, and what was new in each",
         _HISTORY,
         {name: _described("runs")[name] for name in _RUN_COLUMNS}
         | {
-            "new_config": "The configuration differs from that of the run before; true of the first",
-            "new_code": "The code differs from that of the run before; true of the first",
-            "new_model": "The model's files differ from those of the run before; true of the first",
-            "new_inputs": "The index's tables differ from those of the run before; true of the first",
+            "new_config": "The configuration differs from that of the run before; true for the first",
+            "new_code": "The code differs from that of the run before; true for the first",
+            "new_model": "The model's files differ from those of the run before; true for the first",
+            "new_inputs": "The index's tables differ from those of the run before; true for the first",
         },
     ),
 }

@@ -11,10 +11,10 @@ from trabecula.catalog.views import VIEWS
 _HEAD = """\
 # Tables
 
-Made from the schemas. NULL means undefined or unknown, never 0; what it means in a column stands beside it. Files lie
-in `results/tables/{table}/cohort={cohort}/{table}.parquet`; the column `cohort` stands in the folder's name, and
-pandas, Arrow, polars and DuckDB add it when they read the folder. One file for all cohorts have: WHOLE. The unit of a
-pure number is 1.
+This page is generated from the schemas. NULL means undefined or unknown, never 0; the last column says what it means
+in each case. Files lie in `results/tables/{table}/cohort={cohort}/{table}.parquet`; the column `cohort` stands in the
+name of the folder, and pandas, Arrow, polars and DuckDB add it when they read the folder. These tables have one file
+for all cohorts: WHOLE. The unit of a pure number is 1.
 """
 _CSV = ("table", "position", "name", "type", "unit", "required", "description", "values", "null_meaning")
 

@@ -56,7 +56,7 @@ CONVERT = schema(
     REPAIRED,
     FLAGGED,
     column("largest_gap_mm", MM, "Largest distance between neighbouring slices that were read", NULLABLE),
-    column("tilt_degrees", DEGREES, "Lean of the stack away from its slices' normal", NULLABLE),
+    column("tilt_degrees", DEGREES, "Angle between the stack and the normal of its slices", NULLABLE),
     column("hu_p01", HU, "1st percentile of a sample of the voxels", NULLABLE),
     column("hu_p99", HU, "99th percentile of a sample of the voxels", NULLABLE),
 )
@@ -90,12 +90,7 @@ MEASURE = schema(
     *KEYS,
     LEVEL,
     *MEASUREMENT,
-    column(
-        "picture",
-        pa.binary(),
-        "Axial and sagittal section with the regions outlined, WebP; NULL when not measured",
-        NULLABLE,
-    ),
+    column("picture", pa.binary(), "Thumbnail with the regions outlined, WebP; NULL when not measured", NULLABLE),
 )
 
 INFER = schema("infer", *PREDICTIONS)
@@ -149,7 +144,7 @@ CASES = schema(
     column("levels", TEXTS, "Levels that the patient's regions are cut at"),
     column("trabecular_hu", HU, "Mean trabecular HU over these levels"),
     column("qct_vbmd_mg_cm3", MG_CM3, "vBMD by quantitative CT"),
-    column("reduced", BOOL, "It lies below the cut of reduced density"),
+    column("reduced", BOOL, "vBMD by QCT lies below the threshold of reduced density"),
     column("age_years", YEARS, "Age at the study", NULLABLE),
     column("sex", TEXT, "F, M or O (0010,0040)", NULLABLE),
     *_SCAN,
@@ -161,26 +156,17 @@ AUDIT = schema(
     "audit",
     COHORT,
     PATIENT,
-    column(
-        "line", COUNT, "Line of the hospital's file, for one that can't be used; NULL in the row of a patient", NULLABLE
-    ),
-    column("study_id", TEXT, "Keyed pseudonym of the study nearest to a label; NULL where there is none", NULLABLE),
+    column("line", COUNT, "Line of the hospital's file that can't be used; NULL in the row of a patient", NULLABLE),
+    column("study_id", TEXT, "Keyed pseudonym of the study nearest to a label, if any", NULLABLE),
     column("status", TEXT, "used or left_out, for a patient; unused, for a line of the labels"),
     column("reason", TEXT, "Why not used, reason code; NULL when used", NULLABLE),
     column("faults", TEXTS, "All that is wrong with the line itself, reason codes"),
-    column(
-        "n_labels",
-        COUNT,
-        "Lines of the labels whose mean is the patient's vBMD; 0 where none is joined to a scan",
-        NULLABLE,
-    ),
+    column("n_labels", COUNT, "Labels whose mean is the patient's vBMD; 0 where none is joined to a scan", NULLABLE),
     column("label_levels", TEXTS, "Levels of these lines, such as L1 or L1-L2"),
     column("levels_used", TEXTS, "Levels that the patient's regions are cut at"),
     column("interval_days", DAYS, "Days from the study to the label; NULL where one has no date", NULLABLE),
-    column("same_day", BOOL, "Label and study are of one day; else the label comes from another examination", NULLABLE),
-    column(
-        "unit_given", TEXT, "Units of the lines in the hospital's file, with commas between different ones", NULLABLE
-    ),
+    column("same_day", BOOL, "Label and study are of one day", NULLABLE),
+    column("unit_given", TEXT, "Units in the hospital's file, separated by commas", NULLABLE),
     column("converted", BOOL, "A line was converted from K2HPO4 to HA", NULLABLE),
     column("n_scans", COUNT, "Scans of the patient in this cohort that were measured", NULLABLE),
     column("n_cohorts", COUNT, "Development cohorts that know the patient", NULLABLE),
@@ -201,7 +187,7 @@ PROTOCOL = schema(
     column("score", PURE, "Higher means more likely reduced; NULL where the predictor lacks a fact", NULLABLE),
     column("reduced", BOOL, "The predictor's decision; NULL where it has none", NULLABLE),
     column("qct_vbmd_mg_cm3", MG_CM3, "vBMD by quantitative CT"),
-    column("qct_reduced", BOOL, "It lies below the cut of reduced density"),
+    column("qct_reduced", BOOL, "vBMD by QCT lies below the threshold of reduced density"),
 )
 
 

@@ -32,7 +32,7 @@ PHASES = {
     "native": "no contrast medium",
     "portal": "portal-venous phase",
     "arterial": "arterial phase",
-    "unknown": "the blood and the header do not tell",
+    "unknown": "blood and header do not show it",
 }
 CALIBRATION_METHODS = {
     "none": "no calibration",
@@ -41,14 +41,14 @@ CALIBRATION_METHODS = {
     "phantomless": "the patient's own tissues",
 }
 GRADES = {
-    "normal": "above the cut of reduced density",
-    "low": "between the cuts",
-    "osteoporosis": "below the cut of osteoporosis",
+    "normal": "not below the threshold of reduced density",
+    "low": "between the thresholds",
+    "osteoporosis": "below the threshold of osteoporosis",
 }
 DECISIONS = {
     "normal": "density is not reduced",
     "reduced": "density is reduced",
-    "indeterminate": "measured, but too near the cut or too unlike the training",
+    "indeterminate": "measured, but too near the threshold or too unlike the training",
     "not_evaluable": "nothing to decide on",
 }
 QUALITIES = {"good": "no flag, no uncertain level, no novelty", "limited": "at least one of these"}
@@ -65,11 +65,11 @@ TASKS = {
 }
 FATES = {
     "measured": "in the table vertebrae",
-    "failed": "a stage gave it up",
+    "failed": "a stage could not process it",
     "rejected": "no series was acceptable",
     "accepted": "a series was chosen; what became of it is not known yet",
 }
-OUTCOMES = {"ok": "done", "failed": "given up, with a reason"}
+OUTCOMES = {"ok": "done", "failed": "could not be processed, with a reason"}
 USES = {"used": "counts", "unused": "does not count, with a reason"}
 COUNTED = {"series": "stacks of slices", "studies": "examinations", "patients": "persons"}
 STEPS = {
@@ -92,14 +92,18 @@ LEVELS = {LEVEL_OF_CODE[code]: f"vertebra {LEVEL_OF_CODE[code]}" for code in sor
 # What NULL means in several columns.
 HEADER_SILENT = "The header does not say"
 NO_PREDICTION = "No usable vertebra, or no prediction"
-NO_LINE = "Without a line"
+NO_LINE = "There is no line"
 NOT_FOUND = "Not found in the scan, or the scan did not get so far"
 NOT_CALIBRATED = "Undefined; calibration_reason says why"
+NO_BASELINE = "No usable vertebra, or a fact that the line needs is unknown"
+NO_SPACING = "A single slice, or positions are missing"
+NO_RODS = "No phantom was searched for, or the scan did not get so far"
+NO_NEIGHBOURS = "Not measurable, or without measurable neighbours"
 NO_COHORT = "No cohort has the study"
 NO_DEVICE = "The header names neither maker nor model"
 NO_STUDY = "No study of the patient was measured"
 NO_JOINT_NETWORK = "No result, or the model has no such network"
-NO_DATED_LABEL = "No usable label, or without a date"
+NO_DATED_LABEL = "No usable label, or its date is missing"
 NOT_MEASURABLE = "Not measurable: the body is cut, or its region is empty; flags say which"
 
 COHORT = column("cohort", TEXT, "Name of the cohort in cohorts.tsv")
@@ -108,37 +112,20 @@ STUDY = column("study_id", TEXT, "Keyed pseudonym of the study")
 SERIES_ID = column("series_id", TEXT, "Keyed pseudonym of the series", "No single series is concerned")
 LEVEL = column("level", one_of(LEVELS), "Vertebral level: C1..C7, T1..T13, L1..L6")
 STATUS = column("status", one_of(OUTCOMES), "ok, or failed with a reason")
-REASON = column(
-    "reason",
-    one_of("reasons"),
-    "Reason code when failed (see the list of reasons), else NULL",
-    "Accepted, measured or used",
-)
+REASON = column("reason", one_of("reasons"), "Reason code, see the list of reasons", "Accepted, measured or used")
 DETAIL = column("detail", TEXT, "Figures that explain the reason; never an identity", "Nothing to add")
-REPAIRED = column("repairs", some_of("repairs"), "What was mended when the scan was converted, repair codes")
-LEVEL_FLAGGED = column("level_flags", some_of("level_flags"), "What speaks against the level's name, codes")
-FLAGGED = column("flags", some_of("flags"), "What limits the scan's figures, flag codes")
+REPAIRED = column("repairs", some_of("repairs"), "Repairs that made the scan a volume, repair codes")
+LEVEL_FLAGGED = column("level_flags", some_of("level_flags"), "Findings against the name of the level, codes")
+FLAGGED = column("flags", some_of("flags"), "Findings that limit the figures of the scan, flag codes")
 KEYS = (COHORT, PATIENT, STUDY)
 AGE = column("age_years", YEARS, "Age at the study", "The header gives neither age nor dates of birth and study")
-SPACING = column(
-    "spacing_mm", MM, "Median distance between slices, from their positions", "A single slice, or positions are missing"
-)
+SPACING = column("spacing_mm", MM, "Median distance between slices, from their positions", NO_SPACING)
 INTERVAL = (
     column("vbmd_low", MG_CM3, "Lower end of the 90 % interval", NO_PREDICTION),
     column("vbmd_high", MG_CM3, "Upper end of the 90 % interval", NO_PREDICTION),
 )
-PROBABILITY = column(
-    "probability_reduced",
-    PURE,
-    "Probability of reduced density by the network, after temperature scaling",
-    NO_PREDICTION,
-)
-HU_BASELINE = column(
-    "hu_baseline_vbmd_mg_cm3",
-    MG_CM3,
-    "vBMD by the linear HU baseline, same folds",
-    "No usable vertebra, or a fact that the line needs is unknown",
-)
+PROBABILITY = column("probability_reduced", PURE, "Probability of reduced density, temperature-scaled", NO_PREDICTION)
+HU_BASELINE = column("hu_baseline_vbmd_mg_cm3", MG_CM3, "vBMD by the linear HU baseline, same folds", NO_BASELINE)
 PREDICTED = column("value", Kind(FLOAT, "1 or mg/cm3 HA"), "Probability of reduced density, or vBMD in mg/cm3 HA")
 
 
@@ -151,30 +138,20 @@ ACQUISITION = (
     column("thickness_mm", MM, "Slice thickness (0018,0050)", HEADER_SILENT),
 )
 
-# What `crop` finds in the whole scan.
+# Facts that `crop` measures in the whole scan.
 SCAN_FACTS = (
     column("noise_hu", HU, "Standard deviation between neighbouring voxels in soft tissue", NOT_FOUND),
-    column("padding_share", PURE, "Share of the voxels that hold padding, no measurement", NOT_FOUND),
+    column("padding_share", PURE, "Share of the voxels that hold padding instead of a measurement", NOT_FOUND),
     column("air_hu", HU, "Median of the air around the patient and in bowel, without padding", NOT_FOUND),
     column("fat_hu", HU, "Median of the subcutaneous fat", NOT_FOUND),
     column("muscle_hu", HU, "Median of the paravertebral soft tissue", NOT_FOUND),
     column("blood_hu", HU, "Median of the aorta in front of T11 to L3", NOT_FOUND),
-    column(
-        "rods_hu",
-        list_of(HU),
-        "Even round rods under the patient, from left to right",
-        "No phantom was looked for, or the scan did not get so far",
-    ),
+    column("rods_hu", list_of(HU), "Even round rods under the patient, from left to right", NO_RODS),
 )
 
-# What contrast medium was given, by the blood and the header.
+# Contrast medium, by the blood and the header.
 CONTRAST = (
-    column(
-        "contrast_probability",
-        PURE,
-        "Probability that contrast medium was given; NULL where no blood is seen",
-        "No blood is seen",
-    ),
+    column("contrast_probability", PURE, "Probability that contrast medium was given", "No blood is seen"),
     column("phase", one_of(PHASES), "native, portal, arterial or unknown", "The scan was not measured"),
 )
 
@@ -182,40 +159,21 @@ CONTRAST = (
 CALIBRATED = (
     column("vbmd_hu_mg_cm3", MG_CM3, "Trabecular vBMD from HU by the calibration, without network", NOT_CALIBRATED),
     column("vbmd_hu_sd_mg_cm3", MG_CM3, "Standard deviation of vbmd_hu_mg_cm3", NOT_CALIBRATED),
-    column(
-        "calibration",
-        one_of(CALIBRATION_METHODS),
-        "Method of vbmd_hu_mg_cm3: none, device, phantom or phantomless",
-        "Not measured",
-    ),
-    column(
-        "calibration_reason",
-        one_of("reasons"),
-        "Why vbmd_hu_mg_cm3 is NULL, reason code; NULL where it is given",
-        "vbmd_hu_mg_cm3 is given",
-    ),
-    column(
-        "calibration_extrapolates",
-        BOOL,
-        "HU beyond those that the calibration was made from; NULL without one",
-        "Without calibration",
-    ),
+    column("calibration", one_of(CALIBRATION_METHODS), "Method of vbmd_hu_mg_cm3", "Not measured"),
+    column("calibration_reason", one_of("reasons"), "Why vbmd_hu_mg_cm3 is NULL, reason code", "It is given"),
+    column("calibration_extrapolates", BOOL, "HU lies beyond the range of the calibration", "There is no calibration"),
 )
 
-# What the vertebrae of a scan give by themselves; a patient's row holds it of the scan that was chosen.
+# Result of a scan, from its own vertebrae; the row of a patient repeats that of the chosen scan.
 SCAN_RESULT = (
-    column("levels_used", some_of(LEVELS), "Levels that this scan's own result stands on"),
+    column("levels_used", some_of(LEVELS), "Levels that the result of this scan is based on"),
     column("trabecular_hu", HU, "Mean trabecular HU over these levels", "No usable vertebra"),
     column("vbmd_mg_cm3", MG_CM3, "Trabecular vBMD of this scan by the network", NO_PREDICTION),
     *INTERVAL,
     PROBABILITY,
     HU_BASELINE,
     column("vbmd_hu_mg_cm3", MG_CM3, "vBMD from HU by the calibration, without network", NOT_CALIBRATED),
-    column(
-        "novelty",
-        some_of("novelty"),
-        "How scan and result differ from those of the training, novelty codes; empty without a result",
-    ),
+    column("novelty", some_of("novelty"), "Differences from the training, novelty codes; empty without a result"),
 )
 
 VERTEBRA_KEYS = (
@@ -248,19 +206,9 @@ MEASUREMENT = (
     column("height_posterior_mm", MM, "Height of the body along its own axis, near the back wall", NOT_MEASURABLE),
     column("height_ratio_anterior", PURE, "Anterior over posterior height (wedge)", NOT_MEASURABLE),
     column("height_ratio_middle", PURE, "Middle over posterior height (biconcave)", NOT_MEASURABLE),
-    column(
-        "height_ratio_neighbours",
-        PURE,
-        "Height over the median of up to four neighbours' (crush)",
-        "Not measurable, or without measurable neighbours",
-    ),
-    column(
-        "genant_grade",
-        COUNT,
-        "Grade of the largest loss of height by Genant's limits, 0 to 3; no diagnosis",
-        NOT_MEASURABLE,
-    ),
-    column("rim_overhang_mm", MM, "How far the rims stand out beyond the waist, front and sides", NOT_MEASURABLE),
+    column("height_ratio_neighbours", PURE, "Height over the median of up to four neighbours (crush)", NO_NEIGHBOURS),
+    column("genant_grade", COUNT, "Largest loss of height by Genant's limits, 0 to 3; no diagnosis", NOT_MEASURABLE),
+    column("rim_overhang_mm", MM, "Overhang of the rims beyond the waist, front and sides", NOT_MEASURABLE),
     column("tilt_sagittal_deg", DEGREES, "Lean of the body's own axis to the front", NOT_MEASURABLE),
     column("tilt_coronal_deg", DEGREES, "Lean of the body's own axis to the patient's right", NOT_MEASURABLE),
     column("rotation_deg", DEGREES, "Turn of the vertebra's front to the patient's right", NOT_MEASURABLE),
