@@ -66,7 +66,7 @@ REASONS: dict[str, str] = {
     "cement": "the metal looks like bone cement: less bright, and confined to the vertebral body",
     "front_by_shape": "a pedicle is missing, so the front was taken from the body's shape and the patient's axes",
     "osteophytes": "the rims of the vertebral body stand out far beyond its waist",
-    "height_loss": "the vertebral body has lost height by Genant's limits, or has that shape; not a diagnosis of fracture",
+    "height_loss": "the body has lost height by Genant's limits, or has that shape; no diagnosis of fracture",
     "rejected_by_reviewer": "a reviewer found that the outline can't be used",
     # calibrate
     "not_measured": "no trabecular HU to calibrate",

@@ -203,7 +203,7 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
         _COHORT
         | {
             "predictor": "network, or hu (by the calibration)",
-            "same_device": "true: both scans from one device; false: from two, whose difference counts too; NULL: unknown",
+            "same_device": "true: both scans from one device; false: from two, whose difference counts; NULL: unknown",
             "n_pairs": "Pairs with both values [1]",
             "n_patients": "Patients of these pairs [1]",
             "rms_sd_mg_cm3": "Root mean square of the pairs' standard deviations [mg/cm3 HA]; NULL without a pair",
@@ -222,7 +222,7 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
             "there are too few pairs",
             "hu_lsc_mg_cm3": "Least significant change of the vBMD from HU [mg/cm3 HA]; NULL where there are too "
             "few pairs",
-            "beyond_lsc": "The network's change is larger than the least significant change; NULL where reason says why",
+            "beyond_lsc": "The network's change is above its least significant change; NULL where reason says why",
             "hu_beyond_lsc": "The change from HU is larger than its least significant change; NULL where hu_reason "
             "says why",
             "reason": "Why beyond_lsc is NULL, reason code; NULL where it is given",
