@@ -26,11 +26,11 @@ class Container(Protocol):
     """A zip or tar file."""
 
     def members(self) -> list[tuple[str, int]]:
-        """Names and sizes in bytes of its regular files."""
+        """List names and sizes in bytes of its regular files."""
         ...
 
     def open(self, member: str) -> BinaryIO:
-        """One of its files, for reading."""
+        """Open one of its files for reading."""
         ...
 
 
@@ -60,7 +60,7 @@ class _Tar:
 
 
 def _plain_tar(path: str) -> BinaryIO:
-    """The tar file, decompressed into a nameless scratch file where need be: compressed ones can't be jumped in."""
+    """Open a tar file, decompressed into a nameless scratch file where need be: compressed ones can't be jumped in."""
     file = open(path, "rb")  # noqa: SIM115 (tarfile reads on from it)
     opened = _COMPRESSED.get(file.read(2))
     file.seek(0)
@@ -77,7 +77,7 @@ def _plain_tar(path: str) -> BinaryIO:
 
 
 def is_container(start: bytes, path: str) -> bool:
-    """Whether a file is a zip or tar file, by its first 512 bytes or, where compressed, its name."""
+    """Tell whether a file is a zip or tar file, by its first 512 bytes or, where compressed, its name."""
     compressed = start[:2] in _COMPRESSED and path.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
     return start[:4] == b"PK\x03\x04" or start[257:262] == b"ustar" or compressed
 
@@ -90,19 +90,27 @@ def _container(path: str, size: int, mtime_ns: int) -> Container:
 
 
 def as_text(path: str) -> str:
-    """A path as text that every table can hold: bytes that are no letters become signs that no name uses."""
+    r"""Write a path as text that every table can hold: bytes that are no letters become signs that no name uses.
+
+    >>> as_text("Gro\udcdf/IM1") == "Gro\uf7df/IM1"
+    True
+    """
     return "".join(chr(ord(sign) + _ESCAPED) if "\udc80" <= sign <= "\udcff" else sign for sign in path)
 
 
 def as_path(text: str) -> str:
-    """The path that a text of `as_text` stands for."""
+    r"""Give the path that a text of `as_text` stands for.
+
+    >>> as_path(as_text("Gro\udcdf/IM1")) == "Gro\udcdf/IM1"
+    True
+    """
     if text.isascii():
         return text
     return "".join(chr(ord(sign) - _ESCAPED) if "\uf780" <= sign <= "\uf7ff" else sign for sign in text)
 
 
 def container(path: str) -> Container:
-    """A zip or tar file, opened; the last ones stay open, since a scan's files follow each other.
+    """Open a zip or tar file; the last ones stay open, since a scan's files follow each other.
 
     Raises
     ------
@@ -118,7 +126,7 @@ def container(path: str) -> Container:
 
 @contextmanager
 def open_file(path: str, member: str | None = None) -> Iterator[BinaryIO]:
-    """A file, or a member of a zip or tar file, for reading.
+    """Open a file, or a member of a zip or tar file, for reading.
 
     Raises
     ------
@@ -141,11 +149,15 @@ def open_file(path: str, member: str | None = None) -> Iterator[BinaryIO]:
 
 
 def read_first(path: str, member: str | None, size: int) -> bytes:
-    """So many bytes of a file's beginning, or all where it has fewer; see `open_file` for what is raised."""
+    """Read so many bytes from the beginning of a file, or all where it has fewer; raises as `open_file`."""
     with open_file(path, member) as file:
         return file.read(size)
 
 
 def location(path: str, member: str | None) -> str:
-    """Path of a file, and of what lies inside it."""
+    """Write the place of a file as one text, with the member of a zip or tar file.
+
+    >>> location("a/study.zip", "IM1")
+    'a/study.zip!/IM1'
+    """
     return path if member is None else f"{path}!/{member}"

@@ -1,4 +1,4 @@
-"""Where the slices of a scan lie, from positions and orientations alone (DICOM PS3.3 C.7.6.2.1.1).
+"""Describe where the slices of a scan lie, from positions and orientations alone (DICOM PS3.3 C.7.6.2.1.1).
 
 A stack of slices is described by their *places*: millimetres along a row, along a column and along the normal, counted
 from the first slice. They should lie on one straight line (`is_straight`), which may lean away from the normal

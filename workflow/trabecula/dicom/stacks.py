@@ -1,9 +1,9 @@
 """Put files together to series, and series to stacks of slices that belong together."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,30 +12,8 @@ from numpy.typing import NDArray
 
 from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
 from trabecula.dicom.headers.record import Header
+from trabecula.dicom.kinds import CT_CLASSES, kind_of
 from trabecula.errors import StudyFailure
-
-CT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
-}
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
-PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
-PROJECTION_TYPES = {
-    "PROJECTION IMAGE",
-    "MIP",
-    "MINIP",
-    "MIN_IP",
-    "MAX_IP",
-    "MEAN_IP",
-    "VOLREND",
-    "VOLUME_RENDER",
-    "VRT",
-}
-PROJECTION_TYPES |= {"SSD", "RAYSUM", "MAXIMUM", "MINIMUM", "SURFACE_RENDER"}
-# Values of these are no Hounsfield units of the body (DICOM PS3.3 C.8.15.3.8 and C.8.16.2, and makers' words).
-OTHER_VALUES = {"SUBTRACTION", "IODINE", "IODINE_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "PERFUSION"}
-OTHER_VALUES |= {"MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_MODIFIED"}
 
 # Cosines and millimetres within which slices have one direction and one pixel spacing.
 _DIRECTION_TOLERANCE = 3e-3
@@ -81,27 +59,27 @@ class Stack:
 
     @property
     def first(self) -> Header:
-        """The file that speaks for the stack."""
+        """Give the file whose header stands for the stack."""
         return self.headers[0]
 
     @property
     def n_slices(self) -> int:
-        """Slices: one per file, or per frame of a multi-frame one."""
+        """Count the slices: one per file, or per frame of a multi-frame one."""
         return len(self.headers)
 
     @property
     def files(self) -> list[tuple[str, str | None]]:
-        """Path and member of its files, each once."""
+        """List path and member of its files, each once."""
         return list(dict.fromkeys((header.path, header.member) for header in self.headers))
 
     @cached_property
     def distances_mm(self) -> NDArray[np.float64] | None:
-        """(n,) distances of the slices along their normal, ascending; None without positions or orientation."""
+        """Give the (n,) distances of slices along their normal, ascending; None without positions or orientation."""
         return _distances(self.headers)
 
     @cached_property
     def spacing_mm(self) -> float | None:
-        """Median distance between slices, from their positions."""
+        """Give the median distance between slices, from their positions."""
         if self.distances_mm is None:
             return None
         steps = np.diff(self.distances_mm)
@@ -110,12 +88,12 @@ class Stack:
 
     @property
     def extent_mm(self) -> float | None:
-        """Distance from the first to the last slice."""
+        """Give the distance from the first to the last slice."""
         return None if self.distances_mm is None else float(self.distances_mm[-1] - self.distances_mm[0])
 
     @property
     def flags(self) -> list[str]:
-        """What a reader should know of how the stack came about, keys of `trabecula.errors.FLAGS`."""
+        """List the flags of how the stack came about, keys of `trabecula.errors.FLAGS`."""
         substitute = any(header.substitute or header.patient is None for header in self.headers)
         return ["substitute_ids"] * substitute + ["split"] * self.split
 
@@ -134,14 +112,14 @@ def _distances(headers: Sequence[Header]) -> NDArray[np.float64] | None:
 
 
 def defect_of(header: Header) -> str | None:
-    """Why a file belongs to no stack; None where it belongs to one."""
+    """Give the reason why a file belongs to no stack; None where it belongs to one."""
     if header.reason:
         return header.reason
     return "missing_uid" if _lacks_uid(header) else None
 
 
 def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
-    """Files that make stacks, and files of the same series whose pixels are not there in full.
+    """Part files that make stacks from files of the same series whose pixels are not there in full.
 
     A series of damaged files alone makes a stack all the same, so that it is not passed over in silence.
     """
@@ -156,7 +134,7 @@ def _lacks_uid(header: Header) -> bool:
 
 
 def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
-    """Files of an archive, and those that repeat an instance of the same series at the same place.
+    """Part the files of an archive from those that repeat an instance of the same series at the same place.
 
     Of copies that differ in compression, the one without loss is kept.
     """
@@ -178,7 +156,7 @@ def _file_order(header: Header) -> tuple[str, str, int]:
 
 
 def identity_of(header: Header) -> Identity:
-    """Identity of a file's series; a patient without an id is taken for one of their own per study."""
+    """Give the identity of a file's series; a study without a patient's id is taken for a patient of its own."""
     study = header.study_uid or ""
     patient = header.patient or f"unknown, study {study}"
     # Two issuers give one number to two patients (DICOM PS3.3 C.7.1.1, IssuerOfPatientID).
@@ -186,7 +164,7 @@ def identity_of(header: Header) -> Identity:
 
 
 def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable[Header] = ()) -> list[Stack]:
-    """Stacks of all series, sorted by identity and number.
+    """Put files together to stacks, sorted by identity and number within the series.
 
     A stack's slices share orientation, matrix, pixel spacing, kernel, kind and storage class. Where they are then no
     even stack, because a series holds several phases or stations, they are taken apart by acquisition, image type,
@@ -202,23 +180,35 @@ def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable
         Files with a readable header whose pixels are not there in full.
     """
     members_of = _groups(headers, identity_of)
-    there = {_instance(header) for part in members_of.values() for header in part}
-    lost = _groups((header for header in damaged if _instance(header) not in there), identity_of)
-    found = []
+    instances = {_instance(header) for members in members_of.values() for header in members}
+    lost = _groups((header for header in damaged if _instance(header) not in instances), identity_of)
+    stacks = []
     for identity, members in sorted(members_of.items()):
-        alike = [part for _, part in sorted(_groups(members, _likeness(members)).items(), key=lambda item: item[0])]
-        apart = [_taken_apart(group, max_gap_mm) for group in alike]
-        parts = [(part, len(group) > 1) for group in apart for part in group]
-        sizes = [len(part) for part, _ in parts]
-        n_damaged = _shared_out(lost.get(identity, []), [part for part, _ in parts])
-        for number, (part, split) in enumerate(parts):
-            odd = sum(size for size in sizes if size <= max(1, _FEW * len(part)) and size < len(part))
-            found.append(Stack(identity, number, tuple(part), n_damaged[number], odd, split))
-    return found
+        stacks += _stacks_of_series(identity, members, lost.get(identity, []), max_gap_mm)
+    return stacks
+
+
+def _stacks_of_series(
+    identity: Identity, members: list[Header], damaged: list[Header], max_gap_mm: float
+) -> Iterator[Stack]:
+    parts, is_split = [], []
+    for _, alike in sorted(_groups(members, _likeness(members)).items(), key=lambda item: item[0]):
+        apart = _taken_apart(alike, max_gap_mm)
+        parts += apart
+        is_split += [len(apart) > 1] * len(apart)
+    n_damaged = _shared_out(damaged, parts)
+    for number, part in enumerate(parts):
+        yield Stack(identity, number, tuple(part), n_damaged[number], _n_odd(part, parts), is_split[number])
+
+
+def _n_odd(part: Sequence[Header], parts: Sequence[Sequence[Header]]) -> int:
+    """Count the files in parts of a series that are strays beside a part."""
+    most = max(1, _FEW * len(part))
+    return sum(len(stray) for stray in parts if len(stray) <= most and len(stray) < len(part))
 
 
 def _shared_out(damaged: Iterable[Header], parts: Sequence[Sequence[Header]]) -> list[int]:
-    """How many damaged files of a series belong to each part: by likeness, else to the largest."""
+    """Count the damaged files of a series that belong to each part: by likeness, else to the largest."""
     kinds = [_kind_of_slice(part[0]) for part in parts]
     largest = max(range(len(parts)), key=lambda number: len(parts[number]))
     counts = [0] * len(parts)
@@ -242,28 +232,8 @@ def _groups(headers: Iterable[Header], key: Callable[[Header], T]) -> dict[T, li
     return groups
 
 
-def kind_of(header: Header) -> str:
-    """What a file shows: image, localizer, projection or page."""
-    return _kind(header.image_type, header.sop_class, header.photometric)
-
-
-@lru_cache(maxsize=1000)
-def _kind(image_type: str | None, sop_class: str | None, photometric: str | None) -> str:
-    kinds = {part.strip().upper() for part in (image_type or "").split("\\")}
-    kinds |= {kind.split()[-1] for kind in kinds if kind}  # Siemens writes such as CT_SOM5 MIP
-    if kinds & PAGE_TYPES or (sop_class or "").startswith(SECONDARY_CAPTURE):
-        return "page"
-    if not (photometric or "MONOCHROME2").startswith("MONOCHROME"):
-        return "page"
-    if "LOCALIZER" in kinds:
-        return "localizer"
-    if kinds & OTHER_VALUES:
-        return "other_values"
-    return "projection" if kinds & PROJECTION_TYPES else "image"
-
-
 def _kind_of_slice(header: Header) -> tuple[Any, ...]:
-    """What slices of a stack have in common to the letter."""
+    """Give the values that the slices of a stack share exactly."""
     size = (header.rows or 0, header.columns or 0)
     kernel = (header.kernel or "").split("\\")[0]  # Siemens' second value, a strength, may differ from slice to slice
     texts = (kernel, header.modality or "", header.sop_class or "")
@@ -271,7 +241,7 @@ def _kind_of_slice(header: Header) -> tuple[Any, ...]:
 
 
 def _likeness(headers: Sequence[Header]) -> Callable[[Header], tuple[Any, ...]]:
-    """Sortable key that the slices of a stack share."""
+    """Give a function of a header, whose sortable result the slices of a stack share."""
     directions = _clusters((tuple(header.orientation or ()) for header in headers), _DIRECTION_TOLERANCE)
     pixels = _clusters((tuple(header.pixel_spacing_mm or ()) for header in headers), _PIXEL_TOLERANCE_MM)
 
@@ -283,16 +253,16 @@ def _likeness(headers: Sequence[Header]) -> Callable[[Header], tuple[Any, ...]]:
 
 
 def _clusters(vectors: Iterable[tuple[float, ...]], tolerance: float) -> dict[tuple[float, ...], tuple[float, ...]]:
-    """The commonest vector that each one is close to."""
+    """Map each vector to the commonest one that it is close to."""
     counts = Counter(vectors)
     leaders: list[tuple[float, ...]] = []
-    found = {}
-    for vector in sorted(counts, key=lambda v: (-counts[v], v)):
+    leader_of = {}
+    for vector in sorted(counts, key=lambda vector: (-counts[vector], vector)):
         near = (leader for leader in leaders if len(leader) == len(vector) and _close(leader, vector, tolerance))
-        found[vector] = next(near, vector)
-        if found[vector] == vector:
+        leader_of[vector] = next(near, vector)
+        if leader_of[vector] == vector:
             leaders.append(vector)
-    return found
+    return leader_of
 
 
 def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool:
@@ -300,22 +270,27 @@ def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool
 
 
 def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]:
-    """One part where slices make one stack, else the parts that do."""
+    """Part slices into stacks by the first attribute that gives even ones; leave them together where none does."""
     whole = _evenness(headers, max_gap_mm)
-    wanted = ("even", "mendable") if whole is None else ("even",)
+    good_enough = ("even", "mendable") if whole is None else ("even",)
     for name in _PARTS_BY:
-        parts = [part for _, part in sorted(_groups(headers, lambda h, n=name: repr(getattr(h, n))).items())]
+        parts = [part for _, part in sorted(_groups(headers, _value_of(name)).items())]
         if len(parts) == 1:
             continue
-        sound = [part for part in parts if len(part) > 2 and _evenness(part, max_gap_mm) in wanted]
+        sound = [part for part in parts if len(part) > 2 and _evenness(part, max_gap_mm) in good_enough]
         strays = len(headers) - sum(map(len, sound))
         if sound and strays <= _FEW * len(headers) and _are_apart(sound, strays, whole):
             return parts
     return [headers]
 
 
+def _value_of(name: str) -> Callable[[Header], str]:
+    """Give a function of a header: one of its attributes, in a form that can be sorted."""
+    return lambda header: repr(getattr(header, name))
+
+
 def _are_apart(sound: list[list[Header]], strays: int, whole: str | None) -> bool:
-    """Whether even parts are stacks of their own, rather than pieces of one.
+    """Tell whether even parts are stacks of their own, rather than pieces of one.
 
     Pieces that follow each other, as an axial scan's rotations do, are one stack, also where a slice of it is missing;
     parts that lie in each other, or whose slices are differently far apart, are not.
@@ -324,20 +299,21 @@ def _are_apart(sound: list[list[Header]], strays: int, whole: str | None) -> boo
         return whole != "even" and strays > 0
     if whole is None:
         return True
-    spans = sorted((float(d[0]), float(d[-1]), float(np.median(np.diff(d)))) for d in map(_sorted_distances, sound))
-    overlap = any(low + step / 2 < before for (_, before, step), (low, _, _) in pairwise(spans))
+    spans = sorted(map(_span_of, sound))
+    overlap = any(low + step / 2 < high_before for (_, high_before, step), (low, _, _) in pairwise(spans))
     steps = [step for _, _, step in spans]
     return overlap or (whole == "mendable" and max(steps) > _OTHER_STEP * min(steps))
 
 
-def _sorted_distances(headers: Sequence[Header]) -> NDArray[np.float64]:
-    found = _distances(headers)
-    assert found is not None  # the part is even
-    return found
+def _span_of(headers: Sequence[Header]) -> tuple[float, float, float]:
+    """Give the lowest and highest distance and the median step of an even part's slices, in millimetres."""
+    distances = _distances(headers)
+    assert distances is not None  # the part is even
+    return float(distances[0]), float(distances[-1]), float(np.median(np.diff(distances)))
 
 
 def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
-    """Whether slices are even, or uneven so that interpolation mends them; None where they are neither."""
+    """Tell whether slices are even, or uneven so that interpolation mends them; None where they are neither."""
     distances = _distances(headers)
     if distances is None or len(distances) < 2:
         return None
@@ -352,7 +328,7 @@ def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
 
 
 def reason_against_image(stack: Stack) -> str | None:
-    """Why a stack holds no CT slices with Hounsfield units, by its headers; None where it does."""
+    """Give the reason why a stack holds no CT slices with Hounsfield units, by its headers; None where it does."""
     header = stack.first
     kind = kind_of(header)
     if header.reason:
