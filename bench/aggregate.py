@@ -1,4 +1,4 @@
-"""What it costs to aggregate a large archive, beside DuckDB and polars that do only the core of it.
+"""Measure the cost of aggregating a large archive, beside DuckDB and polars, which do only the core of it.
 
 Run it as ``PYTHONPATH=workflow python bench/aggregate.py``; see bench/README.md.
 """
@@ -26,18 +26,18 @@ TARGETS = {"cpu_s": 30.0, "peak_mb": 1500.0, "times": 10.0}
 # --- the shards' files ------------------------------------------------------------------------------------
 
 
-def filled(of: Any, n: int, **known: Any) -> Any:
-    """Table of n rows: known columns (a value for all, or one per row), else a figure, nothing, or False."""
+def filled(schema: Any, n: int, **values: Any) -> Any:
+    """Make a table of n rows: columns with values (one for all rows, or one per row), else a figure, NULL, or False."""
     import numpy as np
     import pyarrow as pa
 
     rng = np.random.default_rng(n)
     columns = []
-    for field in of:
-        value = known.get(field.name)
-        if field.name in known and (isinstance(value, (list, np.ndarray)) and len(value) == n):
+    for field in schema:
+        value = values.get(field.name)
+        if field.name in values and (isinstance(value, (list, np.ndarray)) and len(value) == n):
             columns.append(pa.array(value, field.type))
-        elif field.name in known:
+        elif field.name in values:
             columns.append(pa.array([value] * n, field.type))
         elif pa.types.is_list(field.type):
             columns.append(pa.array([[]] * n, field.type))
@@ -45,11 +45,17 @@ def filled(of: Any, n: int, **known: Any) -> Any:
             columns.append(pa.array(rng.normal(100.0, 30.0, n).round(3), field.type))
         else:
             columns.append(pa.array([None if field.nullable else False] * n, field.type))
-    return pa.Table.from_arrays(columns, schema=of)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_archive(folder: str, patients: str, per_shard: str) -> int:
-    """Write the index's tables and the shards' of patients with a study and six vertebrae each; gives the files."""
+    """Write the tables of index and shards for patients with a study and six vertebrae each.
+
+    Returns
+    -------
+    int
+        Number of the shards' files.
+    """
     import hashlib
 
     import numpy as np
@@ -65,8 +71,8 @@ def write_archive(folder: str, patients: str, per_shard: str) -> int:
     series = {"series_id": [f"e{name}" for name in names], "modality": "CT", "n_slices": 300, "stack": 0, "n_odd": 0}
     series |= {"series_uid": "2.25.1", "accepted": True, "n_damaged": 0, **shown, **key}
     refused = series | {"series_id": [f"f{name}" for name in names], "accepted": False, "reason": "not_chosen"}
-    found = pa.concat_tables([filled(tables.SERIES, n, **one) for one in (series, refused)])
-    tables.write(found, tables.SERIES, cohort / "index" / "series.parquet")
+    stacks = pa.concat_tables([filled(tables.SERIES, n, **values) for values in (series, refused)])
+    tables.write(stacks, tables.SERIES, cohort / "index" / "series.parquet")
     shard = np.argsort(np.argsort(names)) // k
     study = {"series_id": series["series_id"], "shard": [f"{i:05d}" for i in shard], "status": "accepted", "sex": "F"}
     study |= {"age_years": np.random.default_rng(0).uniform(30, 90, n), "days_from_first_study": 0, **shown, **key}
@@ -85,12 +91,11 @@ def write_archive(folder: str, patients: str, per_shard: str) -> int:
 def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
     """Write a shard's tables of all stages."""
     import numpy as np
-    import pyarrow as pa
 
     from trabecula import tables
     from trabecula.model import bundle
 
-    used, k, rng = bundle.read(MODEL), len(LEVELS), np.random.default_rng(int(shard))
+    model, k, rng = bundle.read(MODEL), len(LEVELS), np.random.default_rng(int(shard))
     n = len(names)
     plain = {"cohort": COHORT, "status": "ok", "segmenter": "bench", "level_confidence": 0.9, "level_uncertain": False}
     study = plain | {"patient_id": [f"p{name}" for name in names], "study_id": [f"s{name}" for name in names]}
@@ -99,32 +104,42 @@ def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
     tissues = {"air_hu": rng.normal(-998, 1, n), "fat_hu": rng.normal(-90, 5, n), "muscle_hu": rng.normal(50, 4, n)}
     crop = {"n_vertebrae": k, "picture": None, "blood_hu": rng.normal(42, 5, n), **tissues}
     series = {"series_id": [f"e{name}" for name in names]}
-    made = {
+    written = {
         "convert": filled(tables.CONVERT, n, **study, **series),
         "segment": filled(tables.SEGMENT, n * k, **vertebra),
         "crop": filled(tables.CROP, n, **study, **crop),
         "measure": filled(tables.MEASURE, n * k, **vertebra, genant_grade=0),
     }
-    tasks = [name for task in used.tasks for name in bundle.OUTPUTS[task]]
-    folds = used.folds[:N_FOLDS]
-    each = len(tasks) * len(folds)
+    tasks = [name for task in model.tasks for name in bundle.OUTPUTS[task]]
+    folds = model.folds[:N_FOLDS]
+    n_each = len(tasks) * len(folds)
     value = rng.normal(110, 30, (n * k, len(tasks), len(folds)))
     chance = [i for i, task in enumerate(tasks) if task.endswith("classification")]
     value[:, chance] = rng.uniform(0.01, 0.99, value[:, chance].shape)
-    keys = {name: np.repeat(vertebra[name], each) for name in ("patient_id", "study_id", "level")}
-    of = {"task": np.tile(np.repeat(tasks, len(folds)), n * k), "fold": np.tile(folds, n * k * len(tasks))}
-    given = {"cohort": COHORT, "model_id": used.model_id, "in_training": False, "value": value.ravel()}
-    made["infer"] = filled(tables.INFER, n * k * each, **keys, **of, **given)
-    for stage, rows in made.items():
+    keys = {name: np.repeat(vertebra[name], n_each) for name in ("patient_id", "study_id", "level")}
+    output = {"task": np.tile(np.repeat(tasks, len(folds)), n * k), "fold": np.tile(folds, n * k * len(tasks))}
+    output |= {"cohort": COHORT, "model_id": model.model_id, "in_training": False, "value": value.ravel()}
+    written["infer"] = filled(tables.INFER, n * k * n_each, **keys, **output)
+    for stage, rows in written.items():
         tables.write(rows, rows.schema, cohort / stage / f"{shard}.parquet")
-    facts = tables.crop_schema(2, 1.0)
-    known = filled(
-        pa.schema([one for one in facts if one.name not in ("ct", "label")]), n * k, **vertebra, complete=True
+    _write_cubes(cohort / "crop" / f"{shard}.arrow", vertebra, n * k)
+
+
+def _write_cubes(path: Path, vertebra: dict[str, Any], n: int) -> None:
+    """Write the cubes of n vertebrae, which are empty and small."""
+    import numpy as np
+    import pyarrow as pa
+
+    from trabecula import tables
+
+    schema = tables.crop_schema(2, 1.0)
+    facts = filled(
+        pa.schema([field for field in schema if field.name not in ("ct", "label")]), n, **vertebra, complete=True
     )
-    zeros = [np.zeros((n * k, 2, 2, 2), kind) for kind in (np.int16, np.uint8)]
+    zeros = [np.zeros((n, 2, 2, 2), kind) for kind in (np.int16, np.uint8)]
     cubes = [pa.FixedShapeTensorArray.from_numpy_ndarray(cube) for cube in zeros]
-    rows = pa.Table.from_arrays([*known.columns, *cubes], schema=facts)
-    with pa.ipc.new_file(cohort / "crop" / f"{shard}.arrow", facts) as writer:
+    rows = pa.Table.from_arrays([*facts.columns, *cubes], schema=schema)
+    with pa.ipc.new_file(path, schema) as writer:
         writer.write_table(rows)
 
 
@@ -132,7 +147,7 @@ def _write_shard(cohort: Path, shard: str, names: list[str]) -> None:
 
 
 def ours() -> Callable[..., int]:
-    """What the script of the stage does."""
+    """Do the same as the script of the stage."""
     from trabecula import aggregate
     from trabecula.density import calibrate
     from trabecula.density.thresholds import Thresholds
@@ -159,7 +174,7 @@ def ours() -> Callable[..., int]:
 
 
 def duck() -> Callable[..., int]:
-    """DuckDB: all vertebrae and predictions sorted by patient, and a mean per patient beside the index's facts."""
+    """Sort all vertebrae and predictions by patient with DuckDB, and join a mean per patient with the index's facts."""
     import duckdb
 
     def work(folder: str, out: str) -> int:
@@ -194,7 +209,7 @@ SELECT * FROM studies LEFT JOIN of_study USING (study_id) LEFT JOIN hu USING (st
 
 
 def pole() -> Callable[..., int]:
-    """The same with polars."""
+    """Do the same as `duck` with polars."""
     import polars as pl
 
     def work(folder: str, out: str) -> int:
@@ -203,8 +218,8 @@ def pole() -> Callable[..., int]:
         predictions = pl.read_parquet(at / "infer" / "*.parquet")
         for name, rows in {"vertebrae": vertebrae, "predictions": predictions}.items():
             rows.sort("patient_id", "study_id", "level").write_parquet(into / name, compression="zstd")
-        wanted = predictions.filter(pl.col("level").is_in(WANTED))
-        value = wanted.group_by("study_id", "level", "task").agg(pl.col("value").mean())
+        of_levels = predictions.filter(pl.col("level").is_in(WANTED))
+        value = of_levels.group_by("study_id", "level", "task").agg(pl.col("value").mean())
         mean = value.group_by("study_id", "task").agg(pl.col("value").mean()).pivot("task", index="study_id")
         hu = vertebrae.filter(pl.col("level").is_in(WANTED)).group_by("study_id")
         hu = hu.agg(pl.col("trabecular_hu_mean").mean())
@@ -230,19 +245,19 @@ LOADERS: dict[str, measure.Loader] = {
 }
 
 
-def report(folder: Path, given: argparse.Namespace) -> list[str]:
-    """Lines about one archive."""
+def report(folder: Path, options: argparse.Namespace) -> list[str]:
+    """Measure one archive, and report it in lines of Markdown."""
     archive, out = folder / "results", folder / "out"
-    n_files = measure.ask(child(SCRIPT, "write_archive", archive, given.patients, given.studies_per_shard))
+    n_files = measure.ask(child(SCRIPT, "write_archive", archive, options.patients, options.studies_per_shard))
     measure.warm(archive)
-    contenders = [Contender(f"ours, {m}", [child(SCRIPT, "ours", archive, out, m)], out) for m in given.methods]
+    contenders = [Contender(f"ours, {m}", [child(SCRIPT, "ours", archive, out, m)], out) for m in options.methods]
     peers = [name for name in ("duckdb", "polars") if measure.is_installed(name)]
     names = {"duckdb": "DuckDB", "polars": "polars"}
     contenders += [Contender(names[name], [child(SCRIPT, names[name], archive, out)], out) for name in peers]
-    found = measure.measured(contenders, given.repeats)
+    measured = measure.measured(contenders, options.repeats)
     rows = []
-    for name, figures in found.items():
-        times = [f"{measure.ratio(figures, found[names[peer]], whole=True):.1f}" for peer in peers]
+    for name, figures in measured.items():
+        times = [f"{measure.ratio(figures, measured[names[peer]], whole=True):.1f}" for peer in peers]
         rows.append([name, figures.cpu(), figures.work(), f"{figures.wall_s:.1f}", *times, figures.peak()])
     head = [
         "contender",
@@ -253,7 +268,7 @@ def report(folder: Path, given: argparse.Namespace) -> list[str]:
         "peak MB (imports)",
     ]
     return [
-        f"## {given.patients} patients with {len(LEVELS)} vertebrae each, in {n_files} files",
+        f"## {options.patients} patients with {len(LEVELS)} vertebrae each, in {n_files} files",
         "",
         *measure.table(head, rows),
         "",
@@ -266,19 +281,19 @@ def report(folder: Path, given: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure and print the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--patients", type=int, default=100_000, help="patients, of one study each")
     parser.add_argument("--studies-per-shard", type=int, default=64, help="64 as the workflow's; 200 gives 3,000 files")
     parser.add_argument("--methods", nargs="+", default=["none", "phantomless"], help="calibrations of ours")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
+    options = parser.parse_args()
     lines = ["# bench/aggregate", ""]
     with tempfile.TemporaryDirectory() as folder:
-        lines += report(Path(folder), given)
+        lines += report(Path(folder), options)
     lines += measure.machine(["pyarrow", "pandas", "dask", "duckdb", "polars"])
-    measure.publish(lines, given.out)
+    measure.publish(lines, options.out)
 
 
 if __name__ == "__main__" and not measure.is_child(LOADERS):

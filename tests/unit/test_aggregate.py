@@ -184,10 +184,10 @@ def test_a_cohort_without_a_study_has_empty_tables_of_the_same_types(results):
         path = results / "tables" / name / "cohort=ext" / f"{name}.parquet"
         assert pq.read_metadata(path).num_rows == 0
         # Parquet names the items of a list otherwise than Arrow: the cast mends it, and nothing else differs.
-        wanted = tables.in_partition(tables.PUBLIC[name])
-        assert tables.read_columns(path).cast(wanted).schema == wanted
-        assert [(one.name, one.metadata) for one in pq.read_schema(path)] == [
-            (one.name, one.metadata) for one in wanted
+        schema = tables.in_partition(tables.PUBLIC[name])
+        assert tables.read_columns(path).cast(schema).schema == schema
+        assert [(field.name, field.metadata) for field in pq.read_schema(path)] == [
+            (field.name, field.metadata) for field in schema
         ]
 
 
@@ -195,8 +195,8 @@ def test_readers_find_the_cohort_in_the_folders_name(results):
     folder = results / "tables" / "patients"
     assert sorted(pd.read_parquet(folder)["cohort"].unique()) == ["dev", "ext"]
     for options in ({"partitioning": "hive"}, {"partitioning": "hive", "schema": tables.PATIENTS}):
-        found = ds.dataset(folder, **options).to_table(filter=ds.field("cohort") == "ext")
-        assert found["cohort"].to_pylist() == ["ext"]
+        rows = ds.dataset(folder, **options).to_table(filter=ds.field("cohort") == "ext")
+        assert rows["cohort"].to_pylist() == ["ext"]
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -252,15 +252,15 @@ def test_buckets_hold_every_row_once_in_its_patients_range(tmp_path, n):
     tables.write(rows, tables.FAILURES, path)
     starts = ["p1", "p2", "p3", "p4"][n - 1 :: n]
     paths = buckets.split(path, tables.FAILURES, tmp_path, starts=starts)
-    found = [buckets.read(paths, k, tables.FAILURES).to_pandas() for k in range(len(starts) + 1)]
-    assert sorted(pd.concat(found)["n_files"]) == list(range(24))
-    for k, own in enumerate(found):
-        assert all(sum(start <= one for start in starts) == k for one in own["patient_id"].dropna())
-        assert own.groupby("patient_id")["n_files"].is_monotonic_increasing.all()
+    read = [buckets.read(paths, k, tables.FAILURES).to_pandas() for k in range(len(starts) + 1)]
+    assert sorted(pd.concat(read)["n_files"]) == list(range(24))
+    for k, rows in enumerate(read):
+        assert all(sum(start <= patient for start in starts) == k for patient in rows["patient_id"].dropna())
+        assert rows.groupby("patient_id")["n_files"].is_monotonic_increasing.all()
 
 
-def rewrite(path: Path, of: pa.Schema, change) -> None:
-    tables.write(change(tables.read(path, of).to_pylist()), of, path)
+def rewrite(path: Path, schema: pa.Schema, change) -> None:
+    tables.write(change(tables.read(path, schema).to_pylist()), schema, path)
 
 
 @pytest.mark.parametrize(
@@ -317,9 +317,9 @@ def test_verdicts_count_before_levels_are_chosen(copy, tmp_path):
 
 def test_cubes_stay_on_disk(copy):
     path = copy / "dev" / "crop" / "00000.arrow"
-    found = read_facts(path)
-    assert set(found.column_names) == {field.name for field in tables.crop_schema(16, 1.0)} - {"ct", "label"}
-    assert found.num_rows == 7
+    facts = read_facts(path)
+    assert set(facts.column_names) == {field.name for field in tables.crop_schema(16, 1.0)} - {"ct", "label"}
+    assert facts.num_rows == 7
 
 
 def test_lists_of_shards_that_differ_are_refused(copy):
@@ -337,10 +337,10 @@ def test_rows_of_a_batch_come_by_patient_study_and_level(copy, results):
 def test_densities_from_hu_carry_their_method_and_a_reason_where_there_is_none(results):
     for name, hu in (("vertebrae", "trabecular_hu_mean"), ("patients", "trabecular_hu")):
         rows = table(results, name)
-        known = rows["vbmd_hu_mg_cm3"].notna()
-        assert known.any()
-        assert (known == rows[hu].notna()).all()
-        assert (known == rows["calibration_reason"].isna()).all()
+        has_density = rows["vbmd_hu_mg_cm3"].notna()
+        assert has_density.any()
+        assert (has_density == rows[hu].notna()).all()
+        assert (has_density == rows["calibration_reason"].isna()).all()
         assert set(rows["calibration"]) == {"phantomless"}
     lines = tables.read(results / "tables" / "calibrations" / "calibrations.parquet", tables.CALIBRATIONS).to_pandas()
     assert lines["reason"].tolist() == ["too_few_labels"]
@@ -349,5 +349,5 @@ def test_densities_from_hu_carry_their_method_and_a_reason_where_there_is_none(r
 def test_networks_and_hu_stand_on_the_same_vertebrae():
     vertebrae = pa.table({"study_id": ["st0", "st0", "st1"], "level": ["T11", "T12", "L1"]})
     predicted = pa.table({"study_id": ["st0"], "level": ["T12"]})
-    found = vertebra_tables.comparable(vertebrae, predicted)
-    assert found.to_pylist() == [{"study_id": "st0", "level": "T12"}, {"study_id": "st1", "level": "L1"}]
+    kept = vertebra_tables.comparable(vertebrae, predicted)
+    assert kept.to_pylist() == [{"study_id": "st0", "level": "T12"}, {"study_id": "st1", "level": "L1"}]

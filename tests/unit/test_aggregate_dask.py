@@ -25,7 +25,7 @@ WAIT_S = 60.0
 
 @contextmanager
 def process(*arguments: str) -> Iterator[subprocess.Popen]:
-    """A process of Dask's that knows nothing of the package, ended at the end."""
+    """Start a process of Dask's that cannot import the package by itself; it is ended at the end."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]]
     started = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -38,20 +38,20 @@ def process(*arguments: str) -> Iterator[subprocess.Popen]:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[str]:
-    """A scheduler and two workers on loopback, as three processes; gives the scheduler's address."""
-    told = folder / "scheduler.json"
-    here = ["--host", "127.0.0.1"]
+    """Start a scheduler and two workers on loopback, as three processes; gives the scheduler's address."""
+    scheduler_file = folder / "scheduler.json"
+    host = ["--host", "127.0.0.1"]
     with ExitStack() as stack:
-        given = ["--port", "0", "--no-dashboard", "--no-jupyter", "--scheduler-file", str(told)]
-        stack.enter_context(process("dask_scheduler", *here, *given))
-        wait_for(told.exists)
-        plain = ["--no-nanny", "--no-dashboard", "--nthreads", "1", "--scheduler-file", str(told)]
+        options = ["--port", "0", "--no-dashboard", "--no-jupyter", "--scheduler-file", str(scheduler_file)]
+        stack.enter_context(process("dask_scheduler", *host, *options))
+        wait_for(scheduler_file.exists)
+        options = ["--no-nanny", "--no-dashboard", "--nthreads", "1", "--scheduler-file", str(scheduler_file)]
         for i in range(N_WORKERS):
-            own = ["--local-directory", str(folder / f"worker{i}")]
-            stack.enter_context(process("dask_worker", *here, *plain, *own))
-        with Client(scheduler_file=str(told)) as client:
+            scratch = ["--local-directory", str(folder / f"worker{i}")]
+            stack.enter_context(process("dask_worker", *host, *options, *scratch))
+        with Client(scheduler_file=str(scheduler_file)) as client:
             client.wait_for_workers(N_WORKERS, timeout=WAIT_S)
-        yield json.loads(told.read_text())["address"]
+        yield json.loads(scheduler_file.read_text())["address"]
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
@@ -90,15 +90,15 @@ def test_workers_in_other_processes_give_the_same_bytes(results, tmp_path):
 
 
 def dies_once(task: Callable, marker: Path) -> Callable:
-    """The same task; the worker that does it first is killed when it has written its files."""
+    """Wrap a task so that the worker that does it first is killed when it has written its files."""
 
     # A function within a function is sent as it is: workers don't know this module.
     def run_task(*arguments, **options):
-        found = task(*arguments, **options)
+        result = task(*arguments, **options)
         try:
             os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
-            return found
+            return result
         os.kill(os.getpid(), signal.SIGKILL)
 
     return run_task

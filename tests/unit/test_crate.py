@@ -80,7 +80,7 @@ def test_the_action_tells_what_made_the_tables_from_what(run, read):
     assert (software["name"], software["softwareVersion"]) == ("Trabecula", row["version"])
     packages = {package["name"]: package["softwareVersion"] for package in software["softwareRequirements"]}
     assert packages == json.loads(row["packages"])
-    assert {one["name"].split()[-1]: one["value"] for one in software["additionalProperty"]} == {
+    assert {item["name"].split()[-1]: item["value"] for item in software["additionalProperty"]} == {
         "index": "c0de",
         "crop": "cafe",
     }
@@ -88,7 +88,7 @@ def test_the_action_tells_what_made_the_tables_from_what(run, read):
     assert objects.keys() == {"#cohort-north", "#cohort-south", "#model", "config.json"}
     assert objects["#cohort-north"]["sha256"] == "a" * 64
     assert objects["#model"]["name"] == row["model_id"]
-    weights = {one["name"].split()[-1]: one["value"] for one in objects["#model"]["additionalProperty"]}
+    weights = {item["name"].split()[-1]: item["value"] for item in objects["#model"]["additionalProperty"]}
     assert weights == json.loads(row["model_sha256"])
     results = {entity.id for entity in action["result"]}
     assert results == {entity.id for entity in read.data_entities} - {"config.json"}
@@ -103,8 +103,8 @@ def test_every_reference_leads_somewhere(run):
         if isinstance(value, dict):
             yield value["@id"]
         elif isinstance(value, list):
-            for one in value:
-                yield from references(one)
+            for item in value:
+                yield from references(item)
 
     outside = {"https://w3id.org/ro/crate/1.1", crate.PARQUET}
     for entity in graph:
@@ -125,9 +125,9 @@ def test_no_place_and_no_name_is_told(run):
 
 
 def test_the_configuration_is_attached_without_places(run):
-    said = json.loads((run / crate.CONFIG).read_text())
-    assert said["aggregate"] == {"verdicts": record.PLACE, "keep_runs": 3}
-    assert said["segment"] == {"masks": record.PLACE, "tables": [record.PLACE], "backend": "builtin"}
+    config = json.loads((run / crate.CONFIG).read_text())
+    assert config["aggregate"] == {"verdicts": record.PLACE, "keep_runs": 3}
+    assert config["segment"] == {"masks": record.PLACE, "tables": [record.PLACE], "backend": "builtin"}
 
 
 @pytest.mark.parametrize("place", ["dask.klinik-mueller.example:8786", "verdicts_dr_mueller.csv"])
@@ -139,8 +139,8 @@ def test_places_without_a_slash_are_left_out_too(option, place):
 def test_every_option_with_a_free_text_is_a_place_or_known_to_be_none():
     schema = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
 
-    def free_texts(of):
-        for name, option in of["properties"].items():
+    def free_texts(section):
+        for name, option in section["properties"].items():
             if "properties" in option:
                 yield from free_texts(option)
             elif "string" in option.get("type", []) and "enum" not in option:

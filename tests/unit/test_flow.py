@@ -23,12 +23,13 @@ def rows_of(columns, rows) -> pa.Table:
 
 
 def _schema(columns) -> pa.Schema:
-    known = {field.name: field for of in (tables.SERIES, tables.STUDIES, tables.PATIENTS) for field in of}
-    return pa.schema([known[name] for name in columns])
+    schemas = (tables.SERIES, tables.STUDIES, tables.PATIENTS)
+    fields = {field.name: field for schema in schemas for field in schema}
+    return pa.schema([fields[name] for name in columns])
 
 
-def made(outcomes, labelled, rejected, labels=()) -> pd.DataFrame:
-    """Flow of two cohorts: a study per patient with its fate, a chosen series per study that went on, and others."""
+def flow_of(outcomes, labelled, rejected, labels=()) -> pd.DataFrame:
+    """Count the flow of two cohorts: a study per patient, a chosen series per study that went on, and rejected ones."""
     cohort = ["ab"[i % 2] for i in range(len(outcomes))]
     studies = [(name, *outcome) for name, outcome in zip(cohort, outcomes, strict=True)]
     series = [(name, True, None) for name, status, *_ in studies if status != "rejected"]
@@ -51,8 +52,8 @@ REJECTED = st.lists(st.sampled_from(["localizer", "not_ct", "not_chosen"]), max_
 
 @given(COHORTS, REJECTED)
 def test_the_flow_adds_up(people, rejected):
-    outcomes, labelled = [one for one, _ in people], [has for _, has in people]
-    rows = made(outcomes, labelled, rejected)
+    outcomes, labelled = [outcome for outcome, _ in people], [has for _, has in people]
+    rows = flow_of(outcomes, labelled, rejected)
     assert tables.from_frame(rows, tables.FLOW).num_rows == len(rows)
     flow.check(rows)
 
@@ -70,7 +71,7 @@ def test_the_flow_adds_up(people, rejected):
 
 def test_a_patient_whose_labels_are_not_used_has_their_reason():
     labels = [("a", "pa0", "other_level"), ("a", "pa0", "label_too_far"), ("b", "pa2", "label_too_far")]
-    rows = made([("measured", None, None)] * 5, [False] * 4 + [True], [], [*labels, ("a", "pa4", "superseded")])
+    rows = flow_of([("measured", None, None)] * 5, [False] * 4 + [True], [], [*labels, ("a", "pa4", "superseded")])
     lost = rows[(rows["cohort"] == "a") & (rows["step"] == "labelled") & rows["reason"].notna()]
     assert dict(zip(lost["reason"], lost["n"], strict=True)) == {"label_too_far": 1, "no_label": 1}
 
@@ -78,16 +79,16 @@ def test_a_patient_whose_labels_are_not_used_has_their_reason():
 EXAMPLE = [("measured", None, None), ("failed", "convert", "truncated"), ("rejected", "index", "localizer")] * 2
 
 
-@pytest.mark.parametrize("line", range(len(made(EXAMPLE, [True] * 6, ["localizer"]))))
+@pytest.mark.parametrize("line", range(len(flow_of(EXAMPLE, [True] * 6, ["localizer"]))))
 def test_a_count_that_is_off_by_one_is_found(line):
-    rows = made(EXAMPLE, [True] * 6, ["localizer"])
+    rows = flow_of(EXAMPLE, [True] * 6, ["localizer"])
     rows.loc[line, "n"] += 1
     with pytest.raises(AssertionError, match="cohort"):
         flow.check(rows)
 
 
 def test_a_step_that_is_missing_is_found():
-    rows = made(EXAMPLE, [True] * 6, [])
+    rows = flow_of(EXAMPLE, [True] * 6, [])
     with pytest.raises(AssertionError, match="steps of studies are missing"):
         flow.check(rows[rows["step"] != "segmented"])
 

@@ -36,9 +36,9 @@ def study_table(*rows: tuple[str, str, int | None]) -> pd.DataFrame:
 
 
 def test_k2hpo4_becomes_hydroxyapatite(tmp_path):
-    found = read(tmp_path, "1,2020-01-02,L1,100,mg/cm3 K2HPO4,x", "1,2020-01-02,L2,100,mg/cm3 HA,x")
-    assert found["vbmd_mg_cm3"].tolist() == pytest.approx([1.15 * 100 - 7.32, 100.0])
-    assert found["unit_given"].tolist() == ["mg/cm3 K2HPO4", "mg/cm3 HA"]
+    rows = read(tmp_path, "1,2020-01-02,L1,100,mg/cm3 K2HPO4,x", "1,2020-01-02,L2,100,mg/cm3 HA,x")
+    assert rows["vbmd_mg_cm3"].tolist() == pytest.approx([1.15 * 100 - 7.32, 100.0])
+    assert rows["unit_given"].tolist() == ["mg/cm3 K2HPO4", "mg/cm3 HA"]
 
 
 def test_ids_stay_text_and_levels_become_canonical(tmp_path):
@@ -77,26 +77,26 @@ def test_ids_stay_text_and_levels_become_canonical(tmp_path):
     ],
 )
 def test_a_bad_label_is_kept_with_its_reason_and_without_a_guess(tmp_path, line, reason):
-    found = read(tmp_path, line, "2,2020-01-02,L1,98,mg/cm3 HA,x")
-    assert found["reason"].tolist() == [reason, None]
-    assert found["faults"].tolist() == [[reason], []]
-    assert found["status"].tolist() == ["unused", "used"]
+    rows = read(tmp_path, line, "2,2020-01-02,L1,98,mg/cm3 HA,x")
+    assert rows["reason"].tolist() == [reason, None]
+    assert rows["faults"].tolist() == [[reason], []]
+    assert rows["status"].tolist() == ["unused", "used"]
     assert reason in REASONS
-    assert not any(isinstance(value, float) for value in found[["level", "unit_given", "reason"]].to_numpy().ravel())
+    assert not any(isinstance(value, float) for value in rows[["level", "unit_given", "reason"]].to_numpy().ravel())
 
 
 def test_all_faults_of_a_line_are_told_and_the_first_is_the_reason(tmp_path):
-    found = read(tmp_path, "1,2020-01-02,L1,98,mg/cm3 HA,x", ",x,x,x,x,x", "2,x,L1,x,mg/cm3 HA,x")
-    assert found["faults"].tolist() == [[], list(FAULTS.values()), ["bad_date", "bad_value"]]
-    assert found["reason"].tolist() == [None, "missing_patient", "bad_date"]
-    assert found["line"].tolist() == [2, 3, 4]
+    rows = read(tmp_path, "1,2020-01-02,L1,98,mg/cm3 HA,x", ",x,x,x,x,x", "2,x,L1,x,mg/cm3 HA,x")
+    assert rows["faults"].tolist() == [[], list(FAULTS.values()), ["bad_date", "bad_value"]]
+    assert rows["reason"].tolist() == [None, "missing_patient", "bad_date"]
+    assert rows["line"].tolist() == [2, 3, 4]
 
 
 def test_text_that_means_nothing_is_not_passed_on(tmp_path):
     """What stands in a wrong column may be a patient's name."""
-    found = read(tmp_path, "1,2020-01-02,Doe^Jane,98,Doe^Jane,x", "Doe, Jane,2020-01-02,L1,98,mg/cm3 HA,x")
-    assert not found.drop(columns="faults").isin(["Doe^Jane", "Doe", "Jane"]).any(axis=None)
-    assert found["vbmd_mg_cm3"].isna().all()
+    rows = read(tmp_path, "1,2020-01-02,Doe^Jane,98,Doe^Jane,x", "Doe, Jane,2020-01-02,L1,98,mg/cm3 HA,x")
+    assert not rows.drop(columns="faults").isin(["Doe^Jane", "Doe", "Jane"]).any(axis=None)
+    assert rows["vbmd_mg_cm3"].isna().all()
 
 
 GOOD = ["p1", "2020-01-02", "L1", "98", "mg/cm3 HA"]
@@ -106,15 +106,15 @@ _wrong = st.fixed_dictionaries({column: st.booleans() for column in LABEL_COLUMN
 @settings(deadline=None, max_examples=30)
 @given(lines=st.lists(_wrong, max_size=6))
 def test_each_wrong_entry_is_told_once_in_its_line_alone(tmp_path_factory, lines):
-    """Entries are spoiled or not, and exactly those are found."""
+    """Entries are spoiled or not, and exactly those are rows."""
     texts = [",".join("?" if line[column] else GOOD[i] for i, column in enumerate(LABEL_COLUMNS)) for line in lines]
-    found = read(tmp_path_factory.mktemp("labels"), *texts, header=",".join(LABEL_COLUMNS))
+    rows = read(tmp_path_factory.mktemp("labels"), *texts, header=",".join(LABEL_COLUMNS))
     expected = [[FAULTS[column] for column in FAULTS if line[column] and column != "patient_id"] for line in lines]
-    assert found["faults"].tolist() == expected
+    assert rows["faults"].tolist() == expected
 
 
 def test_duplicates_count_once_and_contradictions_not_at_all(tmp_path):
-    found = read(
+    rows = read(
         tmp_path,
         "1,2020-01-02,L1,98,mg/cm3 HA,x",
         "1,2020-01-02,L1,98.0,mg/cm3 HA,x",
@@ -122,7 +122,7 @@ def test_duplicates_count_once_and_contradictions_not_at_all(tmp_path):
         "2,2020-01-02,L1,99,mg/cm3 HA,x",
         "2,2020-01-03,L1,99,mg/cm3 HA,x",
     )
-    assert found["reason"].tolist() == [None, "duplicate_label", "contradictory_label", "contradictory_label", None]
+    assert rows["reason"].tolist() == [None, "duplicate_label", "contradictory_label", "contradictory_label", None]
 
 
 def test_a_missing_column_says_what_to_change_and_no_identity(tmp_path):
@@ -132,8 +132,8 @@ def test_a_missing_column_says_what_to_change_and_no_identity(tmp_path):
 
 
 def test_an_empty_file_of_labels_is_none(tmp_path):
-    found = read(tmp_path)
-    assert found.empty and found["study_date"].dtype.kind == "M"
+    rows = read(tmp_path)
+    assert rows.empty and rows["study_date"].dtype.kind == "M"
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])

@@ -28,14 +28,14 @@ QUESTION = (
 
 
 class Crash(BaseException):
-    """What ends a call, other than an error that it could answer."""
+    """An end of the call that no handler of errors catches."""
 
 
 class Site:
     """A folder of results to which states are published; `finished` advances by an hour each time."""
 
     def __init__(self, folder: Path, monkeypatch) -> None:
-        self.results, self.made = folder / "results", folder / "made"
+        self.results, self.states = folder / "results", folder / "states"
         self.bundle = bundle.read(write_bundle(folder / "model", {}))
         self.hours = 0
         self._monkeypatch = monkeypatch
@@ -43,11 +43,11 @@ class Site:
     def stage(self, number: int) -> Path:
         staged = self.results / ".staging"
         shutil.rmtree(staged, ignore_errors=True)
-        made = self.made / str(number)
-        if not made.exists():
-            write_tables(made, **state(number))
-            shutil.rmtree(made / "runs")
-        shutil.copytree(made, staged / "tables")
+        of_state = self.states / str(number)
+        if not of_state.exists():
+            write_tables(of_state, **state(number))
+            shutil.rmtree(of_state / "runs")
+        shutil.copytree(of_state, staged / "tables")
         return staged
 
     def publish(self, number: int, *, keep_runs: int = 3, config: str = "{}") -> str:
@@ -72,8 +72,8 @@ def site(tmp_path, monkeypatch) -> Site:
 
 
 def state(number: int, cohort: str = "north") -> dict:
-    """Rows of which those of a cohort tell the state's number, in the patients' age and the vertebrae's HU."""
-    rows = {name: [dict(row) for row in of] for name, of in made_cohorts().items()}
+    """Make rows; a cohort's patients carry the state's number as their age, its vertebrae as their HU."""
+    rows = {name: [dict(row) for row in table] for name, table in made_cohorts().items()}
     for row in rows["patients"] + rows["vertebrae"]:
         if row["cohort"] == cohort:
             row |= {"age_years" if "decision" in row else "trabecular_hu_median": float(number)}
@@ -85,7 +85,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def plain_tables(folder: Path) -> dict[str, bytes]:
-    """Files of a folder of tables but the database and the record of runs, which tell places and times."""
+    """Read the files of a folder of tables but the database and the record of runs, which hold places and times."""
     return {name: data for name, data in contents(folder).items() if "duckdb" not in name and "runs/" not in name}
 
 
@@ -239,7 +239,7 @@ def breaking_at(monkeypatch, nth: int) -> None:
 
 
 def publish_crashing(site: Site, number: int, nth: int, *, keep_runs: int) -> bool:
-    """Publish; whether the call crashed before it ended."""
+    """Publish, and tell whether the call crashed before it ended."""
     staged = site.stage(number)
     run = record.Run(START, "{}", {"index": "0"}, site.bundle, {"north": "1", "south": "2"})
     with pytest.MonkeyPatch.context() as patched:
@@ -328,6 +328,6 @@ def test_readers_see_whole_files_and_one_state(site):
     for number in range(2, 8):
         site.publish(number, keep_runs=20)
     (site.results / "stop").touch()
-    said, wrong = reader.communicate(timeout=60)
-    assert not wrong
-    assert int(said) > 3
+    output, errors = reader.communicate(timeout=60)
+    assert not errors
+    assert int(output) > 3

@@ -20,7 +20,7 @@ KEYS = ["cohort", "study_id", "level"]
 
 
 def spines(n: int = 3, levels=LEVELS) -> pd.DataFrame:
-    """Vertebrae of some studies, all uncertain, told apart by their HU."""
+    """Make the vertebrae of some studies, all uncertain, each with an HU of its own."""
     rows = [
         {"cohort": "a", "patient_id": f"pa{i}", "study_id": f"st{i}", "level": level, "level_uncertain": True}
         | {"flags": ["osteophytes"], "complete": True, "trabecular_hu_mean": 100.0 + 10 * i + place}
@@ -32,7 +32,7 @@ def spines(n: int = 3, levels=LEVELS) -> pd.DataFrame:
 
 
 def predicted(vertebrae: pd.DataFrame) -> pd.DataFrame:
-    """Two predictions per vertebra, whose value tells which one."""
+    """Make two predictions per vertebra, whose value is the vertebra's HU."""
     twice = pd.concat([vertebrae[["cohort", "study_id", "level"]]] * 2, ignore_index=True)
     return twice.assign(value=pd.concat([vertebrae["trabecular_hu_mean"]] * 2, ignore_index=True))
 
@@ -43,8 +43,8 @@ def write(tmp_path, *lines: str, header="study_id,level,verdict,new_level"):
     return verdicts.read(path)
 
 
-def asked(*lines: tuple) -> pd.DataFrame:
-    """Verdicts as read: study, level, verdict, new level, and the height where it was judged if there is a fifth."""
+def verdict_lines(*lines: tuple) -> pd.DataFrame:
+    """Make verdicts as read: study, level, verdict, new level, and, where there is a fifth, the height."""
     rows = [(i, *line, *[None] * (6 - len(line))) for i, line in enumerate(lines, start=2)]
     return pd.DataFrame(rows, columns=verdicts.COLUMNS, dtype=object).astype({"line": "int64"})
 
@@ -126,7 +126,7 @@ def test_no_file_is_no_verdict():
 
 def test_no_verdict_changes_nothing():
     before = spines()
-    after, predictions, outcome = applied(asked(("other", "L1", "reject", None)), before)
+    after, predictions, outcome = applied(verdict_lines(("other", "L1", "reject", None)), before)
     pd.testing.assert_frame_equal(after[before.columns.tolist()], before)
     assert (after["level_found"] == before["level"]).all() and after["verdict"].isna().all()
     pd.testing.assert_frame_equal(predictions, predicted(before))
@@ -134,7 +134,7 @@ def test_no_verdict_changes_nothing():
 
 
 def test_accept_makes_the_level_certain_and_reject_keeps_the_vertebra_out():
-    after, _, outcome = applied(asked(("st0", "L1", "accept", None), ("st1", "L1", "reject", None)))
+    after, _, outcome = applied(verdict_lines(("st0", "L1", "accept", None), ("st1", "L1", "reject", None)))
     by = after.set_index(["study_id", "level"])
     assert not by.loc[("st0", "L1"), "level_uncertain"] and by.loc[("st1", "L1"), "level_uncertain"]
     assert by.loc[("st1", "L1"), "flags"] == ["osteophytes", "rejected_by_reviewer"]
@@ -146,15 +146,15 @@ def test_accept_makes_the_level_certain_and_reject_keeps_the_vertebra_out():
 
 def test_a_verdict_falls_on_no_other_bone():
     """Named off by one by a new segmentation, L1 lies where T12 was; a few mm are the same bone."""
-    lines = asked(
+    lines = verdict_lines(
         ("st0", "L1", "reject", None, -60.0), ("st1", "L1", "reject", None, -60.0), ("st2", "L1", "accept", None)
     )
     vertebrae = spines()
     vertebrae.loc[vertebrae["study_id"] == "st0", "centroid_z_mm"] += 30.0
     vertebrae.loc[vertebrae["study_id"] == "st1", "centroid_z_mm"] += 7.0
-    found, _, outcome = applied(lines, vertebrae)
+    after, _, outcome = applied(lines, vertebrae)
     assert outcome.set_index("line")["reason"].tolist() == ["segmentation_changed", None, None]
-    assert found.groupby("study_id")["verdict"].count().to_dict() == {"st0": 0, "st1": 1, "st2": 1}
+    assert after.groupby("study_id")["verdict"].count().to_dict() == {"st0": 0, "st1": 1, "st2": 1}
     vertebrae["centroid_z_mm"] = np.nan
     assert applied(lines, vertebrae)[2]["reason"].tolist() == ["segmentation_changed", "segmentation_changed", None]
     assert "segmentation_changed" in REASONS
@@ -163,7 +163,7 @@ def test_a_verdict_falls_on_no_other_bone():
 def test_a_shift_of_every_level_carries_measurements_and_predictions():
     down = list(zip(LEVELS, [*LEVELS[1:], "L4"], strict=True))
     before = spines()
-    after, predictions, outcome = applied(asked(*(("st1", old, "relabel", new) for old, new in down)), before)
+    after, predictions, outcome = applied(verdict_lines(*(("st1", old, "relabel", new) for old, new in down)), before)
     assert (outcome["status"] == "used").all()
     moved = after[after["study_id"] == "st1"]
     assert moved["level"].tolist() == [*LEVELS[1:], "L4"]
@@ -174,25 +174,25 @@ def test_a_shift_of_every_level_carries_measurements_and_predictions():
 
 
 def test_a_chain_that_ends_at_a_vertebra_that_stays_is_refused_as_a_whole():
-    after, _, outcome = applied(asked(("st0", "T12", "relabel", "L1"), ("st0", "L1", "relabel", "L2")))
+    after, _, outcome = applied(verdict_lines(("st0", "T12", "relabel", "L1"), ("st0", "L1", "relabel", "L2")))
     assert outcome["reason"].tolist() == ["level_taken", "level_taken"]
     assert after["level"].tolist() == spines()["level"].tolist()
     assert after["verdict"].isna().all()
 
 
 def test_of_two_that_want_a_level_the_later_line_has_it():
-    after, _, outcome = applied(asked(("st0", "L2", "relabel", "L4"), ("st0", "L3", "relabel", "L4")))
+    after, _, outcome = applied(verdict_lines(("st0", "L2", "relabel", "L4"), ("st0", "L3", "relabel", "L4")))
     assert outcome["reason"].tolist() == ["level_taken", None]
     assert after["level"].tolist()[:5] == ["T11", "T12", "L1", "L2", "L4"]
 
 
 def test_a_rejected_vertebra_keeps_its_level():
-    _, _, outcome = applied(asked(("st0", "L1", "reject", None), ("st0", "L2", "relabel", "L1")))
+    _, _, outcome = applied(verdict_lines(("st0", "L1", "reject", None), ("st0", "L2", "relabel", "L1")))
     assert outcome["reason"].tolist() == [None, "level_taken"]
 
 
 def test_a_rejected_vertebra_can_give_its_level_away():
-    after, moved, outcome = applied(asked(("st0", "L1", "reject", "L6"), ("st0", "L2", "relabel", "L1")))
+    after, moved, outcome = applied(verdict_lines(("st0", "L1", "reject", "L6"), ("st0", "L2", "relabel", "L1")))
     assert outcome["status"].tolist() == ["used", "used"]
     rows = {row["level_found"]: row for row in after[after["study_id"] == "st0"].to_dict("records")}
     assert rows["L1"]["level"] == "L6" and verdicts.REJECTED in rows["L1"]["flags"]
@@ -212,19 +212,19 @@ some_lines = st.lists(
 @given(some_lines)
 def test_keys_stay_unique_and_counts_never_change(lines):
     before = spines()
-    asked_for = asked(*((study, level, verdict, new if verdict == "relabel" else None)
+    given_lines = verdict_lines(*((study, level, verdict, new if verdict == "relabel" else None)
                         for study, level, verdict, new in lines))  # fmt: skip
-    after, predictions, outcome = applied(asked_for, before)
+    after, predictions, outcome = applied(given_lines, before)
     assert not after.duplicated(KEYS).any()
     assert after["trabecular_hu_mean"].tolist() == before["trabecular_hu_mean"].tolist()
     assert after["level_found"].tolist() == before["level"].tolist()
     assert len(predictions) == 2 * len(before)
     assert len(outcome) == sum(study != "none" for study, *_ in lines)
-    told = verdicts.verdict_rows(asked_for, outcome, before)
-    assert len(told) == len(lines)
-    assert after["verdict"].notna().sum() == (told["status"] == "used").sum()
-    assert set(told["reason"].dropna()) <= set(REASONS)
-    tables.from_frame(told, tables.VERDICTS)
+    rows = verdicts.verdict_rows(given_lines, outcome, before)
+    assert len(rows) == len(lines)
+    assert after["verdict"].notna().sum() == (rows["status"] == "used").sum()
+    assert set(rows["reason"].dropna()) <= set(REASONS)
+    tables.from_frame(rows, tables.VERDICTS)
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,7 +233,7 @@ def test_what_is_refused_could_not_have_been_done(lines):
     """Brute force: no larger set of the moves, in which nobody gets a level that another keeps, is possible."""
     moves = [(level, new) for study, level, verdict, new in lines
              if study == "st0" and level in LEVELS and verdict == "relabel" and level != new][:5]  # fmt: skip
-    _, _, outcome = applied(asked(*(("st0", old, "relabel", new) for old, new in moves)))
+    _, _, outcome = applied(verdict_lines(*(("st0", old, "relabel", new) for old, new in moves)))
 
     def possible(chosen):
         now = [dict(chosen).get(level, level) for level in LEVELS]
@@ -249,8 +249,8 @@ def test_what_is_refused_could_not_have_been_done(lines):
 @settings(max_examples=40, deadline=None)
 @given(st.permutations(LEVELS))
 def test_exchanging_and_back_is_the_identity(shuffled):
-    there = asked(*(("st0", old, "relabel", new) for old, new in zip(LEVELS, shuffled, strict=True)))
-    back = asked(*(("st0", new, "relabel", old) for old, new in zip(LEVELS, shuffled, strict=True)))
+    there = verdict_lines(*(("st0", old, "relabel", new) for old, new in zip(LEVELS, shuffled, strict=True)))
+    back = verdict_lines(*(("st0", new, "relabel", old) for old, new in zip(LEVELS, shuffled, strict=True)))
     before = spines()
     after, moved, _ = applied(there, before)
     again, returned, _ = verdicts.apply(after.drop(columns=["level_found", "verdict"]), moved, back)
@@ -260,7 +260,7 @@ def test_exchanging_and_back_is_the_identity(shuffled):
 
 def test_a_study_in_two_cohorts_has_a_row_for_each():
     both = pd.concat([spines(1), spines(1).assign(cohort="b")], ignore_index=True)
-    lines = asked(("st0", "L1", "reject", None))
+    lines = verdict_lines(("st0", "L1", "reject", None))
     after, _, outcome = applied(lines, both)
     assert after["verdict"].notna().sum() == 2
     assert verdicts.verdict_rows(lines, outcome, both)["cohort"].tolist() == ["a", "b"]
@@ -268,17 +268,17 @@ def test_a_study_in_two_cohorts_has_a_row_for_each():
 
 def test_names_of_no_study_are_not_told_again():
     """A hospital's own number may stand there."""
-    lines = asked(("MUELLER^HANS", "L1", "reject", None), ("st0", "L6", "accept", None))
+    lines = verdict_lines(("MUELLER^HANS", "L1", "reject", None), ("st0", "L6", "accept", None))
     _, _, outcome = applied(lines)
-    told = verdicts.verdict_rows(lines, outcome, spines())
-    assert told["reason"].tolist() == ["no_such_vertebra", "no_such_vertebra"]
-    assert told["study_id"].isna().tolist() == [True, False]
+    rows = verdicts.verdict_rows(lines, outcome, spines())
+    assert rows["reason"].tolist() == ["no_such_vertebra", "no_such_vertebra"]
+    assert rows["study_id"].isna().tolist() == [True, False]
 
 
 def test_a_batch_is_quick():
     """40,000 vertebrae with 2,000 verdicts; a row at a time would take several seconds."""
     many = spines(8000)
-    lines = asked(*((f"st{i}", "L3", "relabel", "L4") for i in range(2000)))
+    lines = verdict_lines(*((f"st{i}", "L3", "relabel", "L4") for i in range(2000)))
     start = time.process_time()
     after, _, outcome = verdicts.apply(many, predicted(many), lines)
     assert time.process_time() - start < 3
@@ -286,5 +286,5 @@ def test_a_batch_is_quick():
 
 
 def test_training_finds_the_region_of_a_renamed_vertebra_by_its_level_as_segmented():
-    after, _, _ = applied(asked(("st1", "L3", "relabel", "L4"), ("st0", "L1", "accept", None)))
+    after, _, _ = applied(verdict_lines(("st1", "L3", "relabel", "L4"), ("st0", "L1", "accept", None)))
     assert renamed_levels(after) == {("a", "st1", "L3"): "L4"}
