@@ -352,8 +352,8 @@ def indexed() -> Callable[..., object]:
     def work(archive: str, out: str, workers: str) -> None:
         config = with_defaults({}, schema)
         options = {**config["index"], "workers": int(workers), "max_gap_mm": config["convert"]["max_gap_mm"]}
-        places = index.Places(Path(archive), None, Path(out) / "results", Path(out) / "private")
-        index.index_cohort(places, cohort="bench", synthetic=False, scheduler=None, **options)
+        cohort = index.Cohort("bench", False, Path(archive), None, Path(out) / "results", Path(out) / "private")
+        index.index_cohort(cohort, scheduler=None, **options)
 
     return work
 

@@ -8,16 +8,12 @@ to_log(snakemake.log[0], private=snakemake.params.private)
 
 from trabecula import index
 
-places = index.Places(
+cohort = index.Cohort(
+    name=snakemake.wildcards.cohort,
+    synthetic=snakemake.params.synthetic,
     archive=Path(snakemake.params.archive),
     labels=snakemake.input.get("labels"),
     public=Path(snakemake.output.ledger).parents[1],
     private=Path(snakemake.params.private),
 )
-index.index_cohort(
-    places,
-    cohort=snakemake.wildcards.cohort,
-    synthetic=snakemake.params.synthetic,
-    scheduler=snakemake.params.scheduler,
-    **snakemake.params.options,
-)
+index.index_cohort(cohort, scheduler=snakemake.params.scheduler, **snakemake.params.options)

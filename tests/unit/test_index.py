@@ -76,18 +76,18 @@ def stack(n: int = 60, spacing_mm: float = 2.5, **changes) -> Stack:
     return Stack(Identity("P", "1.1", "1.1.1"), 0, tuple(part._replace(**changes) for part in slices))
 
 
-def places(folder: Path, archive: Path, labels: Path | None = None) -> index.Places:
+def places(folder: Path, archive: Path, labels: Path | None = None) -> index.Cohort:
     # No sign in a path may mean anything to those who read it.
-    return index.Places(archive, labels, folder / "results/test", folder / "it's [pri]*vate?")
+    return index.Cohort("test", False, archive, labels, folder / "results/test", folder / "it's [pri]*vate?")
 
 
-def run(where: index.Places, **changes) -> None:
+def run(where: index.Cohort, **changes) -> None:
     gates = DEFAULTS["gates"] | {"min_slices": 4, "min_extent_mm": 10}
     options = DEFAULTS | {"shard_size": 2, "workers": 1, "gates": gates, "max_gap_mm": 10}
-    index.index_cohort(where, cohort="test", synthetic=False, scheduler=None, **options | changes)
+    index.index_cohort(where, scheduler=None, **options | changes)
 
 
-def read(where: index.Places, name: str) -> list[dict]:
+def read(where: index.Cohort, name: str) -> list[dict]:
     return tables.read(where.public / f"index/{name}.parquet", tables.PUBLIC[name]).to_pylist()
 
 
@@ -782,7 +782,7 @@ def test_the_signature_sees_files_come_and_go(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def real_index(real_data, tmp_path_factory) -> index.Places:
+def real_index(real_data, tmp_path_factory) -> index.Cohort:
     """All of the real data as one archive."""
     where = places(tmp_path_factory.mktemp("real"), real_data)
     run(where, gates=DEFAULTS["gates"])

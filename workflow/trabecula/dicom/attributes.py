@@ -1,4 +1,4 @@
-"""Reading of DICOM attributes that index and convert share."""
+"""Read DICOM attributes; index and convert share this."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEnd
 # Transfer syntaxes that always lose information (DICOM PS3.5 A.4, and the retired ones of PS3.6); JPEG 2000 may, and
 # says so elsewhere.
 LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (*range(50, 57), *range(59, 65), 81, *range(100, 109))}
-# A deflated file grows to this at most; a larger slice or a longer header than it holds there is none.
+# A deflated file grows to this at most: no slice with its header is larger.
 MOST_INFLATED_BYTES = 2**28
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 
@@ -36,7 +36,8 @@ def quiet() -> Iterator[None]:
 class Bounded:
     """A file for pydicom, which inflates a deflated file (DICOM PS3.5 A.5) in one piece, however large it gets.
 
-    All that it reads to the end without a size is such a file's content: it is inflated here first, bit by bit.
+    When pydicom reads to the end without a size, it reads such a file's content: this is inflated here first, bit by
+    bit, to see how large it gets.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ class Bounded:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read so many bytes, or all that are left.
+        """Read `size` bytes, or all that are left.
 
         Raises
         ------
@@ -72,14 +73,14 @@ class Bounded:
 
 
 def read_dicom(file: BinaryIO, **options: Any) -> Dataset:
-    """What `pydicom.dcmread` reads from an open file, which may not inflate without end (see `Bounded`)."""
+    """Read an open file by `pydicom.dcmread`; it may not inflate without end (see `Bounded`)."""
     return pydicom.dcmread(cast(BinaryIO, Bounded(file)), **options)
 
 
 def functional(dataset: Dataset, keyword: str, frame: int = 0) -> Any:
-    """Value of an attribute: of the data set itself, else of a frame's own functional groups, else of the shared ones.
+    """Give an attribute's value: from the data set itself, else from a frame's functional groups, else the shared ones.
 
-    Returns None where it is nowhere. Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups).
+    The value is None where the attribute is nowhere. Source: DICOM PS3.3 C.7.6.16 (multi-frame functional groups).
     """
     if keyword in dataset:
         return dataset.get(keyword)
@@ -92,7 +93,7 @@ def functional(dataset: Dataset, keyword: str, frame: int = 0) -> Any:
 
 
 def value(dataset: Dataset, keyword: str, frame: int = 0) -> Any:
-    """Like `functional`, None also where the element is damaged."""
+    """Give an attribute's value (see `functional`); None also where the element is damaged."""
     try:
         return functional(dataset, keyword, frame)
     except Exception:  # pydicom decodes late, and damaged elements raise anything
@@ -100,10 +101,16 @@ def value(dataset: Dataset, keyword: str, frame: int = 0) -> Any:
 
 
 def numbers(dataset: Dataset, keyword: str, length: int, frame: int = 0) -> list[float] | None:
-    """Numbers of an attribute (see `functional`); None where there aren't exactly so many, all of them finite."""
-    found = value(dataset, keyword, frame)
+    """Give the numbers of an attribute (see `functional`); None unless there are `length` of them, all finite.
+
+    >>> dataset = Dataset()
+    >>> dataset.PixelSpacing = ["0.7", "0.7"]
+    >>> numbers(dataset, "PixelSpacing", 2), numbers(dataset, "PixelSpacing", 3)
+    ([0.7, 0.7], None)
+    """
+    content = value(dataset, keyword, frame)
     try:
-        listed = [float(part) for part in (found if isinstance(found, (MultiValue, list)) else [found])]
+        decimals = [float(part) for part in (content if isinstance(content, (MultiValue, list)) else [content])]
     except (TypeError, ValueError):
         return None
-    return listed if len(listed) == length and all(map(math.isfinite, listed)) else None
+    return decimals if len(decimals) == length and all(map(math.isfinite, decimals)) else None

@@ -1,8 +1,8 @@
 """Find what is in an archive, choose one series per study, replace identities, put studies into shards.
 
 `scan` reads the headers of all files, `choose` accepts and ranks stacks, `rows` makes the tables, `link` the private
-one with identities. Beside this folder, `headers` reads single files, `stacks` groups them and `shards` keeps the
-append-only lists.
+one with identities. In the rooms, `dicom.headers` reads single files, `dicom.stacks` groups them, and `cohort.shards`
+keeps the lists of studies.
 """
 
 import logging
@@ -26,11 +26,15 @@ _ROWS = 5_000  # of a table that wait to be packed
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where a cohort's index lies.
+class Cohort:
+    """A cohort to be indexed, and the places of its files.
 
     Attributes
     ----------
+    name : str
+        Name of the cohort.
+    synthetic : bool
+        Whether patients are simulated: the public key stands in for the secret one.
     archive : Path
         The archive's top folder.
     labels : Path, str or None
@@ -41,6 +45,8 @@ class Places:
         Folder of the key and of everything with identities.
     """
 
+    name: str
+    synthetic: bool
     archive: Path
     labels: Path | str | None
     public: Path
@@ -48,10 +54,8 @@ class Places:
 
 
 def index_cohort(
-    places: Places,
+    cohort: Cohort,
     *,
-    cohort: str,
-    synthetic: bool,
     scheduler: str | None,
     workers: int,
     shard_size: int,
@@ -64,14 +68,10 @@ def index_cohort(
 
     Parameters
     ----------
-    places : Places
-        Where it reads and writes.
-    cohort : str
-        Name of the cohort.
-    synthetic : bool
-        Patients are simulated: the public key stands in for the secret one.
+    cohort : Cohort
+        The cohort, and where its files lie.
     scheduler : str or None
-        Address of a Dask scheduler; None for processes of our own.
+        Address of a Dask scheduler; None for processes on this machine.
     workers : int
         Number of those.
     shard_size : int
@@ -89,46 +89,42 @@ def index_cohort(
         If the archive, in which studies were found before, is empty or can't be listed; or if the key is not the one
         that the cohort's pseudonyms were made with.
     """
-    hidden = places.private / cohort
-    ledger_path = places.public / "index" / "ledger.tsv"
+    ledger_path = cohort.public / "index" / "ledger.tsv"
     ledger = shards.read_ledger(ledger_path)
     if ledger:
-        must_be_there(places.archive)
-    key = _key(places, synthetic=synthetic)
-    scan.scan(places.archive, hidden / "files", workers=workers, scheduler=scheduler, archives=archives)
+        must_be_there(cohort.archive)
+    key = _key(cohort)
+    memory = cohort.private / cohort.name / "files"
+    scan.scan(cohort.archive, memory, workers=workers, scheduler=scheduler, archives=archives)
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
-    rules = rows.Rules(cohort, key, limits, choose.Weights(**score), places.archive)
-    found = _Tables()
-    linked = link.Writer(hidden / "linkage.parquet")
-    with linked:
-        studies = scan.by_study(hidden / "files")
-        for files in progress(studies, what="series", unit="files", total=scan.count(hidden / "files"), count=len):
-            found.add(rows.judge(files, rules), linked)
-    ledger = shards.assign(ledger, found.chosen, shard_size=shard_size)
+    rules = rows.Rules(cohort.name, key, limits, choose.Weights(**score), cohort.archive)
+    growing = _Tables()
+    linkage = link.Writer(memory.with_name("linkage.parquet"))
+    with linkage:
+        studies = scan.by_study(memory)
+        for files in progress(studies, what="series", unit="files", total=scan.count(memory), count=len):
+            growing.add(rows.judge(files, rules), linkage)
+    ledger = shards.assign(ledger, growing.chosen, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
-    linked.finish({study.study_id: ledger[study.study_id].shard for study in found.chosen})
-    labelled = None if places.labels is None else read_labels(places.labels)
-    first = rows.first_dates(found.dates)
-    label_rows = rows.label_rows(cohort, labelled, found.patients, first, key=key)
-    days = {study: (day - first[patient]).days for study, (patient, day) in found.dates.items()}
-    _write(found, ledger, days, label_rows, cohort, places.public)
-    log.info("%d studies, %d of them to be measured", len(found.present), len(found.chosen))
+    linkage.finish({study.study_id: ledger[study.study_id].shard for study in growing.chosen})
+    _write(growing, ledger, _label_rows(cohort, growing, key), cohort)
+    log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
 
 
-def _key(places: Places, *, synthetic: bool) -> bytes:
-    """The key, after its fingerprint was noted beside what it is going to make."""
-    made_with = places.public / "index" / "key.txt"
-    if synthetic:
+def _key(cohort: Cohort) -> bytes:
+    """Give the key, after its fingerprint was noted beside the tables that it is going to make."""
+    made_with = cohort.public / "index" / "key.txt"
+    if cohort.synthetic:
         key = pseudonym.SYNTHETIC_KEY
     else:
-        pseudonym.refuse_other_key(places.private / "key", made_with)
-        key = pseudonym.read_or_make_key(places.private / "key")
+        pseudonym.refuse_other_key(cohort.private / "key", made_with)
+        key = pseudonym.read_or_make_key(cohort.private / "key")
     shards.write_if_changed(f"{pseudonym.fingerprint(key)}\n", made_with)
     return key
 
 
 class _Tables:
-    """The index's tables while they grow: packed, since an archive may hold a million series."""
+    """Tables of the index while they grow: packed, since an archive may hold a million series."""
 
     def __init__(self) -> None:
         self.packed: dict[str, list[pa.Table]] = {"series": [], "studies": []}
@@ -139,16 +135,16 @@ class _Tables:
         self.dates: rows.Dates = {}
         self.present: set[str] = set()
 
-    def add(self, found: rows.Judged, linked: link.Writer) -> None:
-        """Take in what became of a study's files."""
-        self.loose["series"] += found.series
-        self.loose["studies"] += found.studies
-        self.present.update(row["study_id"] for row in found.studies)
-        self.chosen += found.chosen
-        self.lost.update(found.lost)
-        self.patients.update(found.patients)
-        self.dates.update(found.dates)
-        linked.add(found.linkage)
+    def add(self, judged: rows.Judged, linkage: link.Writer) -> None:
+        """Take in the rows of a study's files."""
+        self.loose["series"] += judged.series
+        self.loose["studies"] += judged.studies
+        self.present.update(row["study_id"] for row in judged.studies)
+        self.chosen += judged.chosen
+        self.lost.update(judged.lost)
+        self.patients.update(judged.patients)
+        self.dates.update(judged.dates)
+        linkage.add(judged.linkage)
         if len(self.loose["series"]) >= _ROWS:
             self._pack()
 
@@ -158,31 +154,38 @@ class _Tables:
             waiting.clear()
 
     def whole(self, name: str) -> pa.Table:
-        """All rows of a table, sorted by study."""
+        """Give all rows of a table, sorted by study."""
         self._pack()
         return pa.concat_tables(self.packed[name]).sort_by("study_id")
 
 
-def _write(
-    found: _Tables,
-    ledger: Mapping[str, shards.Entry],
-    days: Mapping[str, int],
-    labels: list[rows.Row],
-    cohort: str,
-    public: Path,
-) -> None:
-    folder = public / "index"
-    studies = found.whole("studies")
+def _label_rows(cohort: Cohort, growing: _Tables, key: bytes) -> list[rows.Row]:
+    labels = None if cohort.labels is None else read_labels(cohort.labels)
+    return rows.label_rows(cohort.name, labels, growing.patients, rows.first_dates(growing.dates), key=key)
+
+
+def _write(growing: _Tables, ledger: Mapping[str, shards.Entry], labels: list[rows.Row], cohort: Cohort) -> None:
+    """Write the cohort's tables, and its shards' list files."""
+    folder = cohort.public / "index"
+    vanished = tables.cast(rows.vanished_rows(cohort.name, growing.present, ledger), tables.STUDIES)
+    studies = pa.concat_tables([_studies(growing, ledger), vanished])
+    tables.write(growing.whole("series"), tables.SERIES, folder / "series.parquet")
+    tables.write(studies, tables.STUDIES, folder / "studies.parquet")
+    tables.write(labels, tables.LABELS, folder / "labels.parquet")
+    tables.write(rows.failure_rows(cohort.name, growing.lost), tables.FAILURES, folder / "failures.parquet")
+    texts = shards.manifests(ledger, growing.chosen)
+    shards.write_manifests(texts, cohort.public / "shards", folder / "shards.txt")
+
+
+def _studies(growing: _Tables, ledger: Mapping[str, shards.Entry]) -> pa.Table:
+    """Give the table of studies with their shards, and with the days since each patient's first study."""
+    first = rows.first_dates(growing.dates)
+    days = {study: (day - first[patient]).days for study, (patient, day) in growing.dates.items()}
+    studies = growing.whole("studies")
     names = studies["study_id"].to_pylist()
     in_shards = [entry.shard if (entry := ledger.get(name)) else None for name in names]
     for column, values in (("shard", in_shards), ("days_from_first_study", [days.get(name) for name in names])):
         place = studies.schema.get_field_index(column)
         field = studies.schema.field(place)
         studies = studies.set_column(place, field, pa.array(values, field.type))
-    vanished = tables.cast(rows.vanished_rows(cohort, found.present, ledger), tables.STUDIES)
-    tables.write(found.whole("series"), tables.SERIES, folder / "series.parquet")
-    tables.write(pa.concat_tables([studies, vanished]), tables.STUDIES, folder / "studies.parquet")
-    tables.write(labels, tables.LABELS, folder / "labels.parquet")
-    tables.write(rows.failure_rows(cohort, found.lost), tables.FAILURES, folder / "failures.parquet")
-    texts = shards.manifests(ledger, found.chosen)
-    shards.write_manifests(texts, public / "shards", folder / "shards.txt")
+    return studies

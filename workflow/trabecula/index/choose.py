@@ -1,7 +1,7 @@
-"""Which stacks can be measured, and which one of a study is.
+"""Decide which stacks can be measured, and choose one per study.
 
-Every gate that a stack fails is kept, and the first is its reason. Of a study's acceptable stacks the one with the
-highest score is measured. Each part of the score lies between 0 and 1 and counts by its weight:
+Every gate that a stack fails is kept, and the first is its reason. The acceptable stack of a study with the highest
+score is measured. Each part of the score lies between 0 and 1 and counts by its weight:
 
     spacing        thin slices, from positions: full at 1 mm or less, falling to 0 at 5.5 mm
     kernel         soft by its maker's naming; half where it is unknown, nothing for a sharp one
@@ -49,12 +49,12 @@ _SOFT_WORDS = re.compile(r"SOFT|SMOOTH|STAND|STND|ROUTINE|\bSTD\b|\bBODY\b")
 
 @dataclass(frozen=True)
 class Gates:
-    """Limits of what can be measured.
+    """Limits within which a stack can be measured.
 
     Attributes
     ----------
     min_slices : int
-        Fewer slices are no volume, but where they are thick.
+        A stack with fewer slices is no volume, unless they are thick.
     min_extent_mm : float
         A shorter stack shows too little of the spine.
     thick_mm : float
@@ -89,7 +89,11 @@ class Weights:
 
 
 def softness(kernel: str | None) -> float:
-    """How soft a reconstruction kernel is by its maker's naming: 1 soft, 0 sharp, 0.5 unknown or between."""
+    """Rate a reconstruction kernel by its maker's naming: 1 soft, 0 sharp, 0.5 unknown or between.
+
+    >>> softness("Br40d"), softness("BONEPLUS"), softness(None)
+    (1.0, 0.0, 0.5)
+    """
     name = (kernel or "").split("\\")[0].upper().strip()
     numbered = _CANON.match(name)
     if numbered:
@@ -103,7 +107,7 @@ def softness(kernel: str | None) -> float:
 
 
 def score(stack: Stack, weights: Weights) -> float:
-    """Score of a stack; the module's docstring tells how it comes about."""
+    """Give the score of a stack, as the module's docstring defines it."""
     header = stack.first
     original = (header.image_type or "").upper().startswith("ORIGINAL\\PRIMARY\\AXIAL")
     voltage = 0.5 if header.kvp is None else max(0.0, 1 - abs(header.kvp - 120) / 40)
@@ -120,7 +124,7 @@ def score(stack: Stack, weights: Weights) -> float:
 
 
 def field_of_view_mm(stack: Stack) -> float | None:
-    """Smaller side of the slices, in millimetres; None where unknown."""
+    """Give the smaller side of the slices, in millimetres; None where unknown."""
     header = stack.first
     if not (header.pixel_spacing_mm and header.rows and header.columns):
         return None
@@ -129,14 +133,14 @@ def field_of_view_mm(stack: Stack) -> float | None:
 
 
 def reasons_against(stack: Stack, gates: Gates) -> list[str]:
-    """Why a stack can't be measured, keys of `trabecula.errors.REASONS`, the first one first; empty where it can."""
-    against = reason_against_image(stack)
-    if against:
-        return [against]
+    """List why a stack can't be measured, keys of `trabecula.errors.REASONS`; nothing where it can."""
+    no_image = reason_against_image(stack)
+    if no_image:
+        return [no_image]
     spacing = stack.spacing_mm
     normal = normal_of(stack.first.orientation or ())
     thick = spacing is not None and is_thick(spacing, gates.thick_mm)
-    found = {
+    failed = {
         "head_or_extremity": evidence_of_elsewhere(stack) > 1,
         "not_axial": abs(normal[2]) < gates.min_axial,
         "too_few_slices": spacing is None or (stack.n_slices < gates.min_slices and not thick),
@@ -144,23 +148,23 @@ def reasons_against(stack: Stack, gates: Gates) -> list[str]:
         "too_thick": spacing is not None and is_thick(spacing, gates.max_spacing_mm),
     }
     uneven = None if spacing is None else _uneven(stack, gates)
-    return [reason for reason, holds in found.items() if holds] + ([uneven] if uneven else [])
+    return [reason for reason, holds in failed.items() if holds] + ([uneven] if uneven else [])
 
 
 def flags_of(stack: Stack, gates: Gates) -> list[str]:
-    """What a reader should know of a stack, keys of `trabecula.errors.FLAGS`."""
-    found = {
+    """List the flags of a stack, keys of `trabecula.errors.FLAGS`."""
+    flags = {
         "thick_slices": is_thick(stack.spacing_mm or 0.0, gates.thick_mm),
         "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
     }
-    return [flag for flag, holds in found.items() if holds] + stack.flags
+    return [flag for flag, holds in flags.items() if holds] + stack.flags
 
 
 def evidence_of_elsewhere(stack: Stack) -> int:
-    """How many facts speak for a head or an extremity; one alone is too weak, since texts are typed or preset.
+    """Count the facts that speak for a head or an extremity; one alone is too weak, since texts are typed or preset.
 
-    The texts are the body part and the description, of which any word for the trunk outweighs both. Beside them count
-    a small field of view, unless the slices were cropped, and a tilted gantry.
+    The texts are the body part and the description; any word for the trunk in them outweighs both. A tilted gantry
+    counts too, and so does a small field of view, unless the slices were cropped.
     """
     if not _names_elsewhere(stack):
         return 0
@@ -172,8 +176,8 @@ def evidence_of_elsewhere(stack: Stack) -> int:
 
 
 def _texts(stack: Stack) -> list[str]:
-    given = (stack.first.body_part, stack.first.description)
-    return [_LYING.sub("", (text or "").lower().replace("_", " ")) for text in given]
+    texts = (stack.first.body_part, stack.first.description)
+    return [_LYING.sub("", (text or "").lower().replace("_", " ")) for text in texts]
 
 
 def _names_elsewhere(stack: Stack) -> bool:
@@ -182,7 +186,7 @@ def _names_elsewhere(stack: Stack) -> bool:
 
 
 def _is_tilted(stack: Stack) -> bool:
-    """Whether the slices lean, by their directions: those of a trunk lie straight across the table."""
+    """Tell whether the slices lean, by their directions: those of a trunk lie straight across the table."""
     orientation = stack.first.orientation
     return orientation is not None and 0.5 < abs(normal_of(orientation)[2]) < np.sqrt(1 - TILTED**2)
 
@@ -200,13 +204,13 @@ def _uneven(stack: Stack, gates: Gates) -> str | None:
 
 
 def _has_repeats(stack: Stack) -> bool:
-    """Whether slices lie at one position: convert has to refuse them, unless their pixels are the same."""
+    """Tell whether slices lie at one position: convert has to refuse them, unless their pixels are the same."""
     distances = stack.distances_mm
     return distances is not None and bool((np.diff(distances) < SAME_POSITION_MM).any())
 
 
 def best(stacks: Iterable[Stack], weights: Weights) -> Stack | None:
-    """The stack of a study that is measured; None where there is none to choose from."""
+    """Choose the stack of a study that is measured; None where there is none to choose from."""
 
     def rank(stack: Stack) -> tuple[bool, float, float, int, str, int]:
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]

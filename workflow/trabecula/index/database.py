@@ -1,4 +1,4 @@
-"""Sorting and joining of more rows than memory holds."""
+"""Sort and join more rows than memory holds."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ import duckdb
 
 @contextmanager
 def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB with little memory; what it has no room for goes into a private folder, not where others may read it."""
+    """Open DuckDB with little memory; rows for which it has no room go into a private folder that others can't read."""
     spill = folder / "spill"
     with duckdb.connect(config={"temp_directory": str(spill), "memory_limit": "500MB", "threads": 1}) as opened:
         try:
@@ -21,6 +21,10 @@ def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def in_sql(paths: Iterable[Path]) -> str:
-    """Parquet files as a table in DuckDB's SQL, with the name of each row's file; no sign in a path means anything."""
-    plain = (re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''") for path in paths)
-    return "read_parquet([{}], filename = true)".format(", ".join(f"'{path}'" for path in plain))
+    """Write Parquet files as a table in DuckDB's SQL, with the name of each row's file; paths are taken literally.
+
+    >>> in_sql([Path("it's[1].parquet")])
+    "read_parquet(['it''s[[]1].parquet'], filename = true)"
+    """
+    literal = (re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''") for path in paths)
+    return "read_parquet([{}], filename = true)".format(", ".join(f"'{path}'" for path in literal))

@@ -1,4 +1,4 @@
-"""What may be said of a patient and a scan in public: ages and days in place of dates, no free text."""
+"""Take from headers the facts of a patient and a scan that may be public: ages in place of dates, no free text."""
 
 import re
 from datetime import date, datetime
@@ -7,7 +7,7 @@ from trabecula.dicom.headers.record import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_YEARS = 90.0
-# What is written into ContrastBolusAgent when none was given.
+# Entries of ContrastBolusAgent that stand for no contrast medium.
 _NO_CONTRAST = frozenset({"NONE", "NO", "N", "NATIVE", "NON", "WITHOUT", "NO CONTRAST", "NONCONTRAST", "OHNE", "0"})
 _YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _AGE = re.compile(r"([0-9]{1,6}) *([YMWD])")
@@ -18,13 +18,17 @@ _FORMULA = "=+-@"
 
 
 def plain(text: str | None) -> str | None:
-    """A header's text as the tables show it: printable, on one line, and no formula in any spreadsheet."""
+    r"""Make a header's text fit for the tables: printable, on one line, and no formula in any spreadsheet.
+
+    >>> plain("=SUM(A1)\n  B30f")
+    'SUM(A1) B30f'
+    """
     words = "".join(sign if sign.isprintable() else " " for sign in text or "").split()
     return " ".join(words).lstrip(_FORMULA + " ")[:_LONGEST] or None
 
 
 def date_of(text: str | None) -> date | None:
-    """A DICOM date (YYYYMMDD, or the older YYYY.MM.DD); None where it is absent or no date."""
+    """Read a DICOM date (YYYYMMDD, or the older YYYY.MM.DD); None where it is absent or no date."""
     try:
         return datetime.strptime((text or "").replace(".", ""), "%Y%m%d").date()
     except ValueError:
@@ -32,7 +36,7 @@ def date_of(text: str | None) -> date | None:
 
 
 def age_years(header: Header) -> float | None:
-    """Age at the study in years, at most 90; None where unknown.
+    """Give the age at the study in years, at most 90; None where unknown.
 
     The age that the scanner wrote counts before the one from the dates. Zero counts as unknown: anonymising tools
     write it, and a study of a newborn holds no adult bone.
@@ -45,24 +49,28 @@ def age_years(header: Header) -> float | None:
 
 
 def _stated_years(age: str | None) -> float | None:
-    """Years of a DICOM age string such as 045Y or 018M."""
+    """Give the years of a DICOM age string.
+
+    >>> _stated_years("045Y"), _stated_years("018M"), _stated_years("old")
+    (45.0, 1.5, None)
+    """
     stated = _AGE.fullmatch((age or "").strip().upper())
     return round(int(stated[1]) * _YEARS_PER_UNIT[stated[2]], 1) if stated else None
 
 
 def sex(header: Header) -> str | None:
-    """F, M or O; None where unknown."""
+    """Give the sex: F, M or O; None where unknown."""
     return header.sex.upper() if header.sex and header.sex.upper() in ("F", "M", "O") else None
 
 
 def contrast_agent(header: Header) -> bool | None:
-    """Whether the header names a contrast medium; None where it says nothing. The text itself is not kept."""
+    """Tell whether the header names a contrast medium; None where it says nothing. The text itself is not kept."""
     words = (header.contrast or "").strip().upper()
     return None if not words else words not in _NO_CONTRAST
 
 
 def device_key(header: Header) -> str:
-    """Maker, model, kVp and kernel, joined by bars; a question mark where one is unknown."""
+    """Join maker, model, kVp and kernel by bars, with a question mark for each that is unknown."""
     kvp = None if header.kvp is None else f"{header.kvp:g}"
     parts = (plain(header.manufacturer), plain(header.model), kvp, plain(header.kernel))
     return "|".join(part or "?" for part in parts)

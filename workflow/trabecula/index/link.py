@@ -11,11 +11,11 @@ from trabecula.cohort.linkage import LINKAGE
 from trabecula.cohort.private import private_writer, write_private
 from trabecula.index.database import database, in_sql
 
-_FILES = 10_000  # that wait to be written together
+_FILES = 10_000  # files of the rows that wait to be written together
 
 
 class Writer:
-    """Takes rows in any order, within a ``with`` block, and puts the table in place at the end.
+    """Take rows in any order, within a ``with`` block, and put the table in place at the end.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class Writer:
 
     def finish(self, shard_of: Mapping[str, str]) -> None:
         """Put the table in place, with a row group per shard so that a job reads its own alone."""
-        given = pa.schema([("study_id", pa.string()), ("in_shard", pa.string())])
-        shards = pa.table([list(shard_of), list(shard_of.values())], schema=given)
+        schema = pa.schema([("study_id", pa.string()), ("in_shard", pa.string())])
+        shards = pa.table([list(shard_of), list(shard_of.values())], schema=schema)
         columns = ", ".join(f"{'s.in_shard AS ' if name == 'shard' else 't.'}{name}" for name in LINKAGE.names)
         with database(self._path.parent) as opened:
             opened.register("shards", shards)
@@ -66,7 +66,7 @@ class Writer:
 
 
 def _by_shard(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """One table per shard, from batches that are sorted by shard; rows without one as they come."""
+    """Yield one table per shard, from batches that are sorted by shard; rows without a shard as they come."""
     held: list[pa.Table] = []
     for batch in batches:
         table = pa.Table.from_batches([batch]).cast(LINKAGE)

@@ -29,18 +29,18 @@ IN_PROCESS = 8  # batches: fewer are read sooner than workers are started
 PART = 20_000  # rows after which what was read is kept for good
 _QUEUED = 8  # tasks that wait per worker: the list of files stays here, however long it is
 
-# What a walk finds; a reason where a file need not be opened to know that it is none.
+# The files that a walk finds (see `ListedFile`).
 LISTING = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("reason", pa.string())])
 _ROWS = 50_000
 
 
 def walk(archive: Path) -> Iterator[ListedFile]:
-    """Every file below a folder. Links to folders are not followed: what they lead to is found by its own path.
+    """List every file below a folder. Links to folders are not followed: what they lead to is found by its own path.
 
     Yields
     ------
     ListedFile
-        What is no readable file has a reason; its size and time are 0.
+        An entry that is no readable file has a reason; its size and time are 0.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def _linked(entry: os.DirEntry[str], path: str, root: str) -> Iterator[ListedFil
 
 
 def listing(archive: Path) -> pa.Table:
-    """What a walk finds, as a table (schema `LISTING`) that takes little room."""
+    """List every file below a folder in a table (schema `LISTING`) that takes little room."""
     batches, rows = [], []
     for file in walk(archive):
         rows.append(file._replace(path=as_text(file.path)))
@@ -127,30 +127,30 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     workers : int
         Processes that read side by side.
     scheduler : str or None
-        Address of a Dask scheduler to use in place of processes of our own.
+        Address of a Dask scheduler to use in place of processes on this machine.
     archives : bool
         Whether to look into zip and tar files.
     """
     memory.mkdir(parents=True, exist_ok=True)
     memory.chmod(0o700)
     _forget_other_code(memory)
-    found = listing(archive)
-    new = _compare(memory, found, archives=archives)
-    log.info("%d files, %d of them new or changed", len(found), len(new))
-    begun, done, rows = time.monotonic(), 0, []
+    listed = listing(archive)
+    new = _compare(memory, listed, archives=archives)
+    log.info("%d files, %d of them new or changed", len(listed), len(new))
+    begun, done, unsaved = time.monotonic(), 0, []
     with _mapper(-(-len(new) // BATCH), workers, scheduler) as mapper:
         root = os.path.realpath(archive)
         tasks = mapper(_read, ((root, batch, archives) for batch in _batches(new)))
         for table in progress(tasks, what="index", unit="files", total=len(new), count=len):
-            rows.append(table)
+            unsaved.append(table)
             done += len(table)
-            if sum(map(len, rows)) >= PART:
-                _keep(rows, memory)
+            if sum(map(len, unsaved)) >= PART:
+                _keep(unsaved, memory)
                 rate = done / (time.monotonic() - begun)
                 left = max(0, len(new) - done) / rate / 60
                 log.info("%d of %d files, %.0f files/s, about %.0f min left", done, len(new), rate, left)
-                rows = []
-    _keep(rows, memory)
+                unsaved = []
+    _keep(unsaved, memory)
     _join_small(memory)
 
 
@@ -165,44 +165,44 @@ def _read(task: tuple[str, list[ListedFile], bool]) -> pa.Table:
 
 
 def parts(memory: Path) -> list[Path]:
-    """Files of the memory, in order."""
+    """List the memory's files, in order."""
     return sorted(memory.glob("*.parquet"))
 
 
 def _forget_other_code(memory: Path) -> None:
-    """Remove what was read by other code: it may have read otherwise."""
+    """Remove records that other code has read: it may have read the files otherwise."""
     for path in parts(memory):
         schema = pq.read_schema(path)
         if not (schema.equals(FILES) and schema.metadata == FILES.metadata):
             path.unlink()
 
 
-def _compare(memory: Path, found: pa.Table, *, archives: bool) -> pa.Table:
-    """Files that the memory does not know, in order; what it knows and is not found any more is taken out of it."""
-    # All rows of a path or none, since what is left of it would count as known.
+def _compare(memory: Path, listed: pa.Table, *, archives: bool) -> pa.Table:
+    """List the files that the memory lacks, in order, and take out of it those that are gone from the archive."""
+    # All rows of a path or none: if some were left, the file would count as read.
     closed = "member IS NULL AND reason = 'archive'" if archives else "member IS NOT NULL"
     again = f"(member IS NULL AND reason IN ('unreadable', 'vanished')) OR ({closed})"
-    known = parts(memory)
+    remembered = parts(memory)
     with database(memory) as opened:
-        opened.register("found", found)
-        if not known:
-            return opened.sql("SELECT * FROM found ORDER BY path").to_arrow_table()
-        current = f"SEMI JOIN found USING (path, size, mtime_ns) WHERE ({again}) IS NOT TRUE"
-        counted = opened.sql(f"SELECT filename, count(*) FROM {in_sql(known)} {current} GROUP BY filename")
+        opened.register("listed", listed)
+        if not remembered:
+            return opened.sql("SELECT * FROM listed ORDER BY path").to_arrow_table()
+        current = f"SEMI JOIN listed USING (path, size, mtime_ns) WHERE ({again}) IS NOT TRUE"
+        counted = opened.sql(f"SELECT filename, count(*) FROM {in_sql(remembered)} {current} GROUP BY filename")
         counts = dict(counted.fetchall())
-        for path in known:
+        for path in remembered:
             if counts.get(str(path), 0) < pq.read_metadata(path).num_rows:
                 table = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql([path])} {current}").to_arrow_table()
                 write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
-        query = f"SELECT * FROM found ANTI JOIN (SELECT path FROM {in_sql(known)}) USING (path) ORDER BY path"
+        query = f"SELECT * FROM listed ANTI JOIN (SELECT path FROM {in_sql(remembered)}) USING (path) ORDER BY path"
         return opened.sql(query).to_arrow_table()
 
 
-def _keep(rows: list[pa.Table], memory: Path) -> None:
+def _keep(unsaved: list[pa.Table], memory: Path) -> None:
     """Write a part; its number is the next one."""
-    if rows:
+    if unsaved:
         number = max((int(path.stem) for path in parts(memory)), default=-1) + 1
-        table = pa.concat_tables(rows).combine_chunks().replace_schema_metadata(FILES.metadata)
+        table = pa.concat_tables(unsaved).combine_chunks().replace_schema_metadata(FILES.metadata)
         write_private(table, memory / f"{number:05d}.parquet")
 
 
@@ -218,12 +218,12 @@ def _join_small(memory: Path) -> None:
 
 
 def count(memory: Path) -> int:
-    """Files and members of containers that the memory holds."""
+    """Count the files, members of containers and frames that the memory holds."""
     return sum(pq.read_metadata(path).num_rows for path in parts(memory))
 
 
 def by_study(memory: Path) -> Iterator[list[Header]]:
-    """All files of an archive, study by study, without ever holding more than one.
+    """Give the files of an archive study by study, without ever holding more than one study.
 
     A file without the issuer of its patient's id takes that of its study's other files, or the only one that the id
     has: workstations often leave out what the scanner wrote.
@@ -231,7 +231,7 @@ def by_study(memory: Path) -> Iterator[list[Header]]:
     Yields
     ------
     list of Header
-        Files of one study, sorted by series and path; files that name no study in heaps of no meaning.
+        Files of one study, sorted by series and path; files that name no study come in batches of any size.
     """
     if not parts(memory):
         return
@@ -239,7 +239,7 @@ def by_study(memory: Path) -> Iterator[list[Header]]:
     order = "patient, study_uid, issuer, series_uid, path, member, frame"
     with database(memory) as opened:
         rows = opened.sql(
-            "SELECT t.* EXCLUDE filename REPLACE (coalesce(t.issuer, s.one, p.one) AS issuer) "
+            "SELECT t.* EXCLUDE filename REPLACE (coalesce(t.issuer, s.only_issuer, p.only_issuer) AS issuer) "
             f"FROM {files} t LEFT JOIN {_issuers(files, 'patient, study_uid')} s USING (patient, study_uid) "
             f"LEFT JOIN {_issuers(files, 'patient')} p USING (patient) ORDER BY {order}"
         )
@@ -247,8 +247,8 @@ def by_study(memory: Path) -> Iterator[list[Header]]:
         for batch in rows.to_arrow_reader(_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 header = Header(*row)
-                heaped = len(study) >= _ROWS and not header.study_uid
-                if study and (heaped or _study(header) != _study(study[0])):
+                is_full = len(study) >= _ROWS and not header.study_uid
+                if study and (is_full or _study(header) != _study(study[0])):
                     yield study
                     study = []
                 study.append(header)
@@ -261,9 +261,9 @@ def _study(header: Header) -> tuple[str | None, ...]:
 
 
 def _issuers(files: str, keys: str) -> str:
-    """SQL: the issuer of those that have exactly one."""
+    """Write the SQL that gives the issuer of all that have exactly one."""
     return (
-        f"(SELECT {keys}, min(issuer) AS one FROM {files} WHERE issuer IS NOT NULL "
+        f"(SELECT {keys}, min(issuer) AS only_issuer FROM {files} WHERE issuer IS NOT NULL "
         f"GROUP BY {keys} HAVING count(DISTINCT issuer) = 1)"
     )
 
@@ -273,7 +273,7 @@ Mapper = Callable[[Callable, Iterator], Iterator[Any]]
 
 @contextmanager
 def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]:
-    """A map that yields results as they come: over Dask, or in this process where there is little to do."""
+    """Give a map that yields results as they come: over Dask, or in this process where there is little to do."""
     if scheduler is None and (workers == 1 or tasks <= IN_PROCESS):
         yield map
         return
@@ -282,7 +282,7 @@ def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]
 
 
 def _as_they_come(client: Client, function: Callable, items: Iterator) -> Iterator[Any]:
-    """Results in the order in which they come, with only so many tasks under way that no worker waits."""
+    """Yield results in the order in which they come, with only so many tasks under way that no worker waits."""
     under_way = as_completed()
     limit = _QUEUED * max(1, len(client.scheduler_info()["workers"]))
     for item in items:
