@@ -12,6 +12,7 @@ from trabecula.cohort.pseudonym import (
     fingerprint,
     pseudonym,
     pseudonym_uid,
+    pseudonyms_of,
     read_or_make_key,
     refuse_other_key,
 )
@@ -47,6 +48,15 @@ def test_a_pseudonym_as_uid_has_the_same_bits():
     name, uid = pseudonym("series", "1.2.3", KEY), pseudonym_uid("series", "1.2.3", KEY)
     bits = base64.b32decode(name[2:].upper() + "======")
     assert uid == f"2.25.{int.from_bytes(bits, 'big')}" and len(uid) <= 64
+
+
+def test_pseudonyms_of_a_series_never_change():
+    """Results of earlier runs, and the splits of models, know patients and studies by these."""
+    assert pseudonyms_of("4711 ", "1.2.3", "1.2.3.4", key=KEY) == (
+        "parjhxuozaq7q4jz4iju453jgt54",
+        "stpnwxexbirw3cgds7irnerirogm",
+        "sefyx4rpanpihfabmuzsxefwo5nq",
+    )
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path):

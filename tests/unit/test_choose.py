@@ -1,0 +1,205 @@
+"""Stacks that can be measured, and the one of a study that is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_headers import GATES, WEIGHTS, header, stack
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from trabecula.dicom.headers.record import Header
+from trabecula.dicom.stacks import Stack, stacks_of, without_copies
+from trabecula.index import choose, rows
+
+
+def test_nothing_speaks_against_a_plain_ct():
+    assert choose.reasons_against(stack(), GATES) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "refused"),
+    [
+        ("not_ct", stack(modality="MR")),
+        ("not_ct", stack(modality="SR", sop_class="1.2.840.10008.5.1.4.1.1.88.67")),
+        ("secondary_capture", stack(sop_class=SecondaryCaptureImageStorage)),
+        ("secondary_capture", stack(image_type="DERIVED\\SECONDARY\\OTHER\\CT_SOM5 PROT")),
+        ("secondary_capture", stack(photometric="RGB")),
+        ("localizer", stack(image_type="ORIGINAL\\PRIMARY\\LOCALIZER")),
+        ("projection", stack(image_type="DERIVED\\SECONDARY\\PROJECTION IMAGE")),
+        ("projection", stack(image_type="DERIVED\\SECONDARY\\AXIAL\\CT_SOM5 MIP")),
+        ("other_values", stack(image_type="DERIVED\\PRIMARY\\VOLUME\\SUBTRACTION")),
+        ("other_values", stack(rescale_type="MGML")),
+        ("projection", stack(image_type="DERIVED\\PRIMARY\\VOLUME\\MAXIMUM")),
+        ("no_geometry", stack(positions_mm=None)),
+        ("no_geometry", stack(pixel_spacing_mm=None)),
+        ("lossy", stack(lossy="01")),
+        ("lossy", stack(transfer_syntax="1.2.840.10008.1.2.4.51")),
+        ("no_rescale", stack(slope=None)),
+        ("no_rescale", stack(slope=0.0)),
+        ("head_or_extremity", stack(body_part="HEAD", pixel_spacing_mm=[0.45, 0.45])),
+        ("head_or_extremity", stack(body_part="HEAD", description="CT Brain w/o")),
+        ("not_axial", stack(orientation=[0.0, 1.0, 0.0, 0.0, 0.0, -1.0])),
+        ("too_few_slices", stack(n=39, spacing_mm=3.0)),
+        ("too_short", stack(n=80, spacing_mm=1.0)),
+        ("too_thick", stack(spacing_mm=8.0)),
+    ],
+)
+def test_each_gate_has_its_reason(reason, refused):
+    assert choose.reasons_against(refused, GATES)[0] == reason
+
+
+def test_thick_slices_may_be_few_and_are_flagged():
+    thick = stack(n=25, spacing_mm=5.0)
+    assert choose.reasons_against(thick, GATES) == []
+    assert choose.flags_of(thick, GATES) == ["thick_slices"] and choose.flags_of(stack(), GATES) == []
+
+
+def test_every_gate_that_a_stack_fails_is_kept():
+    assert choose.reasons_against(stack(n=5, spacing_mm=8.0), GATES) == ["too_short", "too_thick"]
+
+
+def test_a_small_hole_is_left_to_convert_and_a_large_one_is_a_reason():
+    whole = stack()
+    for missing, reasons in ((1, []), (3, []), (4, ["missing_slices"])):
+        holed = replace(whole, headers=whole.headers[:30] + whole.headers[30 + missing :])
+        assert choose.reasons_against(holed, GATES) == reasons  # slices 2.5 mm apart, gaps of 5, 10 and 12.5 mm
+    far = [part._replace(positions_mm=[0.0, 0.0, 40.0 + 11.3 * k]) for k, part in enumerate(whole.headers[30:])]
+    assert choose.reasons_against(replace(whole, headers=(*whole.headers[:30], *far)), GATES) == ["irregular_spacing"]
+
+
+def test_one_word_for_elsewhere_is_too_weak():
+    wide = stack(body_part="HEAD")
+    assert choose.reasons_against(wide, GATES) == [] and choose.flags_of(wide, GATES) == ["elsewhere_by_text"]
+    cropped = stack(body_part="EXTREMITY", rows=160, columns=172)
+    assert choose.reasons_against(cropped, GATES) == []
+
+
+def test_words_for_the_trunk_outweigh_words_for_elsewhere():
+    small = stack(body_part="CHEST", description="arms up, head first", pixel_spacing_mm=[0.4, 0.4])
+    assert choose.reasons_against(small, GATES) == [] and choose.flags_of(small, GATES) == []
+
+
+@pytest.mark.parametrize("text", ["LWS feet first", "Columna, arms up", "leg pain, back"])
+def test_how_a_patient_lies_is_no_part_of_the_body(text):
+    assert choose.reasons_against(stack(description=text, pixel_spacing_mm=[0.4, 0.4]), GATES) == []
+
+
+def test_a_stack_with_slices_at_one_position_comes_last():
+    repeated = stack(spacing_mm=1.0, n=150)
+    repeated = replace(repeated, headers=(*repeated.headers, *repeated.headers[:20]))
+    good = stack(spacing_mm=3.0)
+    assert choose.score(repeated, WEIGHTS) > choose.score(good, WEIGHTS)
+    assert choose.best([repeated, good], WEIGHTS) is good
+
+
+def test_derived_without_kernel_is_acceptable_and_scores_less():
+    derived = stack(image_type="DERIVED\\SECONDARY\\PROCESSED", kernel=None)
+    assert choose.reasons_against(derived, GATES) == []
+    assert choose.score(derived, WEIGHTS) < choose.score(stack(), WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (stack(n=120, spacing_mm=1.25), stack(n=30, spacing_mm=5.0)),
+        (stack(kernel="STANDARD"), stack(kernel="BONE")),
+        (stack(kernel="Br40d"), stack(kernel="Br64d")),
+        (stack(n=160), stack(n=60)),
+        (stack(kvp=120.0), stack(kvp=80.0)),
+        (stack(contrast=None), stack(contrast="OMNIPAQUE")),
+        (stack(), stack(pixel_spacing_mm=[0.35, 0.35])),
+    ],
+)
+def test_the_score_prefers(better, worse):
+    assert choose.score(better, WEIGHTS) > choose.score(worse, WEIGHTS)
+    assert choose.best([worse, better], WEIGHTS) is better
+
+
+def test_a_weight_of_nothing_counts_nothing():
+    sharp, soft = stack(kernel="BONE"), stack(kernel="STANDARD", kvp=100.0)
+    assert choose.best([sharp, soft], WEIGHTS) is soft
+    assert choose.best([sharp, soft], replace(WEIGHTS, kernel=0)) is sharp
+
+
+@pytest.mark.parametrize(
+    ("kernel", "softness"),
+    [
+        *[(name, 1.0) for name in ("B30f", "Br40d\\3", "I31f", "STANDARD", "FC08", "B", "IMR1,Soft Tissue", "STD+")],
+        *[(name, 0.0) for name in ("B60f", "Br64d", "BONEPLUS", "LUNG", "FC51", "YC", "IMR1,SharpPlus", "Lung STD")],
+        *[(name, 0.5) for name in (None, "", "DETAIL", "C")],
+    ],
+)
+def test_kernels_are_soft_or_sharp_by_their_makers_names(kernel, softness):
+    assert choose.softness(kernel) == softness
+
+
+def test_copies_are_counted_and_left_out():
+    kept, copies = without_copies([header(0), header(1), header(1, path="again")])
+    assert [part.path for part in kept] == ["000", "001"] and [part.path for part in copies] == ["again"]
+
+
+def parts(*files: Header) -> list[Stack]:
+    return stacks_of(files, max_gap_mm=10)
+
+
+def test_of_copies_the_one_without_loss_is_kept():
+    kept, copies = without_copies([header(0, path="a", lossy="01"), header(0, path="b")])
+    assert [part.path for part in kept] == ["b"] and [part.path for part in copies] == ["a"]
+
+
+def test_slices_that_differ_are_stacks_of_their_own():
+    odd = header(9, rows=256), header(10, kernel="BONE"), header(11, orientation=[0.0, 1.0, 0.0, 0.0, 0.0, -1.0])
+    found = parts(*(header(k) for k in range(5)), *odd, header(12, positions_mm=None))
+    assert sorted(len(part.headers) for part in found) == [1, 1, 1, 1, 5]
+    assert sorted(part.number for part in found) == [0, 1, 2, 3, 4]
+    assert max(found, key=lambda part: part.n_slices).n_odd == 4
+
+
+def test_directions_that_are_nearly_the_same_are_one():
+    noisy = [header(k, orientation=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0049 + 0.0001 * k]) for k in range(5)]
+    assert [len(part.headers) for part in parts(*noisy)] == [5]
+
+
+def test_phases_are_parted_and_numbered_slices_are_not():
+    phases = [header(k, acquisition=n, instance_uid=f"{n}.{k}") for n in (1, 2) for k in range(5)]
+    assert [(len(part.headers), part.split) for part in parts(*phases)] == [(5, True), (5, True)]
+    numbered = [header(k, acquisition=k) for k in range(5)]
+    assert [(len(part.headers), part.split) for part in parts(*numbered)] == [(5, False)]
+
+
+def test_stations_that_overlap_are_parted():
+    stations = [
+        header(k, acquisition=n, instance_uid=f"{n}.{k}", positions_mm=[0.0, 0.0, 2.5 * k + 31.1 * n])
+        for n in (1, 2)
+        for k in range(20)
+    ]
+    assert [len(part.headers) for part in parts(*stations)] == [20, 20]
+
+
+def test_phases_are_parted_though_one_lacks_a_slice():
+    phases = [header(k, acquisition=n, instance_uid=f"{n}.{k}") for n in (1, 2) for k in range(9)]
+    assert sorted(len(part.headers) for part in parts(*phases[:4], *phases[5:])) == [8, 9]
+
+
+def rules(folder: Path = Path()) -> rows.Rules:
+    return rows.Rules("test", b"k", GATES, WEIGHTS, folder)
+
+
+def test_one_uid_under_two_patients_is_two_studies():
+    found = rows.judge([header(0), header(0, patient="Q", path="q")], rules())
+    assert len({row["study_id"] for row in found.studies}) == 2 == len({row["patient_id"] for row in found.studies})
+
+
+def test_every_candidate_is_kept_with_gates_and_score():
+    good, sharp, short = (
+        [header(k, series_uid=f"1.1.{n}", instance_uid=f"{n}.{k}", path=f"{n}{k:03d}", **other) for k in range(size)]
+        for n, size, other in ((1, 60, {}), (2, 60, {"kernel": "BONE"}), (3, 10, {}))
+    )
+    found = rows.judge([*good, *sharp, *short], rules())
+    assert [(row["reason"], row["gates"]) for row in found.series] == [
+        (None, []),
+        ("not_chosen", []),
+        ("too_few_slices", ["too_few_slices", "too_short"]),
+    ]
+    assert found.series[0]["score"] > found.series[1]["score"] and found.series[2]["score"] is not None
+    assert found.series[0]["series_uid"].startswith("2.25.")

@@ -1,0 +1,50 @@
+"""Facts of patients and scans that may be public."""
+
+import pytest
+from made_headers import header
+
+from trabecula.index import facts
+
+
+@pytest.mark.parametrize(
+    ("years", "told"),
+    [
+        (38.0, {"age": "038Y"}),
+        (1.5, {"age": "018M"}),
+        (69.9, {"birth_date": "19500202"}),
+        (38.0, {"age": "038Y", "birth_date": "19000101"}),
+        (90.0, {"age": "097Y"}),
+        (None, {"age": "000Y", "birth_date": "20200102"}),
+        (None, {"age": "old"}),
+        (None, {}),
+    ],
+)
+def test_age(years, told):
+    assert facts.age_years(header(**told)) == years
+
+
+@pytest.mark.parametrize("age", ["\u00b2Y", "9" * 5000 + "Y", "4_5Y", "-3Y", "Y"])
+def test_an_age_that_is_none_is_unknown(age):
+    assert facts.age_years(header(age=age, birth_date=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('=HYPERLINK("x";"y")', 'HYPERLINK("x";"y")'),
+        ("@SUM(A1)", "SUM(A1)"),
+        ("  -+=1", "1"),
+        ("SIE\tMENS\r\n\x00\x1b[2J\u202eX", "SIE MENS [2J X"),
+        ("ORIGINAL\\PRIMARY\\AXIAL", "ORIGINAL\\PRIMARY\\AXIAL"),
+        ("x" * 5000, "x" * 200),
+        ("\x01", None),
+        (None, None),
+    ],
+)
+def test_texts_of_headers_are_plain_in_the_tables(text, shown):
+    assert facts.plain(text) == shown
+    assert facts.device_key(header(manufacturer=text)).split("|")[0] == (shown or "?")
+
+
+def test_the_device_key_names_what_is_unknown():
+    assert facts.device_key(header(manufacturer="GE", kernel=None)) == "GE|?|120|?"
