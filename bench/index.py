@@ -1,4 +1,4 @@
-"""How fast headers are read: files per CPU-second, beside pydicom and GDCM; and what a large archive costs.
+"""Measure how fast headers are read, in files per CPU-second beside pydicom and GDCM, and what a large archive costs.
 
 Run it as ``PYTHONPATH=workflow python bench/index.py``; see bench/README.md.
 """
@@ -168,7 +168,7 @@ def _add_private(dataset: Any, group: str, rng: random.Random) -> None:
 
 
 def _place(dataset: Any, k: int, z_mm: float, decimals: int, rng: random.Random) -> None:
-    """What differs from slice to slice."""
+    """Set the attributes that differ from slice to slice."""
     dataset.SOPInstanceUID = f"{dataset.SeriesInstanceUID}.{rng.randrange(10**6)}.{k}"
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     dataset.InstanceNumber = str(k + 1)
@@ -202,12 +202,12 @@ def pydicom_values() -> Callable[..., object]:
     """Pydicom, the same attributes, values decoded."""
     import pydicom
 
-    def work(archive: str, *wanted: str) -> int:
+    def work(archive: str, *keywords: str) -> int:
         # The list that pydicom takes; what it gives is decoded when it is asked for.
         read = [
-            [dataset.get(keyword) for keyword in wanted]
+            [dataset.get(keyword) for keyword in keywords]
             for dataset in (
-                pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(wanted)) for path in _files(archive)
+                pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords)) for path in _files(archive)
             )
         ]
         return len(read)
@@ -235,8 +235,8 @@ def gdcm_values() -> Callable[..., object]:
 
     def work(archive: str, *tags: str) -> int:
         scanner, files = _gdcm_scanned(gdcm, archive, tags)
-        wanted = [_gdcm_tag(gdcm, tag) for tag in tags]
-        return len([[scanner.GetValue(file, tag) for tag in wanted] for file in files])
+        gdcm_tags = [_gdcm_tag(gdcm, tag) for tag in tags]
+        return len([[scanner.GetValue(file, tag) for tag in gdcm_tags] for file in files])
 
     return work
 
@@ -382,26 +382,28 @@ def _tags() -> dict[str, int]:
 # --- what is measured --------------------------------------------------------------------------------------------
 
 
-def compare_readers(archive: Path, given: argparse.Namespace) -> list[str]:
+def compare_readers(archive: Path, arguments: argparse.Namespace) -> list[str]:
     """Headers of one archive by every reader."""
-    n_elements = measure.ask(child(SCRIPT, "write_archive", archive, given.files, "mixed" if given.mixed else ""))
+    n_elements = measure.ask(
+        child(SCRIPT, "write_archive", archive, arguments.files, "mixed" if arguments.mixed else "")
+    )
     tags = measure.ask(child(SCRIPT, "tags"))
     measure.warm(archive)
     checked = measure.ask(child(SCRIPT, "check", archive))
-    found = measure.measured(_readers(archive, tags), given.repeats)
-    best = found[OURS]
+    figures_of = measure.measured(_readers(archive, tags), arguments.repeats)
+    best = figures_of[OURS]
     head, rows = ["reader", *_HEAD, "times ours"], []
-    for name, figures in found.items():
-        rows.append([name, *_row(figures, given.files), f"{ratio(figures, best):.1f}"])
+    for name, figures in figures_of.items():
+        rows.append([name, *_row(figures, arguments.files), f"{ratio(figures, best):.1f}"])
     differing = ", ".join(sorted(set(checked["differences"]))) or "none"
     return [
-        f"## Headers of {given.files} files of {n_elements} elements{', in one folder' if given.mixed else ''}",
+        f"## Headers of {arguments.files} files of {n_elements} elements{', in one folder' if arguments.mixed else ''}",
         "",
         *measure.table(head, rows),
         "",
         f"- {len(tags)} attributes of each. Values of ours that differ from pydicom's, over {checked['files']} files: "
         f"{len(checked['differences'])} ({differing}).",
-        f"- Ours reads {given.files / best.work_s:,.0f} files per CPU-second (target: at least {TARGET_PER_S:,}).",
+        f"- Ours reads {arguments.files / best.work_s:,.0f} files per CPU-second (target: at least {TARGET_PER_S:,}).",
         "",
     ]
 
@@ -415,11 +417,11 @@ def _row(figures: Figures, files: int) -> list[str]:
 
 
 def _readers(archive: Path, tags: dict[str, int]) -> list[Contender]:
-    found = [_reader(OURS, "ours", archive), _reader("pydicom, decoded values", "pydicom", archive, *tags)]
+    readers = [_reader(OURS, "ours", archive), _reader("pydicom, decoded values", "pydicom", archive, *tags)]
     if measure.is_installed("gdcm"):
-        found.append(_reader("gdcm.Scanner", "gdcm", archive, *tags.values()))
-        found.append(_reader("gdcm.Scanner, values to Python", "gdcm values", archive, *tags.values()))
-    return found
+        readers.append(_reader("gdcm.Scanner", "gdcm", archive, *tags.values()))
+        readers.append(_reader("gdcm.Scanner, values to Python", "gdcm values", archive, *tags.values()))
+    return readers
 
 
 def _reader(name: str, loader: str, archive: Path, *arguments: object) -> Contender:
@@ -427,32 +429,32 @@ def _reader(name: str, loader: str, archive: Path, *arguments: object) -> Conten
     return Contender(name, [child(SCRIPT, loader, archive, *arguments, first=(small, *arguments))])
 
 
-def measure_growth(folder: Path, given: argparse.Namespace) -> list[str]:
+def measure_growth(folder: Path, arguments: argparse.Namespace) -> list[str]:
     """The index of a large archive and of a quarter of it, and a second scan."""
-    whole, quarter, n_quarter = folder / "whole", folder / "whole/quarter", given.million // 4
+    whole, quarter, n_quarter = folder / "whole", folder / "whole/quarter", arguments.million // 4
     quarter.mkdir(parents=True)
     measure.ask(child(SCRIPT, "write_many", quarter, n_quarter, 0))
-    measure.ask(child(SCRIPT, "write_many", whole, given.million - n_quarter, n_quarter))
+    measure.ask(child(SCRIPT, "write_many", whole, arguments.million - n_quarter, n_quarter))
     measure.warm(whole)
-    what, loader = ("scan", "scanned") if given.scan_only else ("index", "indexed")
+    what, loader = ("scan", "scanned") if arguments.scan_only else ("index", "indexed")
     rows = []
-    for files, archive in ((n_quarter, quarter), (given.million, whole)):
+    for files, archive in ((n_quarter, quarter), (arguments.million, whole)):
         out = folder / f"out{files}"
         first = (folder / "small", folder / "out", 1)
-        contender = Contender(what, [child(SCRIPT, loader, archive, out, given.workers, first=first)], out)
-        figures = measure.measured([contender], given.million_repeats)[what]
+        contender = Contender(what, [child(SCRIPT, loader, archive, out, arguments.workers, first=first)], out)
+        figures = measure.measured([contender], arguments.million_repeats)[what]
         rows.append([f"{what} of {files:,} new files", *_row(figures, files)])
-    memory = out if given.scan_only else out / "private/bench/files"
-    again = child(SCRIPT, "scanned", whole, memory, given.workers, first=(folder / "small", folder / "out", 1))
+    memory = out if arguments.scan_only else out / "private/bench/files"
+    again = child(SCRIPT, "scanned", whole, memory, arguments.workers, first=(folder / "small", folder / "out", 1))
     second = Contender("second scan, nothing changed", [again])
-    found = measure.measured([second, _reader("bare walk", "walk", whole)], given.repeats)
-    rows += [[name, *_row(figures, given.million)] for name, figures in found.items()]
+    figures_of = measure.measured([second, _reader("bare walk", "walk", whole)], arguments.repeats)
+    rows += [[name, *_row(figures, arguments.million)] for name, figures in figures_of.items()]
     return [
-        f"## {given.million:,} files, {given.workers} worker{'s' * (given.workers > 1)}",
+        f"## {arguments.million:,} files, {arguments.workers} worker{'s' * (arguments.workers > 1)}",
         "",
         *measure.table(["", *_HEAD], rows),
         "",
-        f"- Second scan to bare walk, without imports: {ratio(*found.values()):.2f}.",
+        f"- Second scan to bare walk, without imports: {ratio(*figures_of.values()):.2f}.",
         "",
     ]
 
@@ -468,20 +470,20 @@ def main() -> None:
     parser.add_argument("--million-repeats", type=int, default=1, help="runs of the first index of N files")
     parser.add_argument("--repeats", type=int, default=5, help="runs of everything else")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
-    if given.workers == 1:
+    arguments = parser.parse_args()
+    if arguments.workers == 1:
         measure.on_one_core()
     lines = ["# bench/index", ""]
     with tempfile.TemporaryDirectory() as folder:
         for name in ("small", "archive"):
             (Path(folder) / name).mkdir()
         measure.ask(child(SCRIPT, "write_archive", Path(folder) / "small", 8, ""))
-        if given.files:
-            lines += compare_readers(Path(folder) / "archive", given)
-        if given.million:
-            lines += measure_growth(Path(folder), given)
+        if arguments.files:
+            lines += compare_readers(Path(folder) / "archive", arguments)
+        if arguments.million:
+            lines += measure_growth(Path(folder), arguments)
     lines += measure.machine(["pydicom", "python-gdcm", "pyarrow", "duckdb"])
-    measure.publish(lines, given.out)
+    measure.publish(lines, arguments.out)
 
 
 if __name__ == "__main__" and not measure.is_child(LOADERS):

@@ -149,10 +149,10 @@ def test_of_copies_the_one_without_loss_is_kept():
 
 def test_slices_that_differ_are_stacks_of_their_own():
     odd = header(9, rows=256), header(10, kernel="BONE"), header(11, orientation=[0.0, 1.0, 0.0, 0.0, 0.0, -1.0])
-    found = parts(*(header(k) for k in range(5)), *odd, header(12, positions_mm=None))
-    assert sorted(len(part.headers) for part in found) == [1, 1, 1, 1, 5]
-    assert sorted(part.number for part in found) == [0, 1, 2, 3, 4]
-    assert max(found, key=lambda part: part.n_slices).n_odd == 4
+    stacks = parts(*(header(k) for k in range(5)), *odd, header(12, positions_mm=None))
+    assert sorted(len(part.headers) for part in stacks) == [1, 1, 1, 1, 5]
+    assert sorted(part.number for part in stacks) == [0, 1, 2, 3, 4]
+    assert max(stacks, key=lambda part: part.n_slices).n_odd == 4
 
 
 def test_directions_that_are_nearly_the_same_are_one():
@@ -186,8 +186,8 @@ def rules(folder: Path = Path()) -> rows.Rules:
 
 
 def test_one_uid_under_two_patients_is_two_studies():
-    found = rows.judge([header(0), header(0, patient="Q", path="q")], rules())
-    assert len({row["study_id"] for row in found.studies}) == 2 == len({row["patient_id"] for row in found.studies})
+    judged = rows.judge([header(0), header(0, patient="Q", path="q")], rules())
+    assert len({row["study_id"] for row in judged.studies}) == 2 == len({row["patient_id"] for row in judged.studies})
 
 
 def test_every_candidate_is_kept_with_gates_and_score():
@@ -195,11 +195,11 @@ def test_every_candidate_is_kept_with_gates_and_score():
         [header(k, series_uid=f"1.1.{n}", instance_uid=f"{n}.{k}", path=f"{n}{k:03d}", **other) for k in range(size)]
         for n, size, other in ((1, 60, {}), (2, 60, {"kernel": "BONE"}), (3, 10, {}))
     )
-    found = rows.judge([*good, *sharp, *short], rules())
-    assert [(row["reason"], row["gates"]) for row in found.series] == [
+    judged = rows.judge([*good, *sharp, *short], rules())
+    assert [(row["reason"], row["gates"]) for row in judged.series] == [
         (None, []),
         ("not_chosen", []),
         ("too_few_slices", ["too_few_slices", "too_short"]),
     ]
-    assert found.series[0]["score"] > found.series[1]["score"] and found.series[2]["score"] is not None
-    assert found.series[0]["series_uid"].startswith("2.25.")
+    assert judged.series[0]["score"] > judged.series[1]["score"] and judged.series[2]["score"] is not None
+    assert judged.series[0]["series_uid"].startswith("2.25.")

@@ -63,9 +63,9 @@ def _quickly(path: Path) -> Header | None:
 def test_the_quick_parser_says_what_pydicom_says(real_data, tmp_path):
     files = [path for path in real_data.rglob("*") if path.is_file()]
     quick = {path: _quickly(path) for path in files}
-    assert sum(found is not None for found in quick.values()) > 250
-    for path, found in quick.items():
-        assert found is None or found == _by_pydicom(path), path
+    assert sum(header is not None for header in quick.values()) > 250
+    for path, header in quick.items():
+        assert header is None or header == _by_pydicom(path), path
 
 
 def _unusual() -> list[Dataset]:
@@ -126,11 +126,11 @@ def test_files_inside_archives_are_read_where_asked(tmp_path, kind):
     assert closed["reason"] == "archive"
     opened = read_files(tmp_path, name, archives=True)
     assert sorted(record["reason"] or "" for record in opened) == ["", "", "", "not_dicom"]
-    found = [record for record in opened if not record["reason"]]
+    images = [record for record in opened if not record["reason"]]
     plain = read_files(tmp_path, *(f"study/series/{k:03d}" for k in range(3)))
-    for one, other in zip(sorted(found, key=lambda r: r["member"]), plain, strict=True):
-        assert {k: v for k, v in one.items() if k not in FILES.names[:4]} == {
-            k: v for k, v in other.items() if k not in FILES.names[:4]
+    for member, file in zip(sorted(images, key=lambda record: record["member"]), plain, strict=True):
+        assert {k: v for k, v in member.items() if k not in FILES.names[:4]} == {
+            k: v for k, v in file.items() if k not in FILES.names[:4]
         }
 
 

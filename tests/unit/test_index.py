@@ -52,8 +52,8 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     (archive / "folder").symlink_to(archive / "real")
     (archive / "again").symlink_to(archive / "real/x")
     os.mkfifo(archive / "pipe")
-    found = {path: reason for path, _, _, reason in scan.walk(archive)}
-    assert found == {
+    reasons = {path: reason for path, _, _, reason in scan.walk(archive)}
+    assert reasons == {
         "real/x": None,
         "again": None,
         "out": "link_outside",
@@ -109,8 +109,8 @@ def memory(folder: Path, archive: Path, **options) -> list[dict]:
     """What a scan remembers, sorted by path."""
     plain = {"workers": 1, "scheduler": None, "archives": False}
     scan.scan(archive, folder, **plain | options)
-    found = [row for path in scan.parts(folder) for row in pq.read_table(path).to_pylist()]
-    return sorted(found, key=lambda row: (row["path"], row["member"] or ""))
+    records = [row for path in scan.parts(folder) for row in pq.read_table(path).to_pylist()]
+    return sorted(records, key=lambda row: (row["path"], row["member"] or ""))
 
 
 def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
@@ -165,8 +165,8 @@ def test_a_damaged_zip_file_costs_its_damaged_members_on_every_scan(tmp_path):
     raw[at : at + 40] = bytes(40)
     packed.write_bytes(raw)
     for _ in range(3):
-        found = memory(tmp_path / "memory", tmp_path / "archive", archives=True)
-        assert sorted(row["reason"] or "" for row in found) == ["", "", "archive", "unreadable"]
+        records = memory(tmp_path / "memory", tmp_path / "archive", archives=True)
+        assert sorted(row["reason"] or "" for row in records) == ["", "", "archive", "unreadable"]
 
 
 def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path):
@@ -340,7 +340,7 @@ def test_scans_of_the_trunk_in_a_real_archive_are_chosen_and_nothing_else(real_i
 def test_series_of_a_real_archive_have_the_right_reasons(real_index):
     linked = pq.read_table(real_index.private / "test/linkage.parquet").to_pylist()
     reasons = {(row["series_id"], row["stack"]): row["reason"] for row in read(real_index, "series")}
-    wanted = {
+    expected_reasons = {
         "torchio_mr_labelled_ct": {"too_few_slices"},
         "ibsi_sts_018": {"not_ct", None},
         "totalseg_example": {"too_few_slices"},
@@ -349,9 +349,9 @@ def test_series_of_a_real_archive_have_the_right_reasons(real_index):
         "monai_ct_dicom_tiny": {"head_or_extremity"},
         "TINY_ALPHA": {"no_geometry"},
     }
-    for name, expected in wanted.items():
-        found = {reasons[row["series_id"], row["stack"]] for row in linked if f"/{name}/" in row["files"][0]}
-        assert found == expected
+    for name, expected in expected_reasons.items():
+        present = {reasons[row["series_id"], row["stack"]] for row in linked if f"/{name}/" in row["files"][0]}
+        assert present == expected
     lost = {row["reason"]: row["n_files"] for row in read(real_index, "failures") if row["series_id"] is None}
     assert lost["dicomdir"] == 8 and "missing_uid" not in lost
 

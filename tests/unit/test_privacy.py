@@ -33,8 +33,8 @@ def test_a_crash_leaves_no_image_of_the_memory(tmp_path):
     assert list(tmp_path.iterdir()) == []
     child = "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))"
     asked = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
-    said = subprocess.run([sys.executable, "-c", CLOSE + asked], capture_output=True, text=True, check=True).stdout
-    assert said.strip() in ("(1, 1)", "(0, 0)")
+    printed = subprocess.run([sys.executable, "-c", CLOSE + asked], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() in ("(1, 1)", "(0, 0)")
 
 
 def test_a_process_that_may_not_dump_anyway_is_left_so(tmp_path):

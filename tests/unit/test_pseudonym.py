@@ -29,8 +29,8 @@ def test_equal_identities_of_different_kinds_are_unrelated(identity):
 
 
 @given(identities, identities)
-def test_different_identities_have_different_pseudonyms(one, other):
-    assert (pseudonym("patient", one, KEY) == pseudonym("patient", other, KEY)) == (one.strip() == other.strip())
+def test_different_identities_have_different_pseudonyms(first, second):
+    assert (pseudonym("patient", first, KEY) == pseudonym("patient", second, KEY)) == (first.strip() == second.strip())
 
 
 @given(identities)

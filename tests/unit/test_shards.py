@@ -30,5 +30,5 @@ def test_a_changed_study_changes_its_own_list_alone():
     studies = [shards.Chosen(f"st{n}", "pa", "se", "f") for n in range(4)]
     ledger = shards.assign({}, studies, shard_size=2)
     changed = [replace(study, fingerprint="g") if study.study_id == "st3" else study for study in studies]
-    one, other = shards.manifests(ledger, studies), shards.manifests(ledger, changed)
-    assert one["00000"] == other["00000"] and one["00001"] != other["00001"]
+    before, after = shards.manifests(ledger, studies), shards.manifests(ledger, changed)
+    assert before["00000"] == after["00000"] and before["00001"] != after["00001"]

@@ -77,7 +77,7 @@ class Gates:
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each part of the score counts; see the module's docstring."""
+    """Weight of each part of the score; see the module's docstring."""
 
     spacing: float
     kernel: float

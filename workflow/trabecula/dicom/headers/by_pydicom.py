@@ -20,7 +20,7 @@ _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _MAX_FRAMES = 100_000
 _LONGEST_TEXT = 10_000  # characters: far beyond what the standard allows, also for several values
 _TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in FIELDS)]
-# What frames have of their own, and the attributes that stand for those of a file in their functional groups.
+# Values that differ from frame to frame, and the attributes that stand for those of a file in functional groups.
 _FRAME_NAMES = {
     *("positions_mm", "orientation", "pixel_spacing_mm", "slope", "intercept"),
     *("image_type", "kernel", "acquisition", "phase", "kvp", "thickness_mm", "rescale_type"),

@@ -57,7 +57,7 @@ Read = Callable[[int, int], bytes]
 
 
 class Parsed(NamedTuple):
-    """What is found in a plain file.
+    """Raw values and place of the pixels of a plain file.
 
     Attributes
     ----------
@@ -253,30 +253,30 @@ class _Walk:
         runs, buffer, end, values = self._runs, self._buffer, self._end, self.values
         at, last, new = self._at, self._last, self._new
         while True:
-            known = runs.get(buffer[at : at + 8], ...)
-            if type(known) is _Run and at + known.size <= end:
+            run = runs.get(buffer[at : at + 8], ...)
+            if type(run) is _Run and at + run.size <= end:
                 if new:
                     self._learn()
-                if known.heads(buffer, at) != known.expected:
-                    runs.shorten(known, buffer, at)
+                if run.heads(buffer, at) != run.expected:
+                    runs.shorten(run, buffer, at)
                     continue
-                if known.lowest <= last:
+                if run.lowest <= last:
                     raise Doubt
-                last = known.highest
-                values.update(zip(known.fields, known.values(buffer, at)))  # noqa: B905 (equally long, and a hot path)
-                at += known.size
-            elif type(known) is _Single and at + 8 + known.length <= end:
+                last = run.highest
+                values.update(zip(run.fields, run.values(buffer, at)))  # noqa: B905 (equally long, and a hot path)
+                at += run.size
+            elif type(run) is _Single and at + 8 + run.length <= end:
                 if new:
                     self._learn()
-                if known.order <= last:
+                if run.order <= last:
                     raise Doubt
-                last, value = known.order, at + 8
-                at = value + known.length
-                if known.field is not None:
-                    values[known.field] = buffer[value:at]
+                last, value = run.order, at + 8
+                at = value + run.length
+                if run.field is not None:
+                    values[run.field] = buffer[value:at]
             else:
                 self._at, self._last = at, last
-                return known is ...
+                return run is ...
 
     def _read_on(self) -> bool:
         """Move the buffer on through the file; tell whether anything is left."""

@@ -1,4 +1,4 @@
-"""What is remembered of every file of an archive: one record each, and one per frame of a multi-frame CT."""
+"""Define the record that is remembered of every file of an archive, or of every frame of a multi-frame CT."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
