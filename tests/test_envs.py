@@ -85,6 +85,7 @@ def imports_without(refused: set[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_every_stage_imports_with_only_what_the_lock_lists():
     locked = pinned(RUNTIME).keys()
     others = {
@@ -134,6 +135,7 @@ def install(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_an_environment_is_made_once_and_again_after_it_was_moved(tmp_path):
     first = install(tmp_path / "a", PYTHON=sys.executable)
     assert first.returncode == 0, first.stderr

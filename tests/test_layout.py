@@ -230,3 +230,53 @@ def test_what_snakemake_loads_for_every_job_is_light():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
     assert "trabecula.model.bundle_checks" in done.stdout
+
+
+FUNCTIONS = [
+    (f"{name}:{node.lineno} {node.name}", node)
+    for name, file in MODULES.items()
+    for node in ast.walk(ast.parse(file.read_text()))
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+]
+LONGEST_FUNCTION, MOST_PARAMETERS = 50, 8
+# TotalSegmentator calls it in the place of a function of its own.
+FOREIGN = "segment.totalsegmentator:{} _predict"
+# Names that say nothing of what they hold.
+EMPTY_NAMES = {"found", "one", "known", "told", "own", "of", "wanted", "given", "here", "mine"}
+# Beginnings that leave out the verb.
+ELLIPTIC = {"What", "Whether", "Who", "Whose", "Of"}
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function, without its docstring."""
+    first, last = function.body[0], function.end_lineno or function.lineno
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(function) else 0
+    return last - function.lineno + 1 - docstring
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Names of a function's parameters, without the object itself."""
+    listed = function.args
+    names = [argument.arg for argument in (*listed.posonlyargs, *listed.args, *listed.kwonlyargs)]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+def names_in(function: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
+    """Parameters of a function and what it assigns to."""
+    stored = {node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | set(parameters(function))
+
+
+def test_functions_are_short():
+    assert not [place for place, function in FUNCTIONS if length(function) > LONGEST_FUNCTION]
+    many = [(place, node.lineno) for place, node in FUNCTIONS if len(parameters(node)) > MOST_PARAMETERS]
+    assert [place for place, line in many] == [FOREIGN.format(line) for _, line in many]
+
+
+def test_names_hold_a_noun():
+    assert not [(place, names) for place, function in FUNCTIONS if (names := names_in(function) & EMPTY_NAMES)]
+
+
+def test_docstrings_begin_with_what_is_done():
+    texts = [(place, ast.get_docstring(function) or "") for place, function in FUNCTIONS]
+    assert not [place for place, text in texts if text.split(maxsplit=1)[:1] and text.split()[0] in ELLIPTIC]

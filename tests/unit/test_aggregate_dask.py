@@ -82,6 +82,7 @@ def many_tasks(monkeypatch) -> None:
     monkeypatch.setattr(buckets, "PATIENTS_PER_BUCKET", 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_tasks")
 def test_workers_in_other_processes_give_the_same_bytes(results, tmp_path):
     with cluster(tmp_path) as scheduler:
@@ -104,6 +105,7 @@ def dies_once(task: Callable, marker: Path) -> Callable:
     return run_task
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("many_tasks")
 @pytest.mark.parametrize("task", ["join_shards", "write_density_tables"])
 def test_a_worker_that_is_killed_in_the_middle_changes_nothing(results, tmp_path, monkeypatch, task):

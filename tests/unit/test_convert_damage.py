@@ -318,6 +318,7 @@ def _difference(volume: Volume, clean: Volume, touched: NDArray[np.bool_]) -> st
     return "pixels alone" if differs.any() else "equal"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", NAMES)
 def test_damage_never_crashes_and_never_hides(tmp_path, variant, kind):

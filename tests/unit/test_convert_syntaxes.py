@@ -230,6 +230,7 @@ def test_a_lossy_stream_is_refused_without_a_word_in_the_header(tmp_path, syntax
     assert entry["reason"] == "lossy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", [uid.RLELossless, uid.JPEGLSLossless, uid.JPEGLosslessSV1, uid.JPEG2000Lossless])
 def test_a_cut_stream_is_a_missing_slice(tmp_path, syntax):
     """As in the table, but compressed: a third of the stream is there."""

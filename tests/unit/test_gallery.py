@@ -127,6 +127,7 @@ def test_a_word_is_kept_once():
     assert [vocabulary.place(word) for word in ("a", "b", "a")] == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(made, folder, tmp_path):
     write_gallery(tmp_path / "again" / "gallery")
     for path in folder.iterdir():

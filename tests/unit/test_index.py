@@ -185,6 +185,7 @@ def test_what_is_in_an_archive_is_found_when_asked_and_forgotten_when_not(tmp_pa
         assert len(memory(tmp_path / "memory", tmp_path / "archive", archives=asked)) == n
 
 
+@pytest.mark.slow
 def test_dask_reads_what_one_process_reads(tmp_path, monkeypatch):
     for number in range(3):
         add_study(tmp_path / "archive", number)

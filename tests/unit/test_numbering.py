@@ -87,6 +87,7 @@ SCANS: dict[str, Callable[[int], Volume]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", ["whole", "from L3 upwards", "L4 to L1", "no discs found", "L2 and L3 grown together"])
 @pytest.mark.parametrize("patient", range(PATIENTS))
 def test_a_level_is_right_or_says_that_it_is_uncertain(patient: int, scan: str) -> None:

@@ -22,6 +22,7 @@ def network():
     return spine_network.load_bundle(ROOT / "models" / "segmenter", device="cpu")[0]
 
 
+@pytest.mark.slow
 def test_the_shipped_network_outlines_and_names_a_patient_it_never_saw(network) -> None:
     device = next(iter(phantom.DEVICES.values()))
     ct, truth = phantom.render(phantom.sample_patient(4711, 3), device, spacing_mm=(1.5, 1.5, 2.5), seed=3)

@@ -93,6 +93,7 @@ def official(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return dict(np.load(work / "maps.npz"))
 
 
+@pytest.mark.slow
 def test_the_kept_predictor_labels_like_the_official_call(site: Path, official: dict[str, np.ndarray]) -> None:
     """The same route with the one network of `fast` was compared once by hand; the official call takes minutes."""
     api = totalsegmentator.prepare("total", Job(1, 1e6, site))

@@ -248,6 +248,7 @@ class Killed(BaseException):
     """Stands for SIGKILL."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "epochs_before_kill"), [("joint", 1), ("regression", 2)])
 def test_a_killed_training_ends_with_the_same_weights(cohort, tmp_path, monkeypatch, task, epochs_before_kill):
     """Killed after an epoch and started again: weights, predictions and curve are the same to the bit."""
@@ -291,6 +292,7 @@ def state_after_one_epoch(data: Data, state: Path, monkeypatch) -> None:
             fit.fit(data, np.arange(16), np.arange(16, 24), task="regression", recipe=RECIPE, state=state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoil", ["torn", "other_seed", "other_patients", "none"])
 def test_only_a_whole_state_of_the_same_making_is_taken_up(cohort, tmp_path, monkeypatch, spoil):
     """A torn state, one of another seed or of other patients is trained anew, not believed."""
@@ -336,6 +338,7 @@ def test_the_learning_rate_rises_and_falls():
     assert rates.index(1.0) == 4 and (np.diff(rates[5:]) <= 0).all()
 
 
+@pytest.mark.slow
 def test_a_network_learns(tmp_path: Path):
     """On cylinders whose HU tell their vBMD, a few epochs do better than the mean, and rank the classes."""
     folder = tmp_path / "train"

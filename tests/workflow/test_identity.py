@@ -21,8 +21,8 @@ TEXTS = {"PatientID", "PatientName", "AccessionNumber", *SAID_BY_A_HOSPITAL}
 DATES = {"PatientBirthDate", "StudyDate"}
 UIDS = {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"}
 OPEN = ("results", "logs", ".snakemake")
-BEGIN = "    for number, plane in enumerate(planes):\n"
-CRASH = "        raise KeyError(plane.header.path)\n"
+BEGIN = "        header, layout = ct_slice.header, ct_slice.layout\n"
+CRASH = "        raise KeyError(header.path)\n"
 # Numbers in a file's bytes, with what joins them in dates and UIDs.
 _NUMBERS = re.compile(rb"(?<![0-9A-Za-z.])[0-9]+(?:[.-][0-9]+)*(?![0-9A-Za-z])")
 
@@ -162,14 +162,14 @@ def test_no_command_line_and_no_environment_holds_the_key(copied, identities):
 
 def test_a_crash_amid_the_archive_tells_no_identity(copied, identities):
     """A bug, as it may be in any release: the error's message quotes the path that is being read."""
-    voxels = copied.repository / "workflow/trabecula/convert/voxels.py"
-    before = voxels.read_text()
+    code = copied.repository / "workflow/trabecula/convert/read.py"
+    before = code.read_text()
     try:
-        voxels.write_text(before.replace(BEGIN, BEGIN + CRASH))
-        assert voxels.read_text() != before
+        code.write_text(before.replace(BEGIN, BEGIN + CRASH))
+        assert code.read_text() != before
         said = copied.fails("--forcerun", "convert", "--until", "convert")
     finally:
-        voxels.write_text(before)
+        code.write_text(before)
     assert "KeyError: (message withheld)" in said
     assert not identities.within(said.encode())
     assert_none(files_of(copied.folder, *OPEN), identities)

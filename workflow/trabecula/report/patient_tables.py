@@ -137,8 +137,8 @@ def percentiles(rows: Sequence[Row], quantity: str) -> Table:
 
 def verdicts(rows: pa.Table) -> Table:
     """Count the lines of the reviewers' file by verdict, status and reason."""
-    known = rows.to_pandas().fillna({"verdict": "not understood", "reason": ""})
-    counts = known.groupby(["verdict", "status", "reason"]).size()
+    reviewed = rows.to_pandas().fillna({"verdict": "not understood", "reason": ""})
+    counts = reviewed.groupby(["verdict", "status", "reason"]).size()
     lines = tuple(
         Line(plain(verdict, status, _code_in_words(reason) if reason else ""), plain(f"{n:,}"))
         for (verdict, status, reason), n in counts.items()  # pyright: ignore[reportGeneralTypeIssues]

@@ -52,10 +52,10 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table
     """Make a table with the columns that the rows name, so that `cast` can tell which are missing or unknown."""
     rows = list(rows)
     columns = set().union(*rows) if rows else set(schema.names)
-    known = [field.with_nullable(True) for field in schema if field.name in columns]
-    unknown = [pa.field(name, pa.null()) for name in sorted(columns - set(schema.names))]
+    expected = [field.with_nullable(True) for field in schema if field.name in columns]
+    unexpected = [pa.field(name, pa.null()) for name in sorted(columns - set(schema.names))]
     values = [{name: row.get(name) for name in schema.names} for row in rows]
-    return pa.Table.from_pylist(values, schema=pa.schema(known + unknown))
+    return pa.Table.from_pylist(values, schema=pa.schema(expected + unexpected))
 
 
 def from_frame(rows: Any, schema: pa.Schema) -> pa.Table:

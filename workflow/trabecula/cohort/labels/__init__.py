@@ -142,8 +142,8 @@ def of_levels(labels: pd.DataFrame, levels: Sequence[str]) -> pd.Series:
     [True, True, False, False]
     """
     named = [levels_of(level) for level in labels["level"]]
-    wanted = [set(names) == set(levels) or (len(names) == 1 and names[0] in levels) for names in named]
-    return pd.Series(wanted, labels.index, bool)
+    covers_levels = [set(names) == set(levels) or (len(names) == 1 and names[0] in levels) for names in named]
+    return pd.Series(covers_levels, labels.index, bool)
 
 
 def label_rows(
