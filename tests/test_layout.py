@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from trabecula.runtime import digest
+
 HOME = Path(__file__).parent.parent
 FLOW = ["index", "convert", "segment", "crop", "measure", "train", "infer", "aggregate", "evaluate", "report"]
 STAGES = ["phantom", *FLOW, "export"]
@@ -118,6 +120,16 @@ def test_a_script_reads_calls_and_writes(file):
     branches = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.If, ast.While, ast.Try)
     assert not [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, branches)]
     assert len(file.read_text().splitlines()) <= 40
+
+
+@pytest.mark.parametrize("name", [name for name, text in ALL_RULES.items() if "script:" in text])
+def test_the_digests_of_a_rule_cover_what_its_script_calls(name):
+    """Rooms that only log, or write the table that is made, are left out."""
+    stages = re.findall(r'digest\("([\w.]+)"\)', ALL_RULES[name])
+    covered = {file.relative_to(digest.PACKAGE) for stage in stages for file in digest.sources(stage)}
+    (script,) = re.findall(r"scripts/\w+\.py", ALL_RULES[name])
+    called = {module for module in imports_of(HOME / script) if module.partition(".")[0] not in ("runtime", "tables")}
+    assert {MODULES[module].relative_to(PACKAGE) for module in called} <= covered
 
 
 def test_the_package_does_not_know_snakemake():

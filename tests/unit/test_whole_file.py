@@ -2,7 +2,7 @@
 
 import pytest
 
-from trabecula.runtime.whole_file import UNFINISHED, whole_file, whole_folder
+from trabecula.runtime.whole_file import UNFINISHED, beside, whole_file, whole_folder
 
 
 def test_a_file_is_there_when_it_is_whole(tmp_path):
@@ -23,6 +23,15 @@ def test_after_an_error_the_old_file_stands_alone(tmp_path):
         raise OSError("disk is full")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_not_gone_on_with(tmp_path):
+    path = tmp_path / "table.parquet"
+    beside(path).write_text("half")
+    with whole_file(path) as unfinished:
+        assert not unfinished.exists()
+        unfinished.write_text("whole")
+    assert path.read_text() == "whole"
 
 
 def test_a_folder_replaces_what_lies_there(tmp_path):

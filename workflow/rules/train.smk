@@ -63,7 +63,7 @@ checkpoint train_cases:
         mem_mb=grows(4000),
         runtime=grows(60),
     params:
-        code=[digest("train.cases"), digest("train.rois"), digest("train.splits")],
+        code=[digest("train.cases"), digest("train.audit"), digest("train.rois"), digest("train.splits")],
         order=DEVELOPMENT,
         choice=CHOICE,
         protocol=PROTOCOL,

@@ -105,9 +105,9 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
     "near_cuts": (
         *PART,
         PREDICTOR,
-        column("cut_mg_cm3", MG_CM3, "Cut between two grades"),
+        column("cut_mg_cm3", MG_CM3, "Threshold between two grades"),
         column("within_mg_cm3", WIDTH, "Patients whose QCT value is at most this far away"),
-        column("metric", TEXT, "mae, bias, or right_side (share put on the side of the cut where QCT is)"),
+        column("metric", TEXT, "mae, bias, or right_side (share put on the side of the threshold where QCT is)"),
         *ESTIMATE,
     ),
     "coverage": (
@@ -189,7 +189,7 @@ _COLUMNS: dict[str, tuple[pa.Field, ...]] = {
         PROBABILITY,
         column("qct", TEXT, "reduced or normal by QCT"),
         column("network", TEXT, "reduced or normal by the network's probability and the threshold"),
-        column("hu", TEXT, "reduced or normal by the line from HU and the cut of vBMD"),
+        column("hu", TEXT, "reduced or normal by the line from HU and the threshold of vBMD"),
         column("n", COUNT, "Patients, zero included"),
     ),
     "precision": (

@@ -27,6 +27,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """Give a place to write a file to; at the end the file is moved to its path, and after an error it is removed."""
     path = Path(path)
     unfinished = beside(path)
+    unfinished.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
         yield unfinished
         unfinished.replace(path)
