@@ -21,7 +21,7 @@ results = report.Results(
     training=report.read_training(model),
     bundle=model,
 )
-report.write_gallery(results, files.crops, files.measures, output.gallery, per_page=params.per_page)
+report.write_gallery(results, files.crops, files.measures, output.gallery, patients_per_page=params.patients_per_page)
 thresholds = Thresholds(**params.thresholds)
 composed = report.compose(results, cohort=params.cohort, title=params.title, thresholds=thresholds)
 for name, svg in composed.figures.items():

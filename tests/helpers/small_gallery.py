@@ -109,5 +109,5 @@ def write_gallery(folder: Path, *, per_page: int = 4) -> report.Results:
     """Write the gallery in a folder of that name, and give the results that it shows."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     shown = results()
-    report.write_gallery(shown, *write_images(shown, folder.parent), folder, per_page=per_page)
+    report.write_gallery(shown, *write_images(shown, folder.parent), folder, patients_per_page=per_page)
     return shown

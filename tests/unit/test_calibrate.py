@@ -224,7 +224,8 @@ def test_each_method_gives_a_density_or_a_reason(method, reason):
 
 
 def test_rods_of_dipotassium_phosphate_are_converted():
-    assert calibrate.Options("phantom", 10, [100.0], "mg/cm3 K2HPO4").rods_mg_cm3 == pytest.approx([107.68])
+    options = calibrate.Options("phantom", 10, rods=[100.0], rods_unit="mg/cm3 K2HPO4")
+    assert options.rods_mg_cm3 == pytest.approx([107.68])
 
 
 def test_a_study_that_was_not_measured_has_neither_phase_nor_line():

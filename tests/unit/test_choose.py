@@ -48,6 +48,21 @@ def test_each_gate_has_its_reason(reason, refused):
     assert choose.reasons_against(refused, GATES)[0] == reason
 
 
+OBLIQUE = [1.0, 0.0, 0.0, 0.0, 0.7, -0.714]
+
+
+@pytest.mark.parametrize(
+    ("gate", "limit", "reason", "refused"),
+    [
+        ("max_spacing_mm", 8.0, "too_thick", stack(spacing_mm=8.0)),
+        ("min_axial", 0.6, "not_axial", stack(orientation=OBLIQUE)),
+    ],
+)
+def test_a_wider_gate_lets_pass(gate, limit, reason, refused):
+    assert choose.reasons_against(refused, GATES) == [reason]
+    assert choose.reasons_against(refused, replace(GATES, **{gate: limit})) == []
+
+
 def test_thick_slices_may_be_few_and_are_flagged():
     thick = stack(n=25, spacing_mm=5.0)
     assert choose.reasons_against(thick, GATES) == []
@@ -119,6 +134,19 @@ def test_a_weight_of_nothing_counts_nothing():
     sharp, soft = stack(kernel="BONE"), stack(kernel="STANDARD", kvp=100.0)
     assert choose.best([sharp, soft], WEIGHTS) is soft
     assert choose.best([sharp, soft], replace(WEIGHTS, kernel=0)) is sharp
+
+
+@pytest.mark.parametrize(
+    ("weight", "worse"),
+    [
+        ("original", stack(image_type="DERIVED\\PRIMARY\\AXIAL")),
+        ("field_of_view", stack(pixel_spacing_mm=[0.35, 0.35])),
+    ],
+)
+def test_a_fact_counts_by_its_weight_alone(weight, worse):
+    assert choose.score(worse, WEIGHTS) < choose.score(stack(), WEIGHTS)
+    without = replace(WEIGHTS, **{weight: 0})
+    assert choose.score(worse, without) == choose.score(stack(), without)
 
 
 @pytest.mark.parametrize(

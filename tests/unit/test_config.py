@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trabecula.density.thresholds import Thresholds
 from trabecula.errors import ConfigError
 from trabecula.runtime import config
 from trabecula.runtime.defaults import default_of
@@ -50,6 +51,11 @@ def test_a_single_default_is_the_one_of_the_whole_configuration(path):
     for name in path.split("."):
         value = value[name]
     assert default_of(path) == value
+
+
+def test_the_thresholds_without_a_configuration_are_its_defaults():
+    assert default_of("aggregate.reduced_below_mg_cm3") == Thresholds().reduced_below_mg_cm3
+    assert default_of("aggregate.osteoporosis_below_mg_cm3") == Thresholds().osteoporosis_below_mg_cm3
 
 
 def test_the_shipped_configurations_are_valid():

@@ -91,7 +91,7 @@ def test_pictures_are_copied_bit_by_bit_and_old_ones_go(tmp_path):
     (folder / "pictures").mkdir(parents=True)
     (folder / "pictures" / "old.webp").write_bytes(b"old")
     crops, measures = write_images(shown, tmp_path)
-    report.write_gallery(shown, crops, measures, folder, per_page=50)
+    report.write_gallery(shown, crops, measures, folder, patients_per_page=50)
     stored = {row["study_id"]: row["picture"] for path in crops for row in pq.read_table(path).to_pylist()}
     for row in pq.read_table(*measures).to_pylist():
         stored |= {f"{row['study_id']}_{row['level']}": row["picture"]} if row["picture"] else {}
@@ -102,7 +102,7 @@ def test_pictures_are_copied_bit_by_bit_and_old_ones_go(tmp_path):
 def test_a_gallery_of_nothing_is_a_page(tmp_path):
     whole = results()
     none = {name: getattr(whole, name).slice(0, 0) for name in ("patients", "studies", "vertebrae", "verdicts")}
-    report.write_gallery(replace(whole, **none), [], [], tmp_path / "gallery", per_page=5)
+    report.write_gallery(replace(whole, **none), [], [], tmp_path / "gallery", patients_per_page=5)
     assert {path.name for path in (tmp_path / "gallery").iterdir()} == {
         "page_0001.html",
         "cards.js",

@@ -97,7 +97,7 @@ rule report:
     params:
         code=digest("report"),
         title=config["report"]["title"],
-        per_page=config["report"]["patients_per_page"],
+        patients_per_page=config["report"]["patients_per_page"],
         cohort=lambda wildcards: wildcards.cohort,
         role=lambda wildcards: COHORTS[wildcards.cohort].role,
         thresholds=REPORT_THRESHOLDS,

@@ -35,15 +35,6 @@ class Volume:
         """(3,) distances between neighbouring voxels along each axis, in millimetres."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
-    @property
-    def voxel_volume_mm3(self) -> float:
-        """Volume of one voxel in cubic millimetres.
-
-        >>> float(Volume(np.zeros((2, 2, 2)), np.diag([0.5, 0.5, 2.0, 1.0])).voxel_volume_mm3)
-        0.5
-        """
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
-
     def to_mm(self, voxels: ArrayLike) -> NDArray[np.float64]:
         """Turn (n, 3) voxel indices into (n, 3) RAS+ millimetres.
 

@@ -25,7 +25,7 @@ def write_gallery(
     measures: Iterable[Path | str],
     folder: Path | str,
     *,
-    per_page: int,
+    patients_per_page: int,
 ) -> None:
     """Write pages and images beside the folder, then put them in its place.
 
@@ -36,7 +36,7 @@ def write_gallery(
         Tables of the stages crop and measure, read one after the other.
     folder : path
         What lies there is replaced.
-    per_page : int
+    patients_per_page : int
         Cards per page.
     """
     with whole_folder(folder) as unfinished:
@@ -44,7 +44,7 @@ def write_gallery(
         thumbnails = {key for path in measures for key in write_thumbnails(path, unfinished)}
         in_order = cards(results, overlays, thumbnails)
         shutil.copyfile(TEMPLATES / "gallery.js", unfinished / "gallery.js")
-        _write_pages(in_order, unfinished, per_page=per_page, synthetic=synthetic_note(results))
+        _write_pages(in_order, unfinished, per_page=patients_per_page, synthetic=synthetic_note(results))
 
 
 def page_name(number: int) -> str:
