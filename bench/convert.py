@@ -1,4 +1,4 @@
-"""What it costs to turn a series into NIfTI, beside dcm2niix, SimpleITK and dicom2nifti; and whether all agree.
+"""Measure the cost of turning a series into NIfTI, beside dcm2niix, SimpleITK and dicom2nifti, and their agreement.
 
 Run it as ``PYTHONPATH=workflow python bench/convert.py``; see bench/README.md.
 """
@@ -43,7 +43,7 @@ def write_series(folder: str, slices: str, side: str, number: str) -> None:
 
 
 def _header(number: int, side: int) -> Any:
-    """A data set with all that the slices have in common."""
+    """Make a data set with all attributes that the slices have in common."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -83,11 +83,11 @@ def write_studies(folder: str, studies: str, slices: str, side: str) -> None:
             (study / path.name).hardlink_to(path)
 
 
-# --- the contenders: each imports what it needs, and gives what it then does -------------------------------------
+# --- the contenders: each imports its packages, and gives its work as a function ------------------------------------
 
 
 def ours() -> Callable[..., None]:
-    """Headers, stacks and volumes of this workflow, for one folder or several."""
+    """Load headers, stacks and volumes of this workflow, for one folder or several."""
     from trabecula.cohort.linkage import Linked
     from trabecula.convert import convert_stack
     from trabecula.convert.by_hand import read_folder
@@ -107,7 +107,7 @@ def ours() -> Callable[..., None]:
 
 
 def simpleitk() -> Callable[..., None]:
-    """SimpleITK's reader of series."""
+    """Load SimpleITK's reader of series."""
     import SimpleITK as sitk
 
     def work(folder: str, path: str) -> None:
@@ -119,7 +119,7 @@ def simpleitk() -> Callable[..., None]:
 
 
 def dicom2nifti_series() -> Callable[..., None]:
-    """dicom2nifti, without turning the axes."""
+    """Load dicom2nifti, which is not to turn the axes."""
     from dicom2nifti import dicom_series_to_nifti
 
     def work(folder: str, path: str) -> None:
@@ -129,27 +129,27 @@ def dicom2nifti_series() -> Callable[..., None]:
 
 
 def agreement() -> Callable[..., list[float]]:
-    """Largest difference of voxels, and of the corners' places in millimetres, between two NIfTI files.
+    """Load a comparison of two NIfTI files: the largest difference of voxels, and of the corners' places in mm.
 
     Axes may run either way: both are turned to RAS+ first.
     """
     import nibabel
     import numpy as np
 
-    def work(one: str, other: str) -> list[float]:
-        a, b = (nibabel.as_closest_canonical(nibabel.load(path)) for path in (one, other))
+    def work(path: str, other_path: str) -> list[float]:
+        a, b = (nibabel.as_closest_canonical(nibabel.load(file)) for file in (path, other_path))
         if a.shape != b.shape:
             return [float("nan"), float("nan")]
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in a.shape], (1,))).reshape(4, -1)
-        planes = (np.abs(a.dataobj[:, :, k].astype(float) - b.dataobj[:, :, k]).max() for k in range(a.shape[2]))
+        differences = (np.abs(a.dataobj[:, :, k].astype(float) - b.dataobj[:, :, k]).max() for k in range(a.shape[2]))
         apart = np.linalg.norm(((a.affine - b.affine) @ corners)[:3], axis=0).max()
-        return [float(max(planes)), float(apart)]
+        return [float(max(differences)), float(apart)]
 
     return work
 
 
 def dcm2niix_program() -> Callable[..., str]:
-    """Where the program lies: the package's script would start Python for it."""
+    """Find the program itself: the package's script would start Python for it."""
     import dcm2niix
 
     return lambda: dcm2niix.bin
@@ -170,7 +170,7 @@ LOADERS = {
 
 @dataclass(frozen=True)
 class Route:
-    """A contender, the file that it writes, and which of ours writes the like."""
+    """A contender, the ending of the file that it writes, and the name of our contender that writes the same kind."""
 
     contender: Contender
     ending: str
@@ -178,24 +178,24 @@ class Route:
 
     @property
     def written(self) -> Path | None:
-        """The volume that is there after a run."""
+        """Find the volume that a run has written."""
         assert self.contender.out is not None
         return next(iter(sorted(self.contender.out.glob(f"*.{self.ending}"))), None)
 
 
 OURS = {"nii": "ours, .nii", "nii.gz": "ours, .nii.gz"}
-# What writes the like of ours, and dcm2niix's own default besides: level 6, which is slow.
+# Options that write the same kind as ours, and besides dcm2niix's own default: level 6, which is slow.
 DCM2NIIX = {"nii": "dcm2niix -z n", "nii.gz": "dcm2niix -1 -z i"}
 DCM2NIIX_SLOW = "dcm2niix -z i"
 
 
 def routes(series: Path, folder: Path, dcm2niix: str | None) -> list[Route]:
-    """All routes from a series to a file; those of packages that are absent are left out."""
-    found = []
+    """List all routes from a series to a file; those of packages that are absent are left out."""
+    listed = []
 
     def add(name: str, ending: str, command: Callable[[Path], list[str]]) -> None:
-        out = folder / f"route{len(found)}"
-        found.append(Route(Contender(name, [command(out)], out), ending, OURS[ending]))
+        out = folder / f"route{len(listed)}"
+        listed.append(Route(Contender(name, [command(out)], out), ending, OURS[ending]))
 
     for ending, name in OURS.items():
         add(name, ending, lambda out, ending=ending: _ours(folder, ending, out, [series]))
@@ -205,7 +205,7 @@ def routes(series: Path, folder: Path, dcm2niix: str | None) -> list[Route]:
         add(f"SimpleITK, .{ending}", ending, lambda out, ending=ending: _peer(folder, "simpleitk", ending, out, series))
     if measure.is_installed("dicom2nifti"):
         add("dicom2nifti, .nii", "nii", lambda out: _peer(folder, "dicom2nifti", "nii", out, series))
-    return found
+    return listed
 
 
 def _ours(folder: Path, ending: str, out: Path, series: list[Path]) -> list[str]:
@@ -222,26 +222,26 @@ def _dcm2niix(program: str | None, name: str, out: Path, series: Path) -> list[s
     return [str(program), *name.split()[1:], "-b", "n", "-f", series.name, "-o", str(out), str(series)]
 
 
-def one_series(folder: Path, dcm2niix: str | None, given: argparse.Namespace) -> list[str]:
-    """One series by every route."""
+def one_series(folder: Path, dcm2niix: str | None, arguments: argparse.Namespace) -> list[str]:
+    """Measure one series by every route."""
     series = folder / "series"
     series.mkdir()
-    measure.ask(child(SCRIPT, "write_series", series, given.slices, given.side, 0))
+    measure.ask(child(SCRIPT, "write_series", series, arguments.slices, arguments.side, 0))
     measure.warm(series)
     size = sum(path.stat().st_size for path in series.iterdir())
     ways = routes(series, folder, dcm2niix)
     floor = Contender("floor: the files into one", [["sh", "-c", f"cat '{series}'/* > '{folder}/floor'"]])
-    found = measure.measured([*(way.contender for way in ways), floor], given.repeats)
+    figures_of = measure.measured([*(way.contender for way in ways), floor], arguments.repeats)
     (folder / "floor").unlink()
-    rows = [_row_of_route(way, found, ways[0]) for way in ways]
-    rows.append([floor.name, *_figures(found[floor.name]), "", f"{size / measure.MB:.0f}", "", ""])
+    rows = [_row_of_route(way, figures_of, ways[0]) for way in ways]
+    rows.append([floor.name, *_figures(figures_of[floor.name]), "", f"{size / measure.MB:.0f}", "", ""])
     head = ["route", *_HEAD, "times ours, like output", "MB written", "voxels differ by", "corners differ by, mm"]
     return [
-        f"## One series: {given.slices} slices of {given.side} x {given.side}, {size / measure.MB:.0f} MB",
+        f"## One series: {arguments.slices} slices of {arguments.side} x {arguments.side}, {size / measure.MB:.0f} MB",
         "",
         *measure.table(head, rows),
         "",
-        *_beside_targets(found),
+        *_beside_targets(figures_of),
         "",
     ]
 
@@ -253,9 +253,9 @@ def _figures(figures: Figures) -> list[str]:
     return [figures.cpu(), figures.work(), f"{figures.wall_s:.2f}", figures.peak()]
 
 
-def _row_of_route(way: Route, found: dict[str, Figures], first: Route) -> list[str]:
-    figures = found[way.contender.name]
-    times = f"{ratio(figures, found[way.like]):.1f}"
+def _row_of_route(way: Route, figures_of: dict[str, Figures], first: Route) -> list[str]:
+    figures = figures_of[way.contender.name]
+    times = f"{ratio(figures, figures_of[way.like]):.1f}"
     if way.written is None or first.written is None:
         return [way.contender.name, *_figures(figures), times, "nothing", "", ""]
     differences = measure.ask(child(SCRIPT, "agreement", first.written, way.written))
@@ -263,14 +263,14 @@ def _row_of_route(way: Route, found: dict[str, Figures], first: Route) -> list[s
     return [way.contender.name, *_figures(figures), times, size, *(f"{number:.3g}" for number in differences)]
 
 
-def _beside_targets(found: dict[str, Figures]) -> list[str]:
+def _beside_targets(figures_of: dict[str, Figures]) -> list[str]:
     lines = []
     for ending, name in OURS.items():
         theirs = DCM2NIIX[ending]
-        if theirs in found:
-            part = ratio(found[name], found[theirs])
+        if theirs in figures_of:
+            part = ratio(figures_of[name], figures_of[theirs])
             lines.append(f"- {name}: {part:.2f} of {theirs}, CPU without imports (target: at most {TARGETS['work']}).")
-        peak = found[name].peak_mb
+        peak = figures_of[name].peak_mb
         lines.append(f"- {name}: peak {peak:.0f} MB, imports among it (target: at most {TARGETS['peak_mb']}).")
     return lines
 
@@ -278,54 +278,56 @@ def _beside_targets(found: dict[str, Figures]) -> list[str]:
 # --- a shard ---------------------------------------------------------------------------------------------------------
 
 
-def one_shard(folder: Path, dcm2niix: str | None, given: argparse.Namespace) -> list[str]:
-    """Many studies: one process of ours, a process of dcm2niix for each, and one for all."""
+def one_shard(folder: Path, dcm2niix: str | None, arguments: argparse.Namespace) -> list[str]:
+    """Measure many studies: one process of ours for all, and a process of dcm2niix for each."""
     studies = folder / "studies"
     studies.mkdir()
-    measure.ask(child(SCRIPT, "write_studies", studies, given.studies, given.study_slices, given.study_side))
+    measure.ask(
+        child(SCRIPT, "write_studies", studies, arguments.studies, arguments.study_slices, arguments.study_side)
+    )
     measure.warm(studies)
     size = sum(path.stat().st_size for path in studies.rglob("*.dcm"))
     contenders = _shard_contenders(sorted(studies.iterdir()), folder, dcm2niix)
-    found = measure.measured(contenders, given.repeats)
+    figures_of = measure.measured(contenders, arguments.repeats)
     head, rows = ["shard", *_HEAD, "times ours, whole process"], []
     ours_like = {name: OURS[ending] for names in (OURS, DCM2NIIX) for ending, name in names.items()}
-    for name, figures in found.items():
-        times = ratio(figures, found[ours_like[name]], whole=True)
+    for name, figures in figures_of.items():
+        times = ratio(figures, figures_of[ours_like[name]], whole=True)
         rows.append([name, *_figures(figures), f"{times:.1f}"])
-    slices = f"{given.study_slices} slices of {given.study_side} x {given.study_side}"
+    slices = f"{arguments.study_slices} slices of {arguments.study_side} x {arguments.study_side}"
     return [
-        f"## A shard: {given.studies} studies of {slices}, {size / measure.MB:.0f} MB",
+        f"## A shard: {arguments.studies} studies of {slices}, {size / measure.MB:.0f} MB",
         "",
         *measure.table(head, rows),
         "",
-        *_shard_beside_targets(found),
+        *_shard_beside_targets(figures_of),
         "",
     ]
 
 
 def _shard_contenders(studies: list[Path], folder: Path, dcm2niix: str | None) -> list[Contender]:
-    found = []
+    contenders = []
     for ending, name in OURS.items():
-        out = folder / f"shard{len(found)}"
-        found.append(Contender(name, [_ours(folder, ending, out, studies)], out))
+        out = folder / f"shard{len(contenders)}"
+        contenders.append(Contender(name, [_ours(folder, ending, out, studies)], out))
     for ending in OURS if dcm2niix else ():
-        name, out = DCM2NIIX[ending], folder / f"shard{len(found)}"
-        found.append(Contender(name, [_dcm2niix(dcm2niix, name, out, study) for study in studies], out))
-    return found
+        name, out = DCM2NIIX[ending], folder / f"shard{len(contenders)}"
+        contenders.append(Contender(name, [_dcm2niix(dcm2niix, name, out, study) for study in studies], out))
+    return contenders
 
 
-def _shard_beside_targets(found: dict[str, Figures]) -> list[str]:
+def _shard_beside_targets(figures_of: dict[str, Figures]) -> list[str]:
     lines = []
     for ending, name in OURS.items():
         theirs = DCM2NIIX[ending]
-        if theirs in found:
-            part = ratio(found[name], found[theirs], whole=True)
+        if theirs in figures_of:
+            part = ratio(figures_of[name], figures_of[theirs], whole=True)
             lines.append(f"- {name}: {part:.2f} of {theirs}, whole processes (target: at most {TARGETS['shard']}).")
     return lines
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--slices", type=int, default=400, help="slices of the one series; 0 leaves it out")
     parser.add_argument("--side", type=int, default=512, help="rows and columns of the one series")
@@ -334,19 +336,19 @@ def main() -> None:
     parser.add_argument("--study-side", type=int, default=256, help="rows and columns of each")
     parser.add_argument("--repeats", type=int, default=3, help="runs of everything")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     measure.on_one_core()
     dcm2niix = measure.ask(child(SCRIPT, "dcm2niix")) if measure.is_installed("dcm2niix") else None
     lines = ["# bench/convert", ""]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "small").mkdir()
         measure.ask(child(SCRIPT, "write_series", Path(folder) / "small", 8, 32, 0))
-        if given.slices:
-            lines += one_series(Path(folder), dcm2niix, given)
-        if given.studies:
-            lines += one_shard(Path(folder), dcm2niix, given)
+        if arguments.slices:
+            lines += one_series(Path(folder), dcm2niix, arguments)
+        if arguments.studies:
+            lines += one_shard(Path(folder), dcm2niix, arguments)
     lines += measure.machine(["dcm2niix", "SimpleITK", "dicom2nifti", "pydicom", "nibabel", "isal", "numpy"])
-    measure.publish(lines, given.out)
+    measure.publish(lines, arguments.out)
 
 
 if __name__ == "__main__" and not measure.is_child(LOADERS):

@@ -94,7 +94,7 @@ _OF_A_SERIES = {
 
 
 def write_archive(folder: str, files: str, mixed: str) -> int:
-    """Write CT headers of several scanners, series by series; gives the number of elements of the last one.
+    """Write CT headers of several scanners, series by series, and give the number of elements of the last one.
 
     With `mixed` all lie in one folder under names that say nothing, as in some dumps.
     """
@@ -110,7 +110,7 @@ def write_archive(folder: str, files: str, mixed: str) -> int:
 
 
 def _slices(rng: random.Random) -> Iterator[tuple[int, int, Any]]:
-    """Series number, slice number and data set, without end; one data set is changed from slice to slice."""
+    """Yield series number, slice number and data set, without end; the slices of a series share a data set."""
     number = 0
     while True:
         dataset, decimals = _series(number, rng)
@@ -122,7 +122,7 @@ def _slices(rng: random.Random) -> Iterator[tuple[int, int, Any]]:
 
 
 def _series(number: int, rng: random.Random) -> tuple[Any, int]:
-    """A data set with all that the slices of a series have in common."""
+    """Make a data set with all attributes that the slices of a series have in common."""
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -179,11 +179,11 @@ def _place(dataset: Any, k: int, z_mm: float, decimals: int, rng: random.Random)
     dataset.XRayTubeCurrent, dataset.Exposure = str(rng.randrange(80, 500)), str(rng.randrange(9, 300))
 
 
-# --- the contenders: each imports what it needs, and gives what it then does --------------------------------------
+# --- the contenders: each imports its packages, and gives its work as a function ------------------------------------
 
 
 def ours() -> Callable[..., object]:
-    """Walk, parse and table of this workflow."""
+    """Load walk, parse and table of this workflow."""
     from trabecula.dicom.headers.read import read_headers
     from trabecula.dicom.headers.record import ListedFile, as_table
     from trabecula.index import scan
@@ -199,7 +199,7 @@ def ours() -> Callable[..., object]:
 
 
 def pydicom_values() -> Callable[..., object]:
-    """Pydicom, the same attributes, values decoded."""
+    """Load pydicom, with the same attributes, values decoded."""
     import pydicom
 
     def work(archive: str, *keywords: str) -> int:
@@ -220,7 +220,7 @@ def _files(archive: str) -> Iterator[Path]:
 
 
 def gdcm_scan() -> Callable[..., object]:
-    """GDCM's scanner, the same attributes; values stay in its own map, as text."""
+    """Load GDCM's scanner, with the same attributes; values stay in its own map, as text."""
     import gdcm
 
     def work(archive: str, *tags: str) -> int:
@@ -230,7 +230,7 @@ def gdcm_scan() -> Callable[..., object]:
 
 
 def gdcm_values() -> Callable[..., object]:
-    """GDCM's scanner, and its values handed to Python as text."""
+    """Load GDCM's scanner, which hands its values to Python as text."""
     import gdcm
 
     def work(archive: str, *tags: str) -> int:
@@ -256,7 +256,7 @@ def _gdcm_tag(gdcm: Any, tag: str) -> Any:
 
 
 def check() -> Callable[..., object]:
-    """Compare every value that we read with pydicom's, and the bytes that the pixel data's offset leads to."""
+    """Load a comparison of all values, and of the bytes at the pixel data's offset, with pydicom's."""
     import pydicom
 
     from trabecula.convert.by_hand import read_folder
@@ -278,7 +278,7 @@ def check() -> Callable[..., object]:
 
 
 def _plain(value: Any, kind: str) -> Any:
-    """A value of pydicom's in the form that our table has for it, by its kind."""
+    """Bring a value of pydicom's into the form that our table has for its kind."""
     if value is None or value == "":
         return None
     if kind == "text":
@@ -308,7 +308,7 @@ _SERIES_MARK, _SLICE_MARK, _PLACE_MARK = b"777777777", b"888888888", b"99999.999
 
 
 def _template(path: Path) -> bytes:
-    """A file's bytes with marks where series, slice and position go."""
+    """Give a file's bytes with marks where series, slice and position go."""
     dataset, _ = _series(0, random.Random(0))
     series, k = _SERIES_MARK.decode(), _SLICE_MARK.decode()
     dataset.PatientID = series
@@ -324,14 +324,14 @@ def _template(path: Path) -> bytes:
 
 
 def walk() -> Callable[..., object]:
-    """The bare walk."""
+    """Load the bare walk."""
     from trabecula.index import scan
 
     return lambda archive: len(scan.listing(Path(archive)))
 
 
 def scanned() -> Callable[..., object]:
-    """Bring the memory of an archive up to date."""
+    """Load the scan that brings the memory of an archive up to date."""
     from trabecula.index import scan
 
     def work(archive: str, memory: str, workers: str) -> None:
@@ -341,7 +341,7 @@ def scanned() -> Callable[..., object]:
 
 
 def indexed() -> Callable[..., object]:
-    """The whole stage, with the configuration's defaults."""
+    """Load the whole stage, with the configuration's defaults."""
     import yaml
 
     from trabecula import index
@@ -383,7 +383,7 @@ def _tags() -> dict[str, int]:
 
 
 def compare_readers(archive: Path, arguments: argparse.Namespace) -> list[str]:
-    """Headers of one archive by every reader."""
+    """Measure the headers of one archive by every reader."""
     n_elements = measure.ask(
         child(SCRIPT, "write_archive", archive, arguments.files, "mixed" if arguments.mixed else "")
     )
@@ -430,20 +430,20 @@ def _reader(name: str, loader: str, archive: Path, *arguments: object) -> Conten
 
 
 def measure_growth(folder: Path, arguments: argparse.Namespace) -> list[str]:
-    """The index of a large archive and of a quarter of it, and a second scan."""
+    """Measure the index of a large archive and of a quarter of it, and a second scan."""
     whole, quarter, n_quarter = folder / "whole", folder / "whole/quarter", arguments.million // 4
     quarter.mkdir(parents=True)
     measure.ask(child(SCRIPT, "write_many", quarter, n_quarter, 0))
     measure.ask(child(SCRIPT, "write_many", whole, arguments.million - n_quarter, n_quarter))
     measure.warm(whole)
-    what, loader = ("scan", "scanned") if arguments.scan_only else ("index", "indexed")
+    work, loader = ("scan", "scanned") if arguments.scan_only else ("index", "indexed")
     rows = []
     for files, archive in ((n_quarter, quarter), (arguments.million, whole)):
         out = folder / f"out{files}"
         first = (folder / "small", folder / "out", 1)
-        contender = Contender(what, [child(SCRIPT, loader, archive, out, arguments.workers, first=first)], out)
-        figures = measure.measured([contender], arguments.million_repeats)[what]
-        rows.append([f"{what} of {files:,} new files", *_row(figures, files)])
+        contender = Contender(work, [child(SCRIPT, loader, archive, out, arguments.workers, first=first)], out)
+        figures = measure.measured([contender], arguments.million_repeats)[work]
+        rows.append([f"{work} of {files:,} new files", *_row(figures, files)])
     memory = out if arguments.scan_only else out / "private/bench/files"
     again = child(SCRIPT, "scanned", whole, memory, arguments.workers, first=(folder / "small", folder / "out", 1))
     second = Contender("second scan, nothing changed", [again])
@@ -460,7 +460,7 @@ def measure_growth(folder: Path, arguments: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--files", type=int, default=5000, help="files for the comparison of readers; 0 leaves it out")
     parser.add_argument("--mixed", action="store_true", help="these files in one folder, in no order")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the cost of child processes, tables, and what they were measured on."""
+"""Shared parts of the benchmarks: the cost of child processes, tables, and the description of the machine."""
 
 import importlib.metadata
 import importlib.util
@@ -24,26 +24,26 @@ _CHILD = "child"
 _TICK_S = 0.001  # less is nothing
 
 Command = Sequence[str]
-# Imports what a contender needs, and gives what it then does.
+# Imports the packages of a contender, and gives its work as a function.
 Loader = Callable[[], Callable[..., object]]
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What child processes took, one after another.
+    """Cost of child processes that run one after another.
 
     Attributes
     ----------
     cpu_s : float
         User and system time, of their children too.
     work_s : float
-        Part of it that is left without start, imports and end of a Python process; all of it for other programs.
+        Part of `cpu_s` that is left without start, imports and end of a Python process; all of it for other programs.
     wall_s : float
         Time that passed.
     peak_mb : float
         Largest resident memory of any one process.
     imports_mb : float
-        What of it was reached before the work began; 0 for other programs.
+        Largest resident memory before the work began; 0 for other programs.
     """
 
     cpu_s: float
@@ -55,14 +55,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to be measured.
+    """A program or package to be measured.
 
     Attributes
     ----------
     name : str
-        As the table says it.
+        Its name in the table.
     commands : list of command
-        Run one after another.
+        They run one after another.
     out : Path or None
         Folder that is emptied before every run.
     """
@@ -74,35 +74,35 @@ class Contender:
 
 @dataclass(frozen=True)
 class Figures:
-    """Medians over runs of a contender; see `Cost`."""
+    """Costs of a contender's runs, and their medians; see `Cost`."""
 
     runs: list[Cost] = field(default_factory=list)
 
     @property
     def work_s(self) -> float:
-        """CPU time without imports."""
+        """Give the median CPU time without imports."""
         return statistics.median(run.work_s for run in self.runs)
 
     @property
     def wall_s(self) -> float:
-        """Wall time."""
+        """Give the median wall time."""
         return statistics.median(run.wall_s for run in self.runs)
 
     @property
     def peak_mb(self) -> float:
-        """Peak memory."""
+        """Give the median peak memory."""
         return statistics.median(run.peak_mb for run in self.runs)
 
     def cpu(self) -> str:
-        """CPU time of the whole process, with lowest and highest."""
+        """Write the CPU time of the whole process, with lowest and highest."""
         return _spread([run.cpu_s for run in self.runs])
 
     def work(self) -> str:
-        """CPU time without imports, with lowest and highest."""
+        """Write the CPU time without imports, with lowest and highest."""
         return _spread([run.work_s for run in self.runs])
 
     def peak(self) -> str:
-        """Peak memory, and what of it was reached before the work began."""
+        """Write the peak memory, and in brackets the peak before the work began."""
         imports = statistics.median(run.imports_mb for run in self.runs)
         return f"{self.peak_mb:.0f}" + (f" ({imports:.0f})" if imports else "")
 
@@ -111,12 +111,15 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
-def ratio(one: Figures, other: Figures, *, whole: bool = False) -> float:
-    """How many times the CPU time of the other one takes: median over turns, which share what disturbed them.
+def ratio(figures: Figures, other: Figures, *, whole: bool = False) -> float:
+    """Give the CPU time as a multiple of the other contender's.
 
-    `whole` is with imports, else without.
+    It is the median over turns, since contenders of one turn met the same disturbances. With `whole` the imports count
+    too.
     """
-    pairs = [(a.cpu_s, b.cpu_s) if whole else (a.work_s, b.work_s) for a, b in zip(one.runs, other.runs, strict=True)]
+    pairs = [
+        (a.cpu_s, b.cpu_s) if whole else (a.work_s, b.work_s) for a, b in zip(figures.runs, other.runs, strict=True)
+    ]
     return statistics.median(a / max(b, _TICK_S) for a, b in pairs)
 
 
@@ -124,7 +127,7 @@ def ratio(one: Figures, other: Figures, *, whole: bool = False) -> float:
 
 
 def child(script: str, name: str, *arguments: object, first: Sequence[object] = ()) -> list[str]:
-    """Command that runs a loader of a benchmark, see `is_child`.
+    """Give the command that runs a loader of a benchmark, see `is_child`.
 
     `first` are arguments of something small to be done before the work is measured: libraries import much of themselves
     when they are used for the first time, and that belongs to the imports.
@@ -133,16 +136,16 @@ def child(script: str, name: str, *arguments: object, first: Sequence[object] = 
 
 
 def is_child(loaders: Mapping[str, Loader]) -> bool:
-    """Do what a child process is there for, if this is one, and say what it took and gave."""
+    """Tell whether this is a child process; if it is, do its work and print its cost and its result."""
     if sys.argv[1:2] != [_CHILD]:
         return False
     work, n_first, arguments = loaders[sys.argv[2]](), int(sys.argv[3]), sys.argv[4:]
     if n_first:
         work(*arguments[:n_first])
     before, peak = _cpu_s(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    given = work(*arguments[n_first:])
-    said = {"work_s": _cpu_s() - before, "imports_mb": peak * 1024 / MB, "given": given}
-    print("\n" + json.dumps(said))
+    result = work(*arguments[n_first:])
+    answer = {"work_s": _cpu_s() - before, "imports_mb": peak * 1024 / MB, "result": result}
+    print("\n" + json.dumps(answer))
     return True
 
 
@@ -158,9 +161,9 @@ def on_one_core() -> None:
 
 
 def ask(command: Command) -> Any:
-    """What a loader's work gives; what it costs does not matter."""
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return json.loads(said.splitlines()[-1])["given"]
+    """Run a loader's work and give its result; its cost is not measured."""
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])["result"]
 
 
 def cost_of(commands: Iterable[Command]) -> Cost:
@@ -192,9 +195,9 @@ def _cost_of_one(command: Command) -> Cost:
         wall = time.perf_counter() - begun
         if process.returncode:
             raise RuntimeError(f"{command} failed:\n{_text(errors)}")
-        said = json.loads(_text(output).splitlines()[-1]) if _CHILD in command[:3] else {}
+        answer = json.loads(_text(output).splitlines()[-1]) if _CHILD in command[:3] else {}
     cpu = usage.ru_utime + usage.ru_stime
-    return Cost(cpu, said.get("work_s", cpu), wall, usage.ru_maxrss * 1024 / MB, said.get("imports_mb", 0.0))
+    return Cost(cpu, answer.get("work_s", cpu), wall, usage.ru_maxrss * 1024 / MB, answer.get("imports_mb", 0.0))
 
 
 def _text(file: IO[bytes]) -> str:
@@ -203,20 +206,20 @@ def _text(file: IO[bytes]) -> str:
 
 
 def measured(contenders: Sequence[Contender], repeats: int) -> dict[str, Figures]:
-    """Measure contenders by turns, so that what else the machine does meets all of them."""
-    found = {contender.name: Figures() for contender in contenders}
+    """Measure contenders by turns, so that other load on the machine meets all of them."""
+    figures_of = {contender.name: Figures() for contender in contenders}
     for turn in range(repeats):
         for contender in contenders:
             print(f"{turn + 1} of {repeats}: {contender.name}", file=sys.stderr)
             if contender.out is not None:
                 shutil.rmtree(contender.out, ignore_errors=True)
                 contender.out.mkdir(parents=True)
-            found[contender.name].runs.append(cost_of(contender.commands))
-    return found
+            figures_of[contender.name].runs.append(cost_of(contender.commands))
+    return figures_of
 
 
 def warm(folder: Path) -> None:
-    """Read all files once, so that nobody waits for the disk; and let the disk finish what was written before."""
+    """Read all files once, so that no contender waits for the disk, and let the disk finish earlier writes."""
     os.sync()
     block = bytearray(1 << 20)
     for top, _, names in os.walk(folder):
@@ -226,22 +229,22 @@ def warm(folder: Path) -> None:
                     pass
 
 
-# --- what is said ------------------------------------------------------------------------------------------
+# --- the report ------------------------------------------------------------------------------------------
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module could be imported."""
+    """Tell whether a module could be imported."""
     return importlib.util.find_spec(module) is not None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lines of a Markdown table; the first column is text, the others are figures."""
+    """Write the lines of a Markdown table; the first column is text, the others are figures."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines]
 
 
 def machine(packages: Iterable[str]) -> list[str]:
-    """What this runs on, and versions of packages; those that are absent are said to be."""
+    """Describe the machine, and the versions of packages or that they are absent."""
     versions = [f"Python {platform.python_version()}", *map(_version, packages)]
     busy = ", ".join(f"{load:.2f}" for load in os.getloadavg())
     cores = f"{os.cpu_count()} cores ({len(os.sched_getaffinity(0))} used)"
@@ -250,7 +253,7 @@ def machine(packages: Iterable[str]) -> list[str]:
         f"- Load over the last 1, 5 and 15 minutes at the end: {busy}",
         f"- Versions: {', '.join(versions)}",
         f"- Peaks below {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MB:.0f} MB, which the benchmark "
-        "itself takes, can't be told.",
+        "itself takes, can't be seen.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""What it costs to plan a cohort: ``snakemake -n`` over an index that is made up, beside one job per study.
+"""Measure the cost of planning a cohort: ``snakemake -n`` over an invented index, beside one job per study.
 
 Run it as ``PYTHONPATH=workflow python bench/plan.py``; see bench/README.md.
 """
@@ -28,7 +28,7 @@ TOUCH = (
 
 
 def snakemake(site: Path, *arguments: str) -> list[str]:
-    """Command that runs the workflow in a site's folder."""
+    """Give the command that runs the workflow in a site's folder."""
     return [sys.executable, "-m", "snakemake", *_options(site), *arguments]
 
 
@@ -46,7 +46,7 @@ def _options(site: Path) -> list[str]:
 
 
 def make_site(site: Path, studies: int, shard_size: int) -> None:
-    """Lay out what a plan looks at: the archive's folders, and an index as it leaves its lists and tables."""
+    """Lay out the files that a plan looks at: the archive's folders, and the lists and tables of a finished index."""
     for number in range(studies):
         (site / f"archive/patient{number:06d}/study/series").mkdir(parents=True)
     (site / "cohorts.tsv").write_text("cohort\tarchive\tlabels\trole\nlarge\tarchive\t\tscreening\n")
@@ -65,7 +65,7 @@ def make_site(site: Path, studies: int, shard_size: int) -> None:
 
 
 def add_shards(site: Path, numbers: Iterable[int], shard_size: int) -> None:
-    """Write the lists of some shards, and name them to the workflow."""
+    """Write the lists of some shards, and add their names to the list of shards."""
     folder, listing = site / "results/large/shards", site / "results/large/index/shards.txt"
     folder.mkdir(exist_ok=True)
     names = [f"{number:05d}" for number in numbers]
@@ -77,14 +77,14 @@ def add_shards(site: Path, numbers: Iterable[int], shard_size: int) -> None:
         file.writelines(f"{name}\n" for name in names)
 
 
-def outputs(said: str) -> Iterator[str]:
-    """Files that the jobs of a plan are going to make, but for temporary folders."""
-    for line in re.findall(r"^    output: (.+)$", said, flags=re.MULTILINE):
+def outputs(listing: str) -> Iterator[str]:
+    """List the files that the jobs of a plan will make, without temporary folders."""
+    for line in re.findall(r"^    output: (.+)$", listing, flags=re.MULTILINE):
         yield from (path for path in line.split(", ") if not re.search(r"/(convert|segment)/\d{5}$", path))
 
 
 def finish(site: Path) -> None:
-    """Make everything that is planned, empty, and note all jobs as done."""
+    """Make all planned files, empty, and note all jobs as done."""
     listed = subprocess.run(
         snakemake(site, "-n"), check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -96,43 +96,58 @@ def finish(site: Path) -> None:
 
 
 def planned(site: Path) -> dict[str, int]:
-    """Jobs that are planned, by rule."""
+    """Count the planned jobs by rule."""
     command = snakemake(site, "-n", "--quiet", "rules")
-    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    listing = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     return {
-        rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE) if rule != "total"
+        rule: int(count)
+        for rule, count in re.findall(r"^(\w+) +(\d+)$", listing, flags=re.MULTILINE)
+        if rule != "total"
     }
 
 
 def cost(site: Path) -> measure.Cost:
-    """What a plan takes."""
+    """Measure the cost of a plan."""
     return measure.cost_of([snakemake(site, "-n", "--quiet", "rules")])
 
 
-def row(what: str, n: int, jobs: int, one: measure.Cost) -> list[str]:
-    """Line of the table."""
-    return [what, f"{n:,}", f"{jobs:,}", f"{one.cpu_s:.1f}", f"{one.wall_s:.1f}", f"{one.peak_mb:.0f}"]
+def row(plan: str, n: int, jobs: int, plan_cost: measure.Cost) -> list[str]:
+    """Write a row of the table."""
+    return [
+        plan,
+        f"{n:,}",
+        f"{jobs:,}",
+        f"{plan_cost.cpu_s:.1f}",
+        f"{plan_cost.wall_s:.1f}",
+        f"{plan_cost.peak_mb:.0f}",
+    ]
 
 
-def report(folder: Path, given: argparse.Namespace) -> list[str]:
-    """Lay out cohorts of growing size, plan them, and say what it took."""
+def measure_growth(site: Path, n: int) -> tuple[list[list[str]], str]:
+    """Plan a finished cohort, and again after more studies came; give the table's rows and a note on the jobs."""
+    finish(site)
+    rows = [row("all finished", n, sum(planned(site).values()), cost(site))]
+    shards, more = -(-n // SHARD_SIZE), -(-ADDED // SHARD_SIZE)
+    add_shards(site, range(shards, shards + more), SHARD_SIZE)
+    jobs = planned(site)
+    rows.append(row(f"{ADDED:,} studies added", n + ADDED, sum(jobs.values()), cost(site)))
+    by_stage = ", ".join(f"{stage} {jobs.get(stage, 0)}" for stage in STAGES)
+    return rows, f"- Jobs for the {more} shards that were added: {by_stage}; and what follows all shards."
+
+
+def report(folder: Path, arguments: argparse.Namespace) -> list[str]:
+    """Lay out cohorts of growing size, plan them, and write the costs."""
     rows, notes = [], []
-    for n in sorted({*given.studies, TARGET_N}):
+    for n in sorted({*arguments.studies, TARGET_N}):
         site = folder / f"shards{n}"
         print(f"{n:,} studies in shards of {SHARD_SIZE}", file=sys.stderr)
         make_site(site, n, SHARD_SIZE)
         rows.append(row("indexed, nothing else done", n, sum(planned(site).values()), cost(site)))
         if n == TARGET_N:
-            finish(site)
-            rows.append(row("all finished", n, sum(planned(site).values()), cost(site)))
-            shards = -(-n // SHARD_SIZE)
-            more = -(-ADDED // SHARD_SIZE)
-            add_shards(site, range(shards, shards + more), SHARD_SIZE)
-            jobs = planned(site)
-            rows.append(row(f"{ADDED:,} studies added", n + ADDED, sum(jobs.values()), cost(site)))
-            told = ", ".join(f"{stage} {jobs.get(stage, 0)}" for stage in STAGES)
-            notes.append(f"- Jobs for the {more} shards that were added: {told}; and what follows all shards.")
-    for n in given.per_study:
+            more_rows, note = measure_growth(site, n)
+            rows += more_rows
+            notes.append(note)
+    for n in arguments.per_study:
         site = folder / f"single{n}"
         print(f"{n:,} studies, a job for each", file=sys.stderr)
         make_site(site, n, 1)
@@ -143,17 +158,17 @@ def report(folder: Path, given: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     sizes = [25_000, 50_000, 100_000, 200_000, 400_000]
     parser.add_argument("--studies", type=int, nargs="*", default=sizes, help="sizes of cohorts in shards")
     parser.add_argument("--per-study", type=int, nargs="*", default=[6_250, 12_500, 25_000], help="sizes for the peer")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as folder:
-        lines = ["# bench/plan", "", *report(Path(folder), given)]
-    measure.publish([*lines, *measure.machine(["snakemake"])], given.out)
+        lines = ["# bench/plan", "", *report(Path(folder), arguments)]
+    measure.publish([*lines, *measure.machine(["snakemake"])], arguments.out)
 
 
 if __name__ == "__main__":

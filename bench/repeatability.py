@@ -1,4 +1,4 @@
-"""How well density repeats when the same synthetic patient is scanned again in another way.
+"""Measure how well density repeats when the same synthetic patient is scanned again in another way.
 
 Run it as ``PYTHONPATH=workflow python bench/repeatability.py``; see bench/README.md.
 """
@@ -49,7 +49,7 @@ class Scan:
 
 
 def scans() -> list[Scan]:
-    """The reference, which is in all groups, and one change at a time."""
+    """List the scans: the reference, which is in all groups, and one change at a time."""
     others = [name for name in phantom.DEVICES if name != REFERENCE]
     everywhere = ("noise", "kernel", "thickness", "position", "device", "voltage", "contrast")
     return [
@@ -68,12 +68,12 @@ def scans() -> list[Scan]:
 
 
 def device_of(scan: Scan) -> Device:
-    """The simulated scanner of a scan."""
+    """Give the simulated scanner of a scan."""
     return replace(phantom.DEVICES[scan.device], kvp=scan.kvp)
 
 
 def render(patient: Patient, scan: Scan, in_plane_mm: float) -> tuple[Volume, Volume]:
-    """CT with calibration rods, and the true label map."""
+    """Simulate a CT with calibration rods, and give the true label map with it."""
     device = device_of(scan)
     return phantom.render(
         patient,
@@ -87,11 +87,11 @@ def render(patient: Patient, scan: Scan, in_plane_mm: float) -> tuple[Volume, Vo
 
 
 def measured(patient: Patient, scan: Scan, ct: Volume, labels: Volume, options: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table `studies` with the mean trabecular HU of L1 and L2."""
+    """Measure a row of the table `studies` with the mean trabecular HU of L1 and L2."""
     keys = {"cohort": "bench", "patient_id": patient.patient_id, "study_id": f"{patient.index} {scan}"}
-    named = {"segmenter": "", "level_confidence": 1.0, "level_uncertain": False, "level_flags": []}
-    found = [keys | named | {"level": level} for level in LEVELS]
-    crops = crop.cut_study(ct, labels, found, **options["crop"])
+    segmentation = {"segmenter": "", "level_confidence": 1.0, "level_uncertain": False, "level_flags": []}
+    vertebrae = [keys | segmentation | {"level": level} for level in LEVELS]
+    crops = crop.cut_study(ct, labels, vertebrae, **options["crop"])
     rows = measure.measure_shard(crops, spacing_mm=options["crop"]["spacing_mm"], **options["measure"])
     hu = [row["trabecular_hu_mean"] for row in rows]
     device = device_of(scan)
@@ -99,12 +99,12 @@ def measured(patient: Patient, scan: Scan, ct: Volume, labels: Volume, options: 
         (device.maker, device.model, str(scan.kvp), (device.sharp_kernel if scan.sharp else device.kernel).name)
     )
     facts = {"kvp": scan.kvp, "age_years": patient.age_years, "sex": patient.sex, "device_key": key}
-    known = {"hu": None if len(hu) < len(LEVELS) or None in hu else float(np.mean(hu))}
+    density = {"hu": None if len(hu) < len(LEVELS) or None in hu else float(np.mean(hu))}
     truth = {"truth": float(np.mean([patient.vbmd_mg_cm3[level] for level in LEVELS]))}
     return {
         **keys,
         **facts,
-        **known,
+        **density,
         **truth,
         "contrast_agent": None,
         "status": "measured",
@@ -114,7 +114,7 @@ def measured(patient: Patient, scan: Scan, ct: Volume, labels: Volume, options: 
 
 
 def healthy(seed: int, count: int) -> Iterator[Patient]:
-    """Patients of the endless population whose L1 and L2 are neither broken nor operated on."""
+    """Draw patients of the endless population whose L1 and L2 are neither fractured nor operated on."""
     index = 0
     while count:
         patient = phantom.sample_patient(seed, index)
@@ -125,7 +125,7 @@ def healthy(seed: int, count: int) -> Iterator[Patient]:
 
 
 def with_densities(studies: pd.DataFrame) -> pd.DataFrame:
-    """Studies with a column per calibration; a device's lines are those of the other patients' true densities."""
+    """Add a column per calibration; a device's lines come from the other patients' true densities."""
     studies = studies.join(calibrate.contrast_rows(studies))
     labelled = studies.rename(columns={"hu": "trabecular_hu", "truth": "qct_vbmd_mg_cm3"})
     # One scan per patient and device makes a line, as in a cohort.
@@ -133,14 +133,14 @@ def with_densities(studies: pd.DataFrame) -> pd.DataFrame:
     for method in METHODS:
         options = calibrate.Options(method, 3, RODS_MG_CM3, "mg/cm3 HA")
         lines = calibrate.study_lines(studies, options, devices)
-        found = calibrate.calibrated(studies["hu"], studies["study_id"], lines, method=method)
-        studies[method] = found["vbmd_hu_mg_cm3"].astype(float).to_numpy()
-        studies[f"{method}_sd"] = found["vbmd_hu_sd_mg_cm3"].astype(float).to_numpy()
+        densities = calibrate.calibrated(studies["hu"], studies["study_id"], lines, method=method)
+        studies[method] = densities["vbmd_hu_mg_cm3"].astype(float).to_numpy()
+        studies[f"{method}_sd"] = densities["vbmd_hu_sd_mg_cm3"].astype(float).to_numpy()
     return studies
 
 
 def rmscv(values: pd.Series, patients: pd.Series) -> tuple[float, float, float, int]:
-    """Root mean square coefficient of variation in per cent, its 95 % interval, and its degrees of freedom.
+    """Compute the root mean square coefficient of variation in per cent, its 95 % interval, and its degrees of freedom.
 
     Gluer et al., Osteoporos Int 1995;5:262-70 (doi:10.1007/BF01774016); the interval is that of chi-squared.
     """
@@ -155,7 +155,7 @@ def rmscv(values: pd.Series, patients: pd.Series) -> tuple[float, float, float, 
 
 
 def repeatability_lines(studies: pd.DataFrame) -> Iterator[list[str]]:
-    """A row per change: RMSCV of HU and of each calibration."""
+    """Write a row per change: RMSCV of HU and of each calibration."""
     for group in dict.fromkeys(name for names in studies["groups"] for name in names):
         part = studies[[group in names for names in studies["groups"]]]
         cells = []
@@ -167,7 +167,7 @@ def repeatability_lines(studies: pd.DataFrame) -> Iterator[list[str]]:
 
 
 def accuracy_lines(studies: pd.DataFrame) -> Iterator[list[str]]:
-    """A row per method and kind of scan: bias, SD, and the SD that the method states."""
+    """Write a row per kind of scan: for each method bias, SD, and the SD that the method states."""
     kinds = {
         f"{kvp} kV, native": (studies["kvp"] == kvp) & (studies["phase"] == "native") for kvp in (80, 100, 120, 140)
     }
@@ -183,34 +183,34 @@ def accuracy_lines(studies: pd.DataFrame) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Scan, measure, calibrate and say what came of it."""
+    """Scan, measure and calibrate, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=6)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--in-plane-mm", type=float, default=1.2)
     parser.add_argument("--network", type=Path, help="bundle of the builtin segmenter; by default true label maps")
     parser.add_argument("--out", type=Path, help="write the report here, too")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     options = config.with_defaults({}, yaml.safe_load(SCHEMA.read_text()))
-    segment = None if given.network is None else load_segmenter(given.network)
+    segment = None if arguments.network is None else load_segmenter(arguments.network)
     rows = []
-    for patient in healthy(given.seed, given.patients):
+    for patient in healthy(arguments.seed, arguments.patients):
         for scan in scans():
-            ct, labels = render(patient, scan, given.in_plane_mm)
+            ct, labels = render(patient, scan, arguments.in_plane_mm)
             rows.append(measured(patient, scan, ct, labels if segment is None else segment(ct), options))
     studies = with_densities(pd.DataFrame(rows))
-    where = "true label maps" if given.network is None else "builtin segmenter"
-    lines = [f"# Repeatability over {given.patients} synthetic patients, {len(studies)} scans, {where}", ""]
+    where = "true label maps" if arguments.network is None else "builtin segmenter"
+    lines = [f"# Repeatability over {arguments.patients} synthetic patients, {len(studies)} scans, {where}", ""]
     head = ["change", "HU", *METHODS, "target"]
     lines += ["RMSCV in per cent (95 % interval), degrees of freedom; mean of L1 and L2", ""]
     lines += table(head, repeatability_lines(studies))
     lines += ["", "Bias ± SD against the truth in mg/cm3 HA (SD that the method states)", ""]
     lines += table(["scan", "n", *METHODS], accuracy_lines(studies))
-    publish(lines, given.out)
+    publish(lines, arguments.out)
 
 
 def load_segmenter(folder: Path) -> Segment:
-    """The builtin network as a function from a CT to its label map."""
+    """Load the builtin network as a function from a CT to its label map."""
     # Torch takes seconds, and true label maps need none of it.
     from trabecula.model import spine_network
     from trabecula.segment import builtin

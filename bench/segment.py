@@ -141,7 +141,7 @@ LOADERS: dict[str, measure.Loader] = {
 
 
 def main() -> None:
-    """Measure, and print Markdown."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--network", type=Path, default=ROOT / "models" / "segmenter", help="bundle that is shipped")
     parser.add_argument("--before", type=Path, help="bundle from before the reference scan was in the training")

@@ -1,4 +1,4 @@
-"""What a study costs through the whole workflow: its work, what comes on top, memory and disk.
+"""Measure the cost of a study through the whole workflow: work, overhead, memory and disk.
 
 Run it as ``PYTHONPATH=workflow python bench/throughput.py``; see bench/README.md.
 """
@@ -28,7 +28,7 @@ WATCH_S = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """What one job took, as its process said at its end.
+    """Cost of one job, as its process reported at its end.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Job:
     cpu_s : float
         User and system time, with its children.
     start_s : float
-        Part of it before the first line of the script, and for imports.
+        Part of `cpu_s` before the first line of the script, and for imports.
     system_s : float
         Part of the rest that the kernel took: reading and writing, and memory that is handed out.
     waited_s : float
@@ -73,13 +73,13 @@ class Run:
     peak_bytes: dict[str, int]
     final_bytes: dict[str, int]
 
-    def of(self, stage: str) -> list[Job]:
-        """Jobs of a stage."""
+    def jobs_of(self, stage: str) -> list[Job]:
+        """List the jobs of a stage."""
         return [job for job in self.jobs if job.stage == stage]
 
     @property
     def cpu_s(self) -> float:
-        """CPU time of all of it."""
+        """Give the CPU time of Snakemake and all jobs."""
         return self.driver_s + sum(job.cpu_s for job in self.jobs)
 
 
@@ -87,7 +87,7 @@ class Run:
 
 
 def make_archive() -> measure.Loader:
-    """Loader of what writes an archive, in a process of its own."""
+    """Load the function that writes an archive, for a process of its own."""
     from trabecula.phantom import write_archive
 
     def work(folder: str, patients: str, matrix: str) -> None:
@@ -104,7 +104,7 @@ def make_archive() -> measure.Loader:
 
 
 def make_site(site: Path, archive: Path, shard_size: int) -> None:
-    """A folder in which the workflow runs over an archive."""
+    """Make a folder in which the workflow runs over an archive."""
     site.mkdir()
     (site / "cohorts.tsv").write_text(
         f"cohort\tarchive\tlabels\trole\nbench\t{archive}/archive\t{archive}/labels.csv\texternal\n"
@@ -113,7 +113,7 @@ def make_site(site: Path, archive: Path, shard_size: int) -> None:
 
 
 class Disk(threading.Thread):
-    """Watches how large the folders of a run's results get."""
+    """A thread that watches how large the folders of a run's results get."""
 
     def __init__(self, results: Path) -> None:
         super().__init__(daemon=True)
@@ -122,7 +122,7 @@ class Disk(threading.Thread):
         self._results, self._ended = results, threading.Event()
 
     def run(self) -> None:
-        """Look until the end."""
+        """Look again and again until the end."""
         while not self._ended.wait(WATCH_S):
             self._look()
 
@@ -139,8 +139,8 @@ class Disk(threading.Thread):
 
 
 def sizes(results: Path) -> dict[str, int]:
-    """Bytes on disk under each stage's folder of a cohort's results, and of all results together."""
-    found: dict[str, int] = {"all": 0}
+    """Sum the bytes on disk under each stage's folder of a cohort's results, and of all results together."""
+    sizes_of: dict[str, int] = {"all": 0}
     for top, _, names in os.walk(results):
         parts = Path(top).relative_to(results).parts
         stage = parts[1] if len(parts) > 1 and parts[0] == "bench" else "tables and report"
@@ -149,22 +149,22 @@ def sizes(results: Path) -> dict[str, int]:
                 size = os.lstat(os.path.join(top, name)).st_blocks * 512
             except FileNotFoundError:
                 continue
-            found[stage] = found.get(stage, 0) + size
-            found["all"] += size
-    return found
+            sizes_of[stage] = sizes_of.get(stage, 0) + size
+            sizes_of["all"] += size
+    return sizes_of
 
 
 def run(site: Path) -> Run:
-    """Run the workflow on one core, and gather what its processes say."""
-    said, scratch = site / "said", site / "scratch"
-    said.mkdir()
+    """Run the workflow on one core, and gather the reports of its processes."""
+    reports, scratch = site / "reports", site / "scratch"
+    reports.mkdir()
     scratch.mkdir()
     command = [sys.executable, "-m", "snakemake", "-s", str(HOME / "Snakefile"), "--directory", str(site)]
     command += ["--configfile", str(site / "site.yaml"), "--cores", "1"]
     path = os.pathsep.join([str(HOME / "bench/hook"), os.environ.get("PYTHONPATH", "")])
     disk = Disk(site / "results")
     disk.start()
-    environment = os.environ | {"PYTHONPATH": path, "TRABECULA_BENCH": str(said), "TMPDIR": str(scratch)}
+    environment = os.environ | {"PYTHONPATH": path, "TRABECULA_BENCH": str(reports), "TMPDIR": str(scratch)}
     with (site / "run.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
@@ -175,42 +175,42 @@ def run(site: Path) -> Run:
     left = sorted(path.name for path in scratch.rglob("*") if path.is_file())
     if left:
         raise RuntimeError(f"Temporary files were left: {left[:5]}")
-    jobs = [job for file in said.glob("*.json") if (job := _job(json.loads(file.read_text()))) is not None]
+    jobs = [job for file in reports.glob("*.json") if (job := _job(json.loads(file.read_text()))) is not None]
     total = usage.ru_utime + usage.ru_stime
     return Run(jobs, total - sum(job.cpu_s for job in jobs), disk.peak, disk.last)
 
 
-def _job(told: dict) -> Job | None:
-    """A job from what its process told; None for a process of another kind, which its parent counts."""
-    name = re.search(r"/\.snakemake/scripts/\w+\.(\w+)\.py$", " ".join(told["program"]))
+def _job(report: dict) -> Job | None:
+    """Make a job from its process's report; None for a process of another kind, which its parent counts."""
+    name = re.search(r"/\.snakemake/scripts/\w+\.(\w+)\.py$", " ".join(report["program"]))
     if name is None:
         return None
-    cpu_s = told["own_s"] + told["children_s"]
-    start_s = told["start_s"] + told["imports_s"]
-    waited_s = max(0.0, told["wall_s"] + told["start_s"] - cpu_s)
-    return Job(name[1], cpu_s, start_s, told["system_s"], waited_s, told["peak_mb"])
+    cpu_s = report["own_s"] + report["children_s"]
+    start_s = report["start_s"] + report["imports_s"]
+    waited_s = max(0.0, report["wall_s"] + report["start_s"] - cpu_s)
+    return Job(name[1], cpu_s, start_s, report["system_s"], waited_s, report["peak_mb"])
 
 
 # --- report -----------------------------------------------------------------------------------------------
 
 
-def stages_of(one: Run) -> Iterable[str]:
-    """Names of the stages that ran, in their order."""
-    return (stage for stage in STAGES if one.of(stage))
+def stages_of(run: Run) -> Iterable[str]:
+    """List the names of the stages that ran, in their order."""
+    return (stage for stage in STAGES if run.jobs_of(stage))
 
 
-def by_stage(one: Run, studies: int) -> list[str]:
-    """Table: what each stage took, per study."""
+def by_stage(run: Run, studies: int) -> list[str]:
+    """Write a table of the cost of each stage."""
     rows = []
-    for stage in stages_of(one):
-        jobs = one.of(stage)
+    for stage in stages_of(run):
+        jobs = run.jobs_of(stage)
         cpu, start, system, waited = (
             sum(getattr(job, name) for job in jobs) for name in ("cpu_s", "start_s", "system_s", "waited_s")
         )
         rate = f"{3600 * studies / cpu:,.0f}"
         rows.append([stage, len(jobs), *(f"{x:.1f}" for x in (cpu, start, system, waited)), rate])
-    rows.append(["Snakemake", "", f"{one.driver_s:.1f}", f"{one.driver_s:.1f}", "", "", ""])
-    rows.append(["all", len(one.jobs), f"{one.cpu_s:.1f}", "", "", "", f"{3600 * studies / one.cpu_s:,.0f}"])
+    rows.append(["Snakemake", "", f"{run.driver_s:.1f}", f"{run.driver_s:.1f}", "", "", ""])
+    rows.append(["all", len(run.jobs), f"{run.cpu_s:.1f}", "", "", "", f"{3600 * studies / run.cpu_s:,.0f}"])
     head = [
         "stage",
         "jobs",
@@ -223,52 +223,58 @@ def by_stage(one: Run, studies: int) -> list[str]:
     return measure.table(head, rows)
 
 
-def shares(one: Run) -> tuple[float, float]:
-    """Part of all CPU time that is start, imports and Snakemake; and the same with all that the kernel took."""
-    on_top = one.driver_s + sum(job.start_s for job in one.jobs)
-    return on_top / one.cpu_s, (on_top + sum(job.system_s for job in one.jobs)) / one.cpu_s
+def shares(run: Run) -> tuple[float, float]:
+    """Give the share of CPU time for start, imports and Snakemake, without and with all of the kernel's time."""
+    on_top = run.driver_s + sum(job.start_s for job in run.jobs)
+    return on_top / run.cpu_s, (on_top + sum(job.system_s for job in run.jobs)) / run.cpu_s
 
 
 def by_shard(runs: dict[int, Run], studies: dict[int, int]) -> list[str]:
-    """Table: CPU time per study, and the largest memory of a job, by size of the shards."""
+    """Write a table of CPU time per study, and the largest memory of a job, by size of the shards."""
     rows = []
     for stage in STAGES:
-        if all(one.of(stage) for one in runs.values()):
-            cpu = (f"{sum(job.cpu_s for job in one.of(stage)) / studies[n]:.2f}" for n, one in runs.items())
-            peak = (f"{max(job.peak_mb for job in one.of(stage)):.0f}" for one in runs.values())
+        jobs_of = {n: run.jobs_of(stage) for n, run in runs.items()}
+        if all(jobs_of.values()):
+            cpu = (f"{sum(job.cpu_s for job in jobs) / studies[n]:.2f}" for n, jobs in jobs_of.items())
+            peak = (f"{max(job.peak_mb for job in jobs):.0f}" for jobs in jobs_of.values())
             rows.append([stage, *cpu, *peak])
-    rows.append(["all", *(f"{one.cpu_s / studies[n]:.2f}" for n, one in runs.items()), *[""] * len(runs)])
+    rows.append(["all", *(f"{run.cpu_s / studies[n]:.2f}" for n, run in runs.items()), *[""] * len(runs)])
     head = ["stage", *(f"CPU s per study, shards of {n}" for n in runs), *(f"peak MB, shards of {n}" for n in runs)]
     return measure.table(head, rows)
 
 
-def on_disk(one: Run, studies: int) -> list[str]:
-    """Table: bytes per study."""
+def on_disk(run: Run, studies: int) -> list[str]:
+    """Write a table of bytes per study."""
     rows = [
-        [name, f"{one.peak_bytes[name] / studies / 1e6:.2f}", f"{one.final_bytes.get(name, 0) / studies / 1e6:.2f}"]
-        for name in sorted(one.peak_bytes)
+        [name, f"{run.peak_bytes[name] / studies / 1e6:.2f}", f"{run.final_bytes.get(name, 0) / studies / 1e6:.2f}"]
+        for name in sorted(run.peak_bytes)
     ]
     return measure.table(["folder", "at most, MB per study", "in the end, MB per study"], rows)
 
 
-def report(folder: Path, given: argparse.Namespace) -> list[str]:
-    """Make the archives, run the workflow over them, and say what it took."""
+def run_all(folder: Path, arguments: argparse.Namespace) -> tuple[dict[int, Run], dict[int, int]]:
+    """Make the archives, and run the workflow over them; give the runs and the numbers of studies by size of shard."""
     runs, studies = {}, {}
-    for size in given.shards:
-        n = given.studies if size == max(given.shards) else given.peer
+    for size in arguments.shards:
+        n = arguments.studies if size == max(arguments.shards) else arguments.peer
         archive = folder / f"archive{n}"
         if not archive.exists():
             print(f"archive of {n} studies", file=sys.stderr)
-            measure.ask(measure.child(SCRIPT, "archive", archive, n, given.matrix))
+            measure.ask(measure.child(SCRIPT, "archive", archive, n, arguments.matrix))
         print(f"{n} studies in shards of {size}", file=sys.stderr)
         site = folder / f"site{size}"
         make_site(site, archive, size)
         runs[size], studies[size] = run(site), n
         shutil.rmtree(site)
+    return runs, studies
+
+
+def report(runs: dict[int, Run], studies: dict[int, int], matrix: int) -> list[str]:
+    """Write the costs of the runs, all with slices of `matrix` rows and columns."""
     largest = max(runs)
     share, with_kernel = shares(runs[largest])
     lines = [
-        f"{studies[largest]} synthetic studies of {given.matrix} x {given.matrix} in shards of {largest}, on one core:",
+        f"{studies[largest]} synthetic studies of {matrix} x {matrix} in shards of {largest}, on one core:",
         "",
         *by_stage(runs[largest], studies[largest]),
         "",
@@ -287,18 +293,19 @@ def report(folder: Path, given: argparse.Namespace) -> list[str]:
 
 
 def main() -> None:
-    """Measure and say so."""
+    """Measure, and write the report."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--studies", type=int, default=64, help="studies of the archive")
     parser.add_argument("--peer", type=int, default=8, help="studies of the archive for smaller shards")
     parser.add_argument("--shards", type=int, nargs="*", default=[64, 8, 1], help="sizes of shards")
     parser.add_argument("--matrix", type=int, default=512, help="rows and columns of a slice")
     parser.add_argument("--out", type=Path, help="file for the report, too")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     measure.on_one_core()
     with tempfile.TemporaryDirectory() as folder:
-        lines = ["# bench/throughput", "", *report(Path(folder), given)]
-    measure.publish([*lines, *measure.machine(["snakemake", "torch", "SimpleITK"])], given.out)
+        runs, studies = run_all(Path(folder), arguments)
+    lines = ["# bench/throughput", "", *report(runs, studies, arguments.matrix)]
+    measure.publish([*lines, *measure.machine(["snakemake", "torch", "SimpleITK"])], arguments.out)
 
 
 if __name__ == "__main__" and not measure.is_child({"archive": make_archive}):

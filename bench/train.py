@@ -110,8 +110,8 @@ def _epoch(n: int, region: Callable[[int], Any]) -> dict[str, float]:
 def _memory_mb() -> dict[str, float]:
     """Read the process's own resident memory, and that of mapped files, which the kernel takes back at need."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    own, mapped = (int(lines[name].split()[0]) * 1024 / measure.MB for name in ("RssAnon", "RssFile"))
-    return {"own": own, "mapped": mapped}
+    anonymous, mapped = (int(lines[name].split()[0]) * 1024 / measure.MB for name in ("RssAnon", "RssFile"))
+    return {"own": anonymous, "mapped": mapped}
 
 
 CONTENDERS = {

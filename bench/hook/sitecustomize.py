@@ -1,4 +1,4 @@
-"""Put on PYTHONPATH by a benchmark: every Python process says at its end what it took, and what of it were imports."""
+"""Report the cost of every Python process, and of its imports, at its end; a benchmark puts this on PYTHONPATH."""
 
 import atexit
 import builtins
@@ -26,24 +26,24 @@ def _counted(*arguments, **named):
         _depth, _imports_s = 0, _imports_s + time.process_time() - before
 
 
-def _say() -> None:
+def _report() -> None:
     if os.getpid() != _PROCESS:  # a child that was forked: its parent counts it
         return
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    said = {
+    this_process, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    report = {
         "program": sys.orig_argv[1:],
         "start_s": _start_s,
         "imports_s": _imports_s,
-        "own_s": own.ru_utime + own.ru_stime,
-        "system_s": own.ru_stime + children.ru_stime,
+        "own_s": this_process.ru_utime + this_process.ru_stime,
+        "system_s": this_process.ru_stime + children.ru_stime,
         "children_s": children.ru_utime + children.ru_stime,
         "wall_s": time.perf_counter() - _BEGUN,
-        "peak_mb": max(own.ru_maxrss, children.ru_maxrss) * 1024 / 1e6,
+        "peak_mb": max(this_process.ru_maxrss, children.ru_maxrss) * 1024 / 1e6,
     }
     with open(os.path.join(_FOLDER, f"{_PROCESS}.json"), "w") as file:
-        json.dump(said, file)
+        json.dump(report, file)
 
 
 builtins.__import__ = _counted
-atexit.register(_say)
+atexit.register(_report)
 _start_s = time.process_time()
