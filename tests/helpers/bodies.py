@@ -12,22 +12,22 @@ CORE_HU, CORTEX_HU, AROUND_HU = 150, 450, 40
 
 
 def places_mm(size=64, spacing_mm=1.0) -> NDArray[np.float64]:
-    """Right, front and head positions of a cube's voxels, from its middle."""
+    """Give the right, front and head positions of a cube's voxels, from its middle."""
     return (np.indices((size,) * 3).astype(np.float64) - (size - 1) / 2) * spacing_mm
 
 
 def from_middle(mask) -> NDArray[np.float64]:
-    """(n, 3) places of a mask's voxels in a cube of 1 mm."""
+    """Give the (n, 3) places of a mask's voxels in a cube of 1 mm."""
     return np.argwhere(mask).astype(np.float64) - (len(mask) - 1) / 2
 
 
 def turned(**angles_deg: float) -> NDArray[np.float64]:
-    """(3, 3) rows right, front and up of a vertebra turned about x, y and z one after the other."""
+    """Give the (3, 3) rows right, front and up of a vertebra turned about x, y and z one after the other."""
     return Rotation.from_euler("xyz", [angles_deg.get(axis, 0.0) for axis in "xyz"], degrees=True).as_matrix().T
 
 
 def vertebra(body, ct, posterior=None, **other) -> VertebraCrop:
-    """A crop around a body mask, and one of posterior elements."""
+    """Make a crop around a body mask and a mask of posterior elements."""
     label = (body * L1).astype(np.uint8)
     if posterior is not None:
         label[posterior & ~body] = POSTERIOR + L1
@@ -42,7 +42,7 @@ def vertebra(body, ct, posterior=None, **other) -> VertebraCrop:
 def cylinder(
     half_height=13.0, right=22.0, front=16.0, *, cortex=1.0, axes=None, wedge=0.0, concave=0.0, pedicles=True, **other
 ) -> VertebraCrop:
-    """An elliptic cylinder with a shell of cortex and two pedicles, in any pose.
+    """Make an elliptic cylinder with a shell of cortex and two pedicles, in any pose.
 
     `wedge` is the share of the height that the front has lost, `concave` the depth of each endplate's dent in mm.
     """

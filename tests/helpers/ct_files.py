@@ -28,12 +28,12 @@ UID = "1.2.826.0.1.3680043.8.498"
 
 
 def linear_hu(points_ras_mm: np.ndarray) -> np.ndarray:
-    """Hounsfield units that are linear in the patient: one number checks voxel and place. Spans air to soft tissue."""
+    """Compute HU that are linear in the patient, from air to soft tissue: one number checks voxel and place."""
     return points_ras_mm @ [1.3, -2.1, 1.7] - 60.0
 
 
 def decimal(number: float) -> str:
-    """A DICOM decimal string: at most 16 characters."""
+    """Write a DICOM decimal string: at most 16 characters."""
     return f"{number:.9f}"[:16].rstrip("0").rstrip(".")
 
 
@@ -44,7 +44,7 @@ def slice_of(
     shape: tuple[int, int] = (20, 24),
     hu: Callable[[np.ndarray], np.ndarray] = linear_hu,
 ) -> Dataset:
-    """One CT slice; `pixel_mm` is the distance between rows and between columns."""
+    """Make a CT slice; `pixel_mm` is the distance between rows and between columns."""
     row, column = np.reshape(orientation, (2, 3))
     j, i = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
     points = np.asarray(position_lps) + i[..., None] * pixel_mm[1] * row + j[..., None] * pixel_mm[0] * column
@@ -60,7 +60,7 @@ def slice_of(
 
 
 def ct_dataset(**attributes: Any) -> Dataset:
-    """A CT slice's header with some defaults; an attribute given as None is left out."""
+    """Make a CT slice's header with some defaults; an attribute given as None is left out."""
     defaults = {
         "SOPClassUID": CTImageStorage,
         "StudyInstanceUID": f"{UID}.1",
@@ -123,7 +123,7 @@ def save_all(datasets: Sequence[Dataset], folder: Path, **attributes: Any) -> li
 
 
 def axial_stack(n: int = 6, spacing_mm: float = 3.0, **options: Any) -> list[Dataset]:
-    """Axial slices one above the other."""
+    """Make axial slices one above the other."""
     return [slice_of((-17.0, -20.0, -30.0 + k * spacing_mm), **options) for k in range(n)]
 
 
@@ -170,7 +170,7 @@ def save_as(
 
 
 def compressed(dataset: Dataset, syntax: str) -> bytes:
-    """The frame of a slice, compressed by GDCM."""
+    """Compress the frame of a slice by GDCM."""
     with tempfile.TemporaryDirectory() as folder:
         plain = str(save_as(dataset, Path(folder) / "plain", ExplicitVRLittleEndian))
         reader = gdcm.ImageReader()
@@ -193,24 +193,24 @@ def compressed(dataset: Dataset, syntax: str) -> bytes:
 
 
 def frame_item(**attributes: Any) -> Dataset:
-    """An item of a sequence."""
+    """Make an item of a sequence."""
     item = Dataset()
     for keyword, value in attributes.items():
         setattr(item, keyword, value)
     return item
 
 
-def enhanced(slices: list[Dataset], **own: list[Any]) -> Dataset:
-    """An Enhanced CT of these slices, geometry in functional groups; `own` has a value per frame."""
+def enhanced(slices: list[Dataset], **per_frame: list[Any]) -> Dataset:
+    """Make an Enhanced CT of these slices, geometry in functional groups; `per_frame` has a value for each frame."""
     shared, frames = Dataset(), []
     shared.PlaneOrientationSequence = Items([frame_item(ImageOrientationPatient=list(AXIAL))])
     shared.PixelMeasuresSequence = Items([frame_item(PixelSpacing=[2.0, 1.5])])
     for k, plane in enumerate(slices):
         frame = Dataset()
         frame.PlanePositionSequence = Items([frame_item(ImagePositionPatient=plane.ImagePositionPatient)])
-        intercept = own.get("RescaleIntercept", [-1024] * len(slices))[k]
+        intercept = per_frame.get("RescaleIntercept", [-1024] * len(slices))[k]
         frame.PixelValueTransformationSequence = Items([frame_item(RescaleSlope=1, RescaleIntercept=intercept)])
-        content = {name: values[k] for name, values in own.items() if name != "RescaleIntercept"}
+        content = {name: values[k] for name, values in per_frame.items() if name != "RescaleIntercept"}
         frame.FrameContentSequence = Items([frame_item(**content)])
         frames.append(frame)
     return ct_dataset(

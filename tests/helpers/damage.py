@@ -1,4 +1,4 @@
-"""Ways in which a study of the synthetic archive can be damaged, and what the tables have to say of each."""
+"""Ways to damage a study of the synthetic archive, with the stage and reason that the tables must give for each."""
 
 import os
 import zipfile
@@ -29,11 +29,11 @@ class Way:
     Attributes
     ----------
     name : str
-        What happened.
+        Its name in a list of ways.
     stage, reason : str
-        Where the study drops out, and the key of `trabecula.errors.REASONS`.
+        Stage at which the study drops out, and the key of `trabecula.errors.REASONS`.
     change : callable
-        Given the slices of a series from feet to head, those that are written in their place.
+        Takes the slices of a series from feet to head, and gives those that are written in their place.
     """
 
     name: str
@@ -43,99 +43,101 @@ class Way:
 
 
 def each(**attributes: object) -> Callable[[Slices], Slices]:
-    """Attributes that all slices get; None removes one."""
+    """Set attributes of all slices; None removes one."""
 
     def change(slices: Slices) -> Slices:
-        for one in slices:
+        for dataset in slices:
             for keyword, value in attributes.items():
                 if value is None:
-                    delattr(one, keyword)
+                    delattr(dataset, keyword)
                 else:
-                    setattr(one, keyword, value)
+                    setattr(dataset, keyword, value)
         return slices
 
     return change
 
 
 def jittered(slices: Slices) -> Slices:
-    """Positions that no scanner writes: all steps differ, and some are larger than can be interpolated."""
+    """Set positions that no scanner writes: all steps differ, and some are too large to be interpolated."""
     steps = np.random.default_rng(1).uniform(1, 2.5, len(slices))
     steps[::10] = 14.3
     heights = float(slices[0].ImagePositionPatient[2]) + np.cumsum(steps)
-    for one, height in zip(slices, heights, strict=True):
-        one.ImagePositionPatient = [*one.ImagePositionPatient[:2], decimal(float(height))]
+    for dataset, height in zip(slices, heights, strict=True):
+        dataset.ImagePositionPatient = [*dataset.ImagePositionPatient[:2], decimal(float(height))]
     return slices
 
 
 def doubled(slices: Slices) -> Slices:
-    """Other images at the same places, as of a second phase that nothing tells from the first."""
-    second = [pydicom.dcmread(one.filename) for one in slices]
-    for one in second:
-        one.SOPInstanceUID += ".2"
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
-        one.PixelData = (np.frombuffer(one.PixelData, "<i2") + 40).astype("<i2").tobytes()
-        one.filename = f"{one.filename}.again"
+    """Add other images at the same places, like a second phase that nothing tells from the first."""
+    second = [pydicom.dcmread(dataset.filename) for dataset in slices]
+    for dataset in second:
+        dataset.SOPInstanceUID += ".2"
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.PixelData = (np.frombuffer(dataset.PixelData, "<i2") + 40).astype("<i2").tobytes()
+        dataset.filename = f"{dataset.filename}.again"
     return [*slices, *second]
 
 
 def blank(slices: Slices) -> Slices:
-    """All pixels of one value."""
-    for one in slices:
-        one.PixelData = np.full(one.Rows * one.Columns, 500, "<i2").tobytes()
+    """Give all pixels one value."""
+    for dataset in slices:
+        dataset.PixelData = np.full(dataset.Rows * dataset.Columns, 500, "<i2").tobytes()
     return slices
 
 
 def jelly(slices: Slices) -> Slices:
-    """A body of soft tissue without a bone."""
-    for one in slices:
-        hu = np.frombuffer(one.PixelData, "<i2") * float(one.RescaleSlope) + float(one.RescaleIntercept)
+    """Turn bone into soft tissue."""
+    for dataset in slices:
+        hu = np.frombuffer(dataset.PixelData, "<i2") * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
         flat = np.where(hu > -200, np.clip(hu, 20, 60), hu)
-        one.PixelData = np.rint((flat - float(one.RescaleIntercept)) / float(one.RescaleSlope)).astype("<i2").tobytes()
+        dataset.PixelData = (
+            np.rint((flat - float(dataset.RescaleIntercept)) / float(dataset.RescaleSlope)).astype("<i2").tobytes()
+        )
     return slices
 
 
 def packed(syntax: str, **attributes: object) -> Callable[[Slices], Slices]:
-    """Pixels that are said to be compressed, and are noise."""
+    """Replace the pixels by noise that is declared as a compressed stream."""
 
     def change(slices: Slices) -> Slices:
-        for one in each(**attributes)(slices):
-            one.file_meta.TransferSyntaxUID = UID(syntax)
-            one.PixelData = encapsulate([np.random.default_rng(2).bytes(500)])
-            one["PixelData"].VR = "OB"
-            one["PixelData"].is_undefined_length = True
+        for dataset in each(**attributes)(slices):
+            dataset.file_meta.TransferSyntaxUID = UID(syntax)
+            dataset.PixelData = encapsulate([np.random.default_rng(2).bytes(500)])
+            dataset["PixelData"].VR = "OB"
+            dataset["PixelData"].is_undefined_length = True
         return slices
 
     return change
 
 
 def cut(slices: Slices) -> Slices:
-    """The last pixels of every slice are missing."""
-    for one in slices:
-        one.PixelData = one.PixelData[:-200]
+    """Cut off the last pixels of every slice."""
+    for dataset in slices:
+        dataset.PixelData = dataset.PixelData[:-200]
     return slices
 
 
 def without_middle(slices: Slices) -> Slices:
-    """A third of the slices is missing."""
+    """Leave out a third of the slices."""
     n = len(slices)
     return [*slices[: n // 3], *slices[n - n // 3 :]]
 
 
 def short(slices: Slices) -> Slices:
-    """So many slices that 60 mm are covered."""
+    """Keep as many slices as cover 60 mm."""
     step = float(slices[1].ImagePositionPatient[2]) - float(slices[0].ImagePositionPatient[2])
-    for one in slices:  # many slices, close to each other
-        one.ImagePositionPatient = [
-            *one.ImagePositionPatient[:2],
-            decimal((float(one.ImagePositionPatient[2])) * 0.6 / step),
+    for dataset in slices:  # many slices, close to each other
+        dataset.ImagePositionPatient = [
+            *dataset.ImagePositionPatient[:2],
+            decimal((float(dataset.ImagePositionPatient[2])) * 0.6 / step),
         ]
     return slices[: int(60 / 0.6)]
 
 
 def spread(slices: Slices) -> Slices:
-    """Slices that lie 7 mm apart."""
-    for number, one in enumerate(slices):
-        one.ImagePositionPatient = [*one.ImagePositionPatient[:2], decimal(7.0 * number)]
+    """Place the slices 7 mm apart."""
+    for number, dataset in enumerate(slices):
+        dataset.ImagePositionPatient = [*dataset.ImagePositionPatient[:2], decimal(7.0 * number)]
     return slices
 
 
@@ -143,9 +145,9 @@ SAGITTAL = [0, 1, 0, 0, 0, -1]
 
 
 def turned(slices: Slices) -> Slices:
-    """Slices that follow each other from right to left."""
-    for number, one in enumerate(slices):
-        one.ImageOrientationPatient, one.ImagePositionPatient = SAGITTAL, [2 * number, 0, 0]
+    """Place the slices one behind the other from right to left."""
+    for number, dataset in enumerate(slices):
+        dataset.ImageOrientationPatient, dataset.ImagePositionPatient = SAGITTAL, [2 * number, 0, 0]
     return slices
 
 
@@ -185,19 +187,19 @@ WAYS = [
 
 
 def scribble(files: list[Path]) -> None:
-    """Noise of the same size."""
+    """Overwrite the files with noise of the same size."""
     for number, file in enumerate(files):
         file.write_bytes(np.random.default_rng(number).bytes(file.stat().st_size))
 
 
 def emptied(files: list[Path]) -> None:
-    """No byte is left."""
+    """Empty the files."""
     for file in files:
         file.write_bytes(b"")
 
 
 def zipped(files: list[Path]) -> None:
-    """All in one zip file."""
+    """Move all files into one zip file."""
     with zipfile.ZipFile(files[0].with_name("study.zip"), "w") as archive:
         for file in files:
             archive.write(file, file.name)
@@ -205,14 +207,14 @@ def zipped(files: list[Path]) -> None:
 
 
 def led_away(files: list[Path]) -> None:
-    """Links to files outside the archive."""
+    """Replace the files by links to a file outside the archive."""
     for file in files:
         file.unlink()
         file.symlink_to("/etc/hostname")
 
 
 def piped(files: list[Path]) -> None:
-    """Pipes that nobody writes into."""
+    """Replace the files by pipes that nobody writes into."""
     for file in files:
         file.unlink()
         os.mkfifo(file)
@@ -246,15 +248,15 @@ SAID = {
 
 
 def disguise(files: list[Path], archive: Path, number: int) -> tuple[str, str]:
-    """Move a study to a folder of a hostile name, with hostile texts; returns its patient's id and its UID."""
+    """Move a study to a folder of a hostile name, with hostile texts; give its patient's id and its UID."""
     place, patient, uid = DISGUISES[number]
     (archive / place).mkdir()
     with disable_value_validation():
         for file in files:
-            one = pydicom.dcmread(file)
+            dataset = pydicom.dcmread(file)
             for keyword, text in (SAID | {"PatientID": patient, "StudyInstanceUID": uid}).items():
-                setattr(one, keyword, text)
-            pydicom.dcmwrite(archive / place / f"{file.name} -n\t", one, enforce_file_format=False)
+                setattr(dataset, keyword, text)
+            pydicom.dcmwrite(archive / place / f"{file.name} -n\t", dataset, enforce_file_format=False)
             file.unlink()
     return patient, uid
 
@@ -263,7 +265,7 @@ def disguise(files: list[Path], archive: Path, number: int) -> tuple[str, str]:
 
 
 def primary_of(archive: Path, *, seed: int, index: int, model: str) -> list[Path]:
-    """Files of a study's primary series, from feet to head; all else of the study is deleted.
+    """List the files of a study's primary series, from feet to head, and delete all else of the study.
 
     A study's other series would be measured in the place of a damaged one.
     """
@@ -271,28 +273,28 @@ def primary_of(archive: Path, *, seed: int, index: int, model: str) -> list[Path
     layout = layout_of(archive, patient, make_uid("trabecula", seed, index, model))
     top = layout.folder(2, "Abdomen")
     top = top if index % 4 == 2 else top.parent
-    found = {}
+    file_of = {}
     for file in sorted(path for path in top.rglob("*") if path.is_file()):
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True)
         except InvalidDicomError:
             header = Dataset()
-        whole = header.get("SeriesNumber") == 2 and header.SOPInstanceUID not in found
+        whole = header.get("SeriesNumber") == 2 and header.SOPInstanceUID not in file_of
         if whole and not file.name.startswith(("copy_of", "transfer")):
-            found[header.SOPInstanceUID] = (float(header.ImagePositionPatient[2]), file)
+            file_of[header.SOPInstanceUID] = (float(header.ImagePositionPatient[2]), file)
         else:
             file.unlink()
-    assert found, f"no primary series of patient {index} below {top}"
-    return [file for _, file in sorted(found.values())]
+    assert file_of, f"no primary series of patient {index} below {top}"
+    return [file for _, file in sorted(file_of.values())]
 
 
 def apply(way: Way, files: list[Path]) -> None:
-    """Damage a series."""
+    """Damage the files of a series."""
     slices: Slices = [pydicom.dcmread(file) for file in files]
-    for one in slices:
-        one.PixelData  # noqa: B018 (read now: the files are about to go)
+    for dataset in slices:
+        dataset.PixelData  # noqa: B018 (read now: the files are about to go)
     kept = way.change(slices)
     for file in files:
         file.unlink()
-    for one in kept:
-        pydicom.dcmwrite(one.filename, one, enforce_file_format=False)
+    for dataset in kept:
+        pydicom.dcmwrite(dataset.filename, dataset, enforce_file_format=False)

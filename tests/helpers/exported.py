@@ -28,7 +28,7 @@ def name(kind: str, number: int) -> str:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows of the public tables, and the cubes."""
+    """A cohort: rows of the public tables, and the cubes."""
 
     patients: pa.Table
     studies: pa.Table

@@ -16,7 +16,7 @@ WORKFLOW = ("Snakefile", "workflow", "scripts", "config", "models", "tests/helpe
 
 
 def digest_of(sources: Iterable[str]) -> str:
-    """First 16 hexadecimal digits of a SHA-256 over files and folders of the repository, without compiled code."""
+    """Give 16 hexadecimal digits of a SHA-256 over files and folders of the repository, without compiled code."""
     sha = hashlib.sha256()
     for source in sources:
         place = HOME / source

@@ -17,7 +17,7 @@ CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 def header(k: int = 0, **changes) -> Header:
-    """Slice k of a CT that nothing speaks against."""
+    """Make the header of slice k of a CT without any fault."""
     plain = Header(
         path=f"{k:03d}",
         member=None,

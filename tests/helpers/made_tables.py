@@ -43,9 +43,9 @@ def write_tables(folder: Path, **rows: Iterable[dict[str, Any]]) -> Path:
 
 
 def made_cohorts(seed: int = 7) -> dict[str, list[dict[str, Any]]]:
-    """Rows of two cohorts: 50 patients each with two scans, some failed, some labelled.
+    """Make rows of two cohorts: 50 patients each with two scans, some failed, some labelled.
 
-    The second scan of four patients is of another device, far off, and of one patient nobody knows of which.
+    The second scan of four patients is of another device, with far other values; of one patient its device is unknown.
     """
     draw = np.random.default_rng(seed)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in tables.PUBLIC}

@@ -44,7 +44,7 @@ _KWARGS = {
 
 
 def _network(n_classes: int, centres: Mapping[int, float]) -> torch.nn.Module:
-    """A UNet that passes the intensity through and picks the class with the nearest centre."""
+    """Make a UNet that passes the intensity through and picks the class with the nearest centre."""
     net: Any = PlainConvUNet(1, conv_op=torch.nn.Conv3d, nonlin=torch.nn.LeakyReLU, num_classes=n_classes, **_KWARGS)
     for parameter in net.parameters():
         torch.nn.init.zeros_(parameter)
@@ -117,7 +117,7 @@ def _write(folder: Path, spacing_mm: float, labels: Mapping[int, str], centres: 
 
 
 def painted_scan() -> tuple[Volume, Volume]:
-    """CT of six painted vertebrae with a rib, and their canonical label map, 2 mm, patient-aligned."""
+    """Make a CT of six painted vertebrae with a rib, and their canonical label map, 2 mm, patient-aligned."""
     labels = np.zeros((60, 60, 110), np.uint8)
     for i, level in enumerate(HU_OF_LEVEL):
         low = 4 + 17 * i

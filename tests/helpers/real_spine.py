@@ -15,7 +15,7 @@ WHOLE = {"T12": 32, "L1": 31, "L2": 30, "L3": 29, "L4": 28, "L5": 27}
 
 
 def totalseg_cubes(real_data: Path) -> tuple[VertebraCrop, ...]:
-    """Cubes of T12 (cut) to L5; what belongs to a vertebra and not to its body is posterior."""
+    """Cut cubes of T12 (cut off) to L5; the parts of a vertebra that are not its body are posterior."""
     folder = real_data / "totalseg_example"
     ct = read_nifti(folder / "example_ct.nii.gz")
     bodies = read_nifti(folder / "spine_report/test_result/totalseg_vertebrae_pp_refined.nii.gz")

@@ -18,7 +18,7 @@ BODY = Code("3572006", "SCT", "Vertebral body")
 
 
 def write_seg(path: Path, parts: Sequence[np.ndarray], described: Sequence[Described], kind: str = "BINARY") -> Path:
-    """A SEG object whose (k, j, i) parts lie on ten axial slices of 20 x 24 pixels, 3 mm apart."""
+    """Write a SEG object whose (k, j, i) parts lie on ten axial slices of 20 x 24 pixels, 3 mm apart."""
     slices = [slice_of((-17.0, -20.0, -30.0 + 3 * k)) for k in range(len(parts[0]))]
     for k, source in enumerate(slices):
         source.FrameOfReferenceUID, source.SOPInstanceUID = FRAME, f"{UID}.8.{k + 1}"
@@ -58,7 +58,7 @@ def write_seg(path: Path, parts: Sequence[np.ndarray], described: Sequence[Descr
 
 
 def blocks(n: int) -> list[np.ndarray]:
-    """Boxes one above the other, with an empty slice between."""
+    """Make boxes one above the other, with an empty slice between."""
     parts = []
     for i in range(n):
         part = np.zeros((10, 20, 24), bool)
@@ -68,7 +68,7 @@ def blocks(n: int) -> list[np.ndarray]:
 
 
 def scan_around() -> Volume:
-    """A CT that holds the slices of `write_seg`, on a finer grid with other axes."""
+    """Make a CT that holds the slices of `write_seg`, on a finer grid with other axes."""
     affine = np.diag([1.0, 1.0, 1.5, 1.0])
     affine[:3, 3] = -25.0, -25.0, -35.0
     return Volume(np.zeros((50, 50, 30), np.int16), affine)

@@ -18,7 +18,7 @@ FOLDS = (0, 1)
 
 @dataclass(frozen=True)
 class Study:
-    """A study, how far it came, and the vertebrae in it (level to what differs from a good one)."""
+    """A study, the stage and reason of its failure, and its vertebrae (by level, the values unlike a good one's)."""
 
     patient: str
     name: str
@@ -34,12 +34,12 @@ class Study:
 
 
 def good(*levels: str) -> dict[str, dict[str, Any]]:
-    """Vertebrae without a fault."""
+    """Make vertebrae without a fault."""
     return {level: {} for level in levels}
 
 
 def known_errors() -> uncertainty.Uncertainty:
-    """Temperature 2, no call from 0.4 to 0.6, and half widths of 20 and 21 in the folds, 30 elsewhere."""
+    """Use temperature 2, no call from 0.4 to 0.6, and half widths of 20 and 21 in the folds, 30 elsewhere."""
     ranges = dict(kvp=(100.0, 120.0), trabecular_hu=(0.0, 200.0), thickness_mm=(1.0, 2.0), spacing_mm=(1.0, 2.0))
     seen = uncertainty.Experience(
         devices=("M X 120 B",),
@@ -63,7 +63,7 @@ def known_errors() -> uncertainty.Uncertainty:
 
 
 def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
-    """A bundle without weights: what aggregate reads of it."""
+    """Write a bundle without weights, with the files that aggregate reads."""
     sha256 = {weight_file(task, fold): f"{fold}" * 64 for task in bundle.TASKS for fold in FOLDS}
     lines = [
         {"name": "hu", "fold": fold, "terms": {"intercept": 10.0 * fold, "hu": 1.0 + fold}, "n": 5} for fold in FOLDS
@@ -84,8 +84,8 @@ def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
         "sha256": sha256,
     }
     bundle.write_json(facts, folder / METADATA)
-    named = {"scheme": "cross-validation", "held_out": None, "part": "test"}
-    rows = [named | {"patient_id": patient, "split": f"fold{fold}"} for patient, fold in splits.items()]
+    keys = {"scheme": "cross-validation", "held_out": None, "part": "test"}
+    rows = [keys | {"patient_id": patient, "split": f"fold{fold}"} for patient, fold in splits.items()]
     tables.write(rows, tables.SPLITS, folder / bundle.SPLITS)
     return folder
 
@@ -109,12 +109,12 @@ def write_cohort(
         [{"cohort": cohort, "reason": "unreadable", "n_files": 3, **lost}], tables.FAILURES, index / "failures.parquet"
     )
     for shard in sorted({study.shard for study in studies}):
-        own = [study for study in studies if study.shard == shard and study.status == "accepted"]
-        write_shard(results / cohort, shard, cohort, own, model_id, splits)
+        accepted = [study for study in studies if study.shard == shard and study.status == "accepted"]
+        write_shard(results / cohort, shard, cohort, accepted, model_id, splits)
 
 
 def shard_paths(results: Path) -> dict[str, list[Path]]:
-    """Every stage's files, as the rule lists them."""
+    """List every stage's files, as the rule lists them."""
     convert = sorted(results.glob("*/convert/*.parquet"))
     places = {stage: (stage, ".parquet") for stage in ("convert", "segment", "crop", "measure", "infer")}
     places["cubes"] = ("crop", ".arrow")
@@ -178,10 +178,14 @@ def write_shard(
         rows = [row for study in left for row in _stage_rows(schema, cohort, study, stage)]
         tables.write(rows, schema, folder / stage / f"{shard}.parquet")
         left = [study for study in left if not (study.fails and study.fails[0] == stage)]
-    found = [(study, level, facts) for study in left for level, facts in study.vertebrae.items()]
-    _write_cubes(folder / "crop" / f"{shard}.arrow", [_vertebra(cohort, *one) for one in found])
-    tables.write([_measured(cohort, *one) for one in found], tables.MEASURE, folder / "measure" / f"{shard}.parquet")
-    predictions = [row for one in found for row in _predictions(cohort, *one, model_id, splits)]
+    vertebrae = [(study, level, facts) for study in left for level, facts in study.vertebrae.items()]
+    _write_cubes(folder / "crop" / f"{shard}.arrow", [_vertebra(cohort, *vertebra) for vertebra in vertebrae])
+    tables.write(
+        [_measured(cohort, *vertebra) for vertebra in vertebrae],
+        tables.MEASURE,
+        folder / "measure" / f"{shard}.parquet",
+    )
+    predictions = [row for vertebra in vertebrae for row in _predictions(cohort, *vertebra, model_id, splits)]
     tables.write(predictions, tables.INFER, folder / "infer" / f"{shard}.parquet")
 
 
@@ -208,8 +212,13 @@ def _key(cohort: str, study: Study, level: str) -> dict[str, Any]:
 
 def _vertebra(cohort: str, study: Study, level: str, facts: dict[str, Any]) -> dict[str, Any]:
     centre = dict(centroid_x_mm=0.0, centroid_y_mm=1.0, centroid_z_mm=2.0)
-    named = dict(level_confidence=0.9, level_uncertain=False, level_flags=[], complete=True, segmenter="test 1")
-    return _key(cohort, study, level) | centre | named | {name: facts[name] for name in facts if name in named}
+    segmentation = dict(level_confidence=0.9, level_uncertain=False, level_flags=[], complete=True, segmenter="test 1")
+    return (
+        _key(cohort, study, level)
+        | centre
+        | segmentation
+        | {name: facts[name] for name in facts if name in segmentation}
+    )
 
 
 def _measured(cohort: str, study: Study, level: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -237,13 +246,13 @@ def _predictions(
 
 def _write_cubes(path: Path, rows: list[dict[str, Any]]) -> None:
     schema = tables.crop_schema(SIZE, 1.0)
-    facts = pa.schema([one for one in schema if one.name not in ("ct", "label")])
-    known = pa.Table.from_pylist(rows, schema=facts)
+    facts = pa.schema([column for column in schema if column.name not in ("ct", "label")])
+    facts_table = pa.Table.from_pylist(rows, schema=facts)
     cubes = [
         pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((max(len(rows), 1), SIZE, SIZE, SIZE), kind))[: len(rows)]
         for kind in (np.int16, np.uint8)
     ]
-    table = pa.Table.from_arrays([*known.columns, *cubes], schema=schema)
+    table = pa.Table.from_arrays([*facts_table.columns, *cubes], schema=schema)
     path.parent.mkdir(parents=True, exist_ok=True)
     with pa.ipc.new_file(path, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)

@@ -137,9 +137,9 @@ VERDICT = empty(tables.VERDICTS, line=1, cohort="clinic_a", study_id="sta0000000
 }
 
 
-def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
+def of_cohort(outcome: tuple[dict, dict], cohort: str) -> report.Results:
     """Select the results of one cohort."""
-    cast, statistics = made
+    cast, statistics = outcome
     selected = {name: cast[name].filter([value == cohort for value in cast[name]["cohort"].to_pylist()]) for name in
            ("patients", "studies", "vertebrae", "failures", "flow")}  # fmt: skip
     whole = {name: cast[name] for name in ("runs", "bundle", "training")}
@@ -149,14 +149,14 @@ def of_cohort(made: tuple[dict, dict], cohort: str) -> report.Results:
     )
 
 
-def compose(made: tuple[dict, dict], cohort: str) -> report.Report:
+def compose(outcome: tuple[dict, dict], cohort: str) -> report.Report:
     """Compose a cohort's page."""
-    return report.compose(of_cohort(made, cohort), cohort=cohort, title="Bones & <more>", thresholds=THRESHOLDS)
+    return report.compose(of_cohort(outcome, cohort), cohort=cohort, title="Bones & <more>", thresholds=THRESHOLDS)
 
 
-def summary(made: tuple[dict, dict]) -> str:
+def summary(outcome: tuple[dict, dict]) -> str:
     """Compose the page over all cohorts."""
-    cast, statistics = made
+    cast, statistics = outcome
     by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in ROLES.items()}
     results = report.Results(**cast, statistics=report.pooled(statistics))
     return report.compose_summary(results, by_cohort, title="Bones & <more>", thresholds=THRESHOLDS)

@@ -1,4 +1,4 @@
-"""A working directory of the workflow, small, and how to run it there."""
+"""A small working directory of the workflow, and ways to run the workflow there."""
 
 import os
 import shutil
@@ -77,11 +77,11 @@ class Site:
     Attributes
     ----------
     folder : Path
-        Holds the archive, the configuration and all that the workflow writes.
+        It holds the archive, the configuration and all that the workflow writes.
     repository : Path
         Copy of the repository; a test may edit it.
     within : tuple of str
-        What is put before the command of a run.
+        Words before the command of a run.
     """
 
     folder: Path
@@ -103,21 +103,21 @@ class Site:
         )
 
     def run(self, *arguments: str) -> str:
-        """Run Snakemake to its end, which has to be a good one; returns what it said."""
+        """Run Snakemake, which must succeed; give its output."""
         process = self.start(*arguments)
-        said, _ = process.communicate(timeout=LONGEST_S)
-        assert process.returncode == 0, said
-        return said
+        output, _ = process.communicate(timeout=LONGEST_S)
+        assert process.returncode == 0, output
+        return output
 
     def fails(self, *arguments: str) -> str:
-        """Run Snakemake, which has to fail; returns what it said."""
+        """Run Snakemake, which must fail; give its output."""
         process = self.start(*arguments)
-        said, _ = process.communicate(timeout=LONGEST_S)
-        assert process.returncode != 0, said
-        return said
+        output, _ = process.communicate(timeout=LONGEST_S)
+        assert process.returncode != 0, output
+        return output
 
     def ran(self, *arguments: str) -> set[str]:
-        """Run Snakemake; returns the logs, and so the jobs, that it wrote."""
+        """Run Snakemake; give the logs that it wrote, which name its jobs."""
         before = times(self.folder, "logs/**/*.log")
         self.run(*arguments)
         after = times(self.folder, "logs/**/*.log")
@@ -125,30 +125,30 @@ class Site:
 
 
 def environment() -> dict[str, str]:
-    """Variables for a run of Snakemake: this Python's programs first, one thread per job."""
+    """Give the variables for a run of Snakemake: this Python's programs first, one thread per job."""
     programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return os.environ | {"PATH": programs, "OMP_NUM_THREADS": "1"}
 
 
 def times(folder: Path, *patterns: str) -> dict[str, int]:
-    """Times of change of a folder's files, in nanoseconds, by relative path."""
+    """Give the times of change of a folder's files, in nanoseconds, by relative path."""
     files = (file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in files}
 
 
 def tables(folder: Path) -> dict[str, pa.Table]:
-    """Every public table of a site but the record of the run, by relative path."""
+    """Read every public table of a site but the record of the run, by relative path."""
     files = [file for file in folder.glob("results/tables/**/*.parquet") if file.name != "runs.parquet"]
     assert files
     return {str(file.relative_to(folder)): pq.ParquetFile(file).read() for file in files}
 
 
 def same_tables(site: Site, undisturbed: Site) -> None:
-    """Every public table but the record of the run is that of the undisturbed run."""
-    expected, found = tables(undisturbed.folder), tables(site.folder)
-    assert expected.keys() == found.keys()
+    """Check that every public table but the record of the run is the same as in the undisturbed run."""
+    expected, actual = tables(undisturbed.folder), tables(site.folder)
+    assert expected.keys() == actual.keys()
     for name, table in expected.items():
-        assert found[name].equals(table), name
+        assert actual[name].equals(table), name
 
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems needs root")
@@ -156,7 +156,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting file systems needs
 
 @contextmanager
 def mounted(*arguments: str, at: Path) -> Iterator[None]:
-    """A file system for as long as the block lasts."""
+    """Mount a file system for as long as the block lasts."""
     at.mkdir(exist_ok=True)
     subprocess.run(["mount", *arguments, str(at)], check=True)
     try:
@@ -167,7 +167,7 @@ def mounted(*arguments: str, at: Path) -> Iterator[None]:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """A disk without room for another byte, for as long as the block lasts."""
+    """Fill a disk to the last byte, for as long as the block lasts."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:

@@ -20,7 +20,7 @@ SEED = 77
 
 @cache
 def labels_of(index: int, lumbar: int | None = None) -> Volume:
-    """Canonical label map of a synthetic patient, on request with another number of lumbar vertebrae."""
+    """Give the canonical label map of a synthetic patient, on request with another number of lumbar vertebrae."""
     patient = phantom.sample_patient(SEED, index)
     if lumbar is not None:
         levels = levels_of(lumbar)
@@ -33,7 +33,7 @@ def labels_of(index: int, lumbar: int | None = None) -> Volume:
 
 
 def _around_spine(labels: Volume) -> Volume:
-    """The scan 80 mm to the sides of the bodies, 90 mm behind and 30 mm in front of them."""
+    """Cut out the scan 80 mm to the sides of the bodies, 90 mm behind and 30 mm in front of them."""
     at = np.argwhere(np.isin(labels.array, BODY_CODES)).mean(axis=0)
     first, last = np.array([-80, -90]) / SPACING_MM, np.array([80, 30]) / SPACING_MM
     x, y = (slice(max(int(at[i] + first[i]), 0), int(at[i] + last[i])) for i in (0, 1))
@@ -43,19 +43,19 @@ def _around_spine(labels: Volume) -> Volume:
 
 
 def spine_map(labels: Volume) -> SpineMap:
-    """What a perfect network would say of a canonical label map at the network's spacing."""
+    """Give a perfect network's answer to a canonical label map at the network's spacing."""
     classes = to_classes(labels.array)
     soft = [ndimage.gaussian_filter((classes == k).astype(np.float32), 0.8) for k in range(len(spine_network.CLASSES))]
     return SpineMap(np.stack(soft).astype(np.float16), labels.affine, np.ones(classes.shape, bool))
 
 
 def only(labels: Volume, keep: list[int]) -> Volume:
-    """The same map with some codes only."""
+    """Keep only some codes of a map."""
     return labels.with_array(np.where(np.isin(labels.array, keep), labels.array, 0))
 
 
 def levels_in(labels: Volume) -> list[str]:
-    """Names of the bodies in a map, from foot to head."""
+    """List the names of the bodies in a map, from foot to head."""
     codes = [code for code in np.unique(labels.array) if code in BODY_CODES]
     height = {code: np.argwhere(labels.array == code)[:, 2].mean() for code in codes}
     names = {code: level for level, code in CODE_OF_LEVEL.items()}
@@ -63,7 +63,7 @@ def levels_in(labels: Volume) -> list[str]:
 
 
 def cut_scan(labels: Volume, lowest: str | None, highest: str | None) -> Volume:
-    """The scan from the middle of one level up to the middle of another."""
+    """Cut out the scan from the middle of one level up to the middle of another."""
     levels_in_scan = levels_in(labels)
     middle = {
         name: int(np.argwhere(labels.array == CODE_OF_LEVEL[name])[:, 2].mean())
@@ -78,7 +78,7 @@ def cut_scan(labels: Volume, lowest: str | None, highest: str | None) -> Volume:
 
 
 def renamed(labels: Volume, new: dict[str, str]) -> Volume:
-    """Bodies and posterior elements under other names."""
+    """Give bodies and posterior elements other names."""
     table = np.arange(256, dtype=np.uint8)
     for old, name in new.items():
         for shift in (0, POSTERIOR):
@@ -87,7 +87,7 @@ def renamed(labels: Volume, new: dict[str, str]) -> Volume:
 
 
 def fused(labels: Volume, lower: str, upper: str) -> Volume:
-    """Two bodies grown together: the disc between them has become bone."""
+    """Fuse two bodies: the disc between them becomes bone."""
     parts = [labels.array == CODE_OF_LEVEL[name] for name in (lower, upper)]
     near = [depth_mm(~part, SPACING_MM) < 14 for part in parts]
     bridge = near[0] & near[1] & (labels.array == DISC)
@@ -95,7 +95,7 @@ def fused(labels: Volume, lower: str, upper: str) -> Volume:
 
 
 def swapped_halves(labels: Volume, lower: str, upper: str) -> Volume:
-    """To the right of their middles, two neighbours bear each other's name."""
+    """Swap the names of two neighbours to the right of their middles."""
     result = labels.array.copy()
     for name, other in ((lower, upper), (upper, lower)):
         part = labels.array == CODE_OF_LEVEL[name]
@@ -106,7 +106,7 @@ def swapped_halves(labels: Volume, lower: str, upper: str) -> Volume:
 
 
 def upper_half(labels: Volume, name: str, other: str) -> Volume:
-    """The upper half of a body bears another name."""
+    """Give the upper half of a body another name."""
     part = labels.array == CODE_OF_LEVEL[name]
     part[:, :, : int(np.argwhere(part)[:, 2].mean())] = False
     return labels.with_array(np.where(part, CODE_OF_LEVEL[other], labels.array))

@@ -1,4 +1,4 @@
-"""A bundle whose weights are no networks, but have the right digests."""
+"""A bundle whose weight files hold no networks, but have the right digests."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +26,7 @@ RECORD = Record("toy", bundle.TASKS, RECIPE, PROTOCOL, Choice(["L1", "L2"], [], 
 
 
 def metadata(sha256: dict[str, str]) -> dict:
-    """The keys of the metadata that are read."""
+    """Make the keys of the metadata that are read."""
     return {
         "name": "toy",
         "model_id": bundle.model_id("toy", sha256),

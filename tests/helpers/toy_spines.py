@@ -27,18 +27,18 @@ class Cohort:
 
     @property
     def files(self) -> dict[str, Any]:
-        """What `cases.read_sources` reads."""
+        """Give the files that `cases.read_sources` reads."""
         return {name: getattr(self, name) for name in ("cubes", "crops", "measures", "studies", "labels")}
 
 
 def body_mask() -> np.ndarray:
-    """(SIZE, SIZE, SIZE) mask of a cylinder around the axis from foot to head."""
+    """Make a (SIZE, SIZE, SIZE) mask of a cylinder around the axis from foot to head."""
     x, y, z = np.meshgrid(*[(np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM] * 3, indexing="ij")
     return (np.hypot(x, y) < 20) & (abs(z) < 14)
 
 
 def vertebra(patient: str, level: str, hu: float, rng: np.random.Generator, *, complete: bool = True) -> VertebraCrop:
-    """A cylinder of bone in soft tissue, with noise."""
+    """Make a cylinder of bone in soft tissue, with noise."""
     body = body_mask()
     ct = np.where(body, hu, 40.0) + rng.normal(0, 15, body.shape)
     return VertebraCrop(
@@ -84,7 +84,7 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
                     vertebra(name, level, 0.9 * vbmd[name] + 30, rng, complete=level != "L3") for level in LEVELS
                 ]
                 write(vertebrae)
-                rows += [measurement(one) for one in vertebrae]
+                rows += [measurement(crop_of_level) for crop_of_level in vertebrae]
         tables.write(rows, tables.MEASURE, measures[-1])
         tables.write([crop(name, number) for number, name in enumerate(members)], tables.CROP, crops[-1])
     tables.write([study(name) for name in names], tables.STUDIES, folder / "studies.parquet")
@@ -95,25 +95,25 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
 
 
 def row(schema, **values) -> dict:
-    """A row of a table with NULL where nothing is given."""
+    """Make a row of a table; columns without a value are NULL."""
     return dict.fromkeys(schema.names) | values
 
 
 def measurement(crop: VertebraCrop) -> dict:
-    """What `measure` would say of a toy vertebra."""
+    """Make the row of `measure` for a toy vertebra."""
     mean = float(crop.ct[crop.label > 0].mean()) if crop.complete else None
     keys = {"cohort": "toy", "patient_id": crop.patient_id, "study_id": crop.study_id, "level": crop.level}
     return row(tables.MEASURE, **keys, trabecular_hu_mean=mean, flags=[] if crop.complete else ["incomplete"])
 
 
 def crop(name: str, number: int) -> dict:
-    """What `crop` would say of a toy scan: every other one with contrast medium in the aorta."""
+    """Make the row of `crop` for a toy scan; every other scan has contrast medium in the aorta."""
     keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}"}
     return row(tables.CROP, **keys, status="ok", n_vertebrae=len(LEVELS), blood_hu=150.0 if number % 2 else 40.0)
 
 
 def study(name: str) -> dict:
-    """A study of the index; two devices take turns."""
+    """Make a study of the index; two devices take turns."""
     keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}", "shard": "00000"}
     device = int(name.removeprefix("pa")) // 2 % 2
     facts = {"days_from_first_study": 0, "age_years": 60.0 + device, "sex": "F", "device_key": f"toy {device}"}
@@ -122,6 +122,6 @@ def study(name: str) -> dict:
 
 
 def label(name: str, vbmd_mg_cm3: float) -> dict:
-    """A QCT label of the mean of L1 and L2."""
+    """Make a QCT label of the mean of L1 and L2."""
     values = {"level": "L1-L2", "vbmd_mg_cm3": vbmd_mg_cm3, "days_from_first_study": 3, "status": "used"}
     return row(tables.LABELS, cohort="toy", line=2, patient_id=name, unit_given="mg/cm3 HA", faults=[], **values)
