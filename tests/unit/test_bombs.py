@@ -25,7 +25,7 @@ LEAST_MB, MOST_MB = 600, 150
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """What Python's allocator hands out stays far below what the bomb claims."""
+    """Check that Python's allocator hands out far less memory than the bomb claims."""
     tracemalloc.start()
     try:
         yield
@@ -35,13 +35,13 @@ def little_memory() -> Iterator[None]:
 
 
 def zeros() -> bytes:
-    """A raw deflate stream of `LEAST_MB` of zeros."""
+    """Make a raw deflate stream of `LEAST_MB` of zeros."""
     deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
     return b"".join([*(deflate.compress(bytes(MB)) for _ in range(LEAST_MB)), deflate.flush()])
 
 
 def reasons(folder: Path, out: Path) -> dict[str, int]:
-    """Reasons for what was left out, with the number of files."""
+    """Count the files that were left out by reason."""
     return {entry["reason"]: entry["n_files"] for entry in convert_folder(folder, out) if entry["reason"]}
 
 
@@ -92,7 +92,7 @@ def test_a_member_of_a_zip_file_that_grows_without_end_costs_what_its_header_say
 
 
 def test_a_stream_that_claims_a_larger_image_than_its_header_is_undecodable(tmp_path, monkeypatch):
-    """JPEG 2000: the size of the image in the SIZ marker (ISO 15444-1 A.5.1)."""
+    """The SIZ marker of JPEG 2000 holds the size of the image (ISO 15444-1 A.5.1)."""
     monkeypatch.setattr(decoder, "MOST_MEMORY_BYTES", 2**28)
     monkeypatch.setattr("trabecula.convert.read._decoder", decoder.Decoder())
     for number, dataset in enumerate(axial_stack()):

@@ -23,23 +23,23 @@ RODS = (0.0, 50.0, 100.0, 200.0)
 NATIVE = Contrast(0.0, "native")
 
 
-def tissues(kvp: int, *, slope: float = 1.0, offset: float = 0.0, given: Contrast = NATIVE) -> phantomless.Tissues:
-    """A patient made of just what the method assumes, on a scanner that is off."""
+def tissues(kvp: int, *, slope: float = 1.0, offset: float = 0.0, phase: Contrast = NATIVE) -> phantomless.Tissues:
+    """Give the tissues of a patient made exactly as the method assumes, on a scanner that is off."""
     energy = EFFECTIVE_ENERGY_KEV[kvp]
     fat = 0.5 * (material_hu("fat", energy) + material_hu("rich_fat", energy))
     lean = material_hu("muscle", energy)
     true = (-998.8, fat, lean + 0.1 * (fat - lean), NATIVE_HU)
     air, fat, muscle, blood = (slope * hu + offset for hu in true)
-    return phantomless.Tissues(air, fat, muscle, blood, given, kvp=kvp, age_years=60.0, sex="F")
+    return phantomless.Tissues(air, fat, muscle, blood, phase, kvp=kvp, age_years=60.0, sex="F")
 
 
 def bone_hu(kvp: int, vbmd: float) -> float:
-    """Trabecular HU of a woman of 60, half of whose marrow is fat."""
+    """Compute the trabecular HU of a woman of 60, half of whose marrow is fat."""
     return float(spongiosa(EFFECTIVE_ENERGY_KEV[kvp], marrow_fat=0.48).hu(vbmd))
 
 
 def regression(x: np.ndarray, y: np.ndarray) -> Any:
-    """Oracle of lines."""
+    """Fit a line by SciPy, the oracle."""
     return stats.linregress(x, y)
 
 
@@ -82,9 +82,9 @@ def test_the_usual_blood_of_each_phase_is_named(kvp, agent):
 
 
 def test_more_blood_never_means_less_contrast_medium():
-    found = [contrast(float(hu), 120, None).probability or 0.0 for hu in range(0, 700, 5)]
-    assert (np.diff(found) >= 0).all()
-    assert found[0] < 0.02
+    probabilities = [contrast(float(hu), 120, None).probability or 0.0 for hu in range(0, 700, 5)]
+    assert (np.diff(probabilities) >= 0).all()
+    assert probabilities[0] < 0.02
 
 
 def test_blood_that_is_not_seen_says_nothing():
@@ -135,9 +135,9 @@ def test_too_few_tissues_are_a_reason(missing):
 
 
 def test_bright_blood_is_no_reference():
-    enhanced = tissues(120, given=Contrast(1.0, "portal"))
-    one, other = (phantomless.calibrate(replace(enhanced, blood_hu=hu)) for hu in (140.0, 180.0))
-    assert (one.slope, one.intercept) == (other.slope, other.intercept)
+    enhanced = tissues(120, phase=Contrast(1.0, "portal"))
+    bright, brighter = (phantomless.calibrate(replace(enhanced, blood_hu=hu)) for hu in (140.0, 180.0))
+    assert (bright.slope, bright.intercept) == (brighter.slope, brighter.intercept)
 
 
 def test_tissues_that_can_not_be_those_are_a_reason():
@@ -168,8 +168,8 @@ def test_what_is_no_phantom_is_a_reason(rods):
 def labelled(n: int, device: str = "A", phase: str = "native", **extra) -> pd.DataFrame:
     rng = np.random.default_rng(n)
     hu = rng.uniform(60, 220, n)
-    given = {"cohort": "dev", "patient_id": [f"p{i}" for i in range(n)], "device_key": device, "phase": phase}
-    return pd.DataFrame(given | {"trabecular_hu": hu, "qct_vbmd_mg_cm3": 0.8 * hu - 4 + rng.normal(0, 5, n)} | extra)
+    keys = {"cohort": "dev", "patient_id": [f"p{i}" for i in range(n)], "device_key": device, "phase": phase}
+    return pd.DataFrame(keys | {"trabecular_hu": hu, "qct_vbmd_mg_cm3": 0.8 * hu - 4 + rng.normal(0, 5, n)} | extra)
 
 
 def test_a_labelled_patient_has_no_part_in_the_own_line():
@@ -177,9 +177,9 @@ def test_a_labelled_patient_has_no_part_in_the_own_line():
     rows["qct_vbmd_mg_cm3"] += [500.0] + [0.0] * 11
     devices = calibrate.gather([rows], min_patients=10)
     others = rows[1:]
-    own = devices.line("A", "native", "p0")
+    line = devices.line("A", "native", "p0")
     oracle = regression(others["trabecular_hu"].to_numpy(), others["qct_vbmd_mg_cm3"].to_numpy())
-    assert own.slope == pytest.approx(oracle.slope)
+    assert line.slope == pytest.approx(oracle.slope)
     assert devices.line("A", "native", "nobody").slope != pytest.approx(oracle.slope)
 
 
@@ -193,8 +193,8 @@ def test_who_is_in_two_cohorts_counts_once():
 
 def test_devices_and_phases_do_not_mix_and_small_ones_have_a_reason():
     rows = [labelled(11), labelled(4, phase="portal"), labelled(15, "B", qct_vbmd_mg_cm3=None)]
-    made = calibrate.gather(rows, min_patients=10).table()
-    whole, small = tables.cast(made, tables.CALIBRATIONS).to_pylist()
+    calibrations = calibrate.gather(rows, min_patients=10).table()
+    whole, small = tables.cast(calibrations, tables.CALIBRATIONS).to_pylist()
     assert (whole["device_key"], whole["phase"], whole["n"], whole["reason"]) == ("A", "native", 11, None)
     assert (small["device_key"], small["phase"], small["n"], small["reason"]) == ("A", "portal", 4, "too_few_labels")
     assert whole["slope"] == pytest.approx(0.8, abs=0.1)
@@ -203,8 +203,8 @@ def test_devices_and_phases_do_not_mix_and_small_ones_have_a_reason():
 
 def studies(**extra) -> pd.DataFrame:
     facts = {"air_hu": -999.0, "fat_hu": -95.0, "muscle_hu": 35.0, "blood_hu": 42.0, "rods_hu": [[]], "kvp": 120.0}
-    known = {"age_years": 60.0, "sex": "F", "device_key": "A", "contrast_agent": None, "status": "measured"}
-    rows = pd.DataFrame({"cohort": "dev", "patient_id": "p0", "study_id": "s0"} | facts | known | extra, index=[0])
+    keys = {"age_years": 60.0, "sex": "F", "device_key": "A", "contrast_agent": None, "status": "measured"}
+    rows = pd.DataFrame({"cohort": "dev", "patient_id": "p0", "study_id": "s0"} | facts | keys | extra, index=[0])
     return rows.join(calibrate.contrast_rows(rows))
 
 
@@ -215,12 +215,12 @@ def studies(**extra) -> pd.DataFrame:
 def test_each_method_gives_a_density_or_a_reason(method, reason):
     options = calibrate.Options(method, 10, RODS, HA)
     lines = calibrate.study_lines(studies(), options, calibrate.gather([], min_patients=10))
-    found = calibrate.calibrated([150.0, None, 150.0], ["s0", "s0", None], lines, method=method)
-    assert found.columns.tolist() == [column.name for column in tables.CALIBRATED]
-    assert found["calibration"].tolist() == [method] * 3
-    assert found["calibration_reason"].tolist() == [reason, reason or "not_measured", "not_measured"]
-    assert found["vbmd_hu_mg_cm3"].isna().tolist() == [reason is not None, True, True]
-    assert (found["vbmd_hu_mg_cm3"].isna() == found["vbmd_hu_sd_mg_cm3"].isna()).all()
+    densities = calibrate.calibrated([150.0, None, 150.0], ["s0", "s0", None], lines, method=method)
+    assert densities.columns.tolist() == [column.name for column in tables.CALIBRATED]
+    assert densities["calibration"].tolist() == [method] * 3
+    assert densities["calibration_reason"].tolist() == [reason, reason or "not_measured", "not_measured"]
+    assert densities["vbmd_hu_mg_cm3"].isna().tolist() == [reason is not None, True, True]
+    assert (densities["vbmd_hu_mg_cm3"].isna() == densities["vbmd_hu_sd_mg_cm3"].isna()).all()
 
 
 def test_rods_of_dipotassium_phosphate_are_converted():
@@ -238,24 +238,24 @@ def test_scans_together_have_the_lines_that_each_has_alone():
     rng = np.random.default_rng(5)
     scans = [_any_tissues(rng) for _ in range(60)]
     kinds = set()
-    for scan, found in zip(scans, phantomless.calibrate_all(scans), strict=True):
+    for scan, line in zip(scans, phantomless.calibrate_all(scans), strict=True):
         try:
             alone = phantomless.calibrate(scan)
         except StudyFailure as failure:
-            assert isinstance(found, StudyFailure) and str(found) == str(failure)
+            assert isinstance(line, StudyFailure) and str(line) == str(failure)
             kinds.add(failure.reason)
             continue
         kinds.add("line")
-        assert isinstance(found, Line)
-        assert found.slope == pytest.approx(alone.slope, rel=1e-9)
-        np.testing.assert_allclose(found.covariance, alone.covariance, rtol=1e-9)
-        assert np.linalg.eigvalsh(found.covariance).min() > 0
+        assert isinstance(line, Line)
+        assert line.slope == pytest.approx(alone.slope, rel=1e-9)
+        np.testing.assert_allclose(line.covariance, alone.covariance, rtol=1e-9)
+        assert np.linalg.eigvalsh(line.covariance).min() > 0
     assert kinds == {"line", "no_reference_tissue", "odd_tissues"}
 
 
 def _any_tissues(rng: np.random.Generator) -> phantomless.Tissues:
     hu = {"air_hu": rng.normal(-999, 3), "fat_hu": rng.normal(-90, 40), "muscle_hu": rng.normal(50, 30)}
-    known = {name: None if rng.uniform() < 0.1 else float(value) for name, value in hu.items()}
+    measured = {name: None if rng.uniform() < 0.1 else float(value) for name, value in hu.items()}
     blood = float(rng.choice([40.0, 150.0, 300.0]))
     phase = contrast(blood, 120.0, None)
-    return phantomless.Tissues(**known, blood_hu=blood, contrast=phase, kvp=float(rng.choice([80, 120])), sex="F")
+    return phantomless.Tissues(**measured, blood_hu=blood, contrast=phase, kvp=float(rng.choice([80, 120])), sex="F")

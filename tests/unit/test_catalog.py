@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A working folder with results/tables in it."""
+    """Make a working folder with results/tables in it."""
     folder = tmp_path_factory.mktemp("place")
-    made = write_tables(folder / "results/tables", **made_cohorts())
-    catalog.write(made, place=made)
+    folder_of_tables = write_tables(folder / "results/tables", **made_cohorts())
+    catalog.write(folder_of_tables, place=folder_of_tables)
     return folder
 
 
@@ -36,8 +36,8 @@ def open_database(path: Path) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(path, read_only=True)
 
 
-def one(database: duckdb.DuckDBPyConnection, query: str):
-    """Ask for the query's only value."""
+def only_value(database: duckdb.DuckDBPyConnection, query: str):
+    """Ask for the only value of a query."""
     ((value,),) = database.execute(query).fetchall()
     return value
 
@@ -56,7 +56,7 @@ def test_the_database_can_be_made_before_the_tables_are_in_their_place(tmp_path)
     catalog.write(staged, place=tmp_path / "kept")
     staged.rename(tmp_path / "kept")
     with open_database(tmp_path / "kept/trabecula.duckdb") as database:
-        assert one(database, "SELECT count(*) FROM patients") == 100
+        assert only_value(database, "SELECT count(*) FROM patients") == 100
 
 
 def test_the_database_can_be_told_where_the_tables_went(place, tmp_path):
@@ -67,7 +67,7 @@ def test_the_database_can_be_told_where_the_tables_went(place, tmp_path):
             with pytest.raises(duckdb.IOException):
                 database.sql("FROM patients").fetchall()
             database.execute(f"SET VARIABLE {catalog.PLACE} = '{tables_now}'")
-            assert one(database, "SELECT count(*) FROM patients") == 100
+            assert only_value(database, "SELECT count(*) FROM patients") == 100
     finally:
         tables_now.rename(tables_then)
 
@@ -76,7 +76,7 @@ def test_the_sql_makes_the_same_views_beside_the_results(place, monkeypatch):
     monkeypatch.chdir(place)
     with duckdb.connect() as database:
         database.execute(Path("results/tables/views.sql").read_text())
-        assert one(database, "SELECT count(*) FROM vertebrae") != 0
+        assert only_value(database, "SELECT count(*) FROM vertebrae") != 0
         views = {name for (name,) in database.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()}
         assert views == {*tables.PUBLIC, *catalog.VIEWS, *tables.CODES}
 
@@ -93,7 +93,7 @@ def test_every_view_and_column_has_a_comment(database):
 
 def test_prevalence_has_wilsons_interval(database):
     rows = database.sql("SELECT n, n_osteoporosis, low, high FROM osteoporosis_by_age_and_sex").fetchall()
-    assert sum(row[0] for row in rows) == one(database, "SELECT count(*) FROM patients WHERE grade IS NOT NULL")
+    assert sum(row[0] for row in rows) == only_value(database, "SELECT count(*) FROM patients WHERE grade IS NOT NULL")
     for n, cases, low, high in rows:
         assert (low, high) == pytest.approx(proportion_confint(cases, n, method="wilson"), abs=1e-6)
 
@@ -107,44 +107,49 @@ def test_precision_is_that_of_the_near_pairs(database):
     rms = float(np.sqrt(np.mean(np.square(sd))))
     query = "SELECT n_pairs, rms_sd_mg_cm3, lsc_mg_cm3, reason FROM scan_precision"
     query += " WHERE cohort = 'north' AND predictor = 'network' AND same_device"
-    ((n, found, lsc, reason),) = database.execute(query).fetchall()
-    assert (n, found, lsc) == (len(pairs), pytest.approx(rms), pytest.approx(2.77 * rms))
+    ((n, rms_sd, lsc, reason),) = database.execute(query).fetchall()
+    assert (n, rms_sd, lsc) == (len(pairs), pytest.approx(rms), pytest.approx(2.77 * rms))
     assert reason is None and n >= 30
     changes = np.array([b["vbmd_mg_cm3"] - a["vbmd_mg_cm3"] for a, b in same])
     beyond = "SELECT count(*) FILTER (beyond_lsc) FROM repeat_scans WHERE cohort = 'north'"
-    assert one(database, beyond) == int((np.abs(changes) > 2.77 * rms).sum())
+    assert only_value(database, beyond) == int((np.abs(changes) > 2.77 * rms).sum())
 
 
 def test_a_change_between_devices_is_held_against_such_changes_alone(database):
-    of = "SELECT n_pairs, reason FROM scan_precision WHERE cohort = 'north' AND predictor = 'network' AND same_device"
-    assert database.execute(f"{of} = false").fetchall() == [(len(MOVED), "too_few_patients")]
-    assert database.execute(f"{of} IS NULL").fetchall() == [(1, "too_few_patients")]
-    told = "SELECT DISTINCT beyond_lsc, reason FROM repeat_scans WHERE cohort = 'north' AND same_device"
-    assert database.execute(f"{told} IS DISTINCT FROM true").fetchall() == [(None, "too_few_patients")]
-    pairs = one(database, "SELECT count(*) FROM scan_pairs")
-    assert one(database, "SELECT count(*) FROM repeat_scans") == pairs
+    precision = (
+        "SELECT n_pairs, reason FROM scan_precision WHERE cohort = 'north' AND predictor = 'network' AND same_device"
+    )
+    assert database.execute(f"{precision} = false").fetchall() == [(len(MOVED), "too_few_patients")]
+    assert database.execute(f"{precision} IS NULL").fetchall() == [(1, "too_few_patients")]
+    changes = "SELECT DISTINCT beyond_lsc, reason FROM repeat_scans WHERE cohort = 'north' AND same_device"
+    assert database.execute(f"{changes} IS DISTINCT FROM true").fetchall() == [(None, "too_few_patients")]
+    pairs = only_value(database, "SELECT count(*) FROM scan_pairs")
+    assert only_value(database, "SELECT count(*) FROM repeat_scans") == pairs
 
 
 def test_too_few_pairs_leave_the_least_significant_change_open(tmp_path):
     rows = made_cohorts()
-    few = {name: [row for row in own if row.get("patient_id", "")[-2:] < "20"] for name, own in rows.items()}
+    few = {
+        name: [row for row in rows_of_table if row.get("patient_id", "")[-2:] < "20"]
+        for name, rows_of_table in rows.items()
+    }
     catalog.write(write_tables(tmp_path / "t", **few), place=tmp_path / "t")
     with open_database(tmp_path / "t/trabecula.duckdb") as database:
-        found = database.sql("SELECT DISTINCT lsc_mg_cm3, beyond_lsc, reason FROM repeat_scans").fetchall()
-        assert found == [(None, None, "too_few_patients")]
+        changes = database.sql("SELECT DISTINCT lsc_mg_cm3, beyond_lsc, reason FROM repeat_scans").fetchall()
+        assert changes == [(None, None, "too_few_patients")]
 
 
 def test_reclassification_counts_every_patient_with_both_values_once(database):
     both = "vbmd_mg_cm3 IS NOT NULL AND hu_baseline_vbmd_mg_cm3 IS NOT NULL"
-    assert one(database, "SELECT sum(n) FROM reclassification") == one(
+    assert only_value(database, "SELECT sum(n) FROM reclassification") == only_value(
         database, f"SELECT count(*) FROM patients WHERE {both}"
     )
     query = "SELECT sum(n) FROM reclassification WHERE network_grade = 'osteoporosis' AND hu_grade = 'normal'"
-    assert (one(database, query) or 0) == one(
+    assert (only_value(database, query) or 0) == only_value(
         database, "SELECT count(*) FROM patients WHERE vbmd_mg_cm3 < 80 AND hu_baseline_vbmd_mg_cm3 >= 120"
     )
-    assert one(database, "SELECT sum(n) FROM failures_by_reason WHERE kind = 'study'") == 24
-    assert one(database, "SELECT count(*) FROM failures_by_reason WHERE meaning IS NULL") == 0
+    assert only_value(database, "SELECT sum(n) FROM failures_by_reason WHERE kind = 'study'") == 24
+    assert only_value(database, "SELECT count(*) FROM failures_by_reason WHERE meaning IS NULL") == 0
 
 
 def test_run_history_says_what_was_new(tmp_path):
@@ -153,15 +158,15 @@ def test_run_history_says_what_was_new(tmp_path):
     runs[2]["model_sha256"] = "b"
     catalog.write(write_tables(tmp_path / "t", runs=runs), place=tmp_path / "t")
     with open_database(tmp_path / "t/trabecula.duckdb") as database:
-        found = database.sql("SELECT run_id, new_config, new_model FROM run_history").fetchall()
-    assert found == [("0", True, True), ("1", False, False), ("2", False, True)]
+        history = database.sql("SELECT run_id, new_config, new_model FROM run_history").fetchall()
+    assert history == [("0", True, True), ("1", False, False), ("2", False, True)]
 
 
 def test_the_data_package_names_every_file_and_column(place):
     folder = place / "results/tables"
     package = json.loads((folder / "datapackage.json").read_text())
-    assert [one["name"] for one in package["resources"]] == list(tables.PUBLIC)
-    by_name = {one["name"]: one for one in package["resources"]}
+    assert [resource["name"] for resource in package["resources"]] == list(tables.PUBLIC)
+    by_name = {resource["name"]: resource for resource in package["resources"]}
     for name, resource in by_name.items():
         paths = resource["path"] if isinstance(resource["path"], list) else [resource["path"]]
         fields = {field["name"]: field for field in resource["schema"]["fields"]}
@@ -190,5 +195,5 @@ def test_the_dictionary_as_csv_has_a_row_per_column():
 
 
 def test_the_documented_tables_are_those_of_the_schemas():
-    made = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
-    assert made == catalog.dictionary(), "run: PYTHONPATH=workflow python -m trabecula.catalog docs/tables.md"
+    page = (ROOT / "docs/tables.md").read_text(encoding="utf-8")
+    assert page == catalog.dictionary(), "run: PYTHONPATH=workflow python -m trabecula.catalog docs/tables.md"

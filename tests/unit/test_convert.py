@@ -45,18 +45,18 @@ from trabecula.index.link import Writer
 
 
 def files_in(folder: Path, pattern: str) -> list[str]:
-    """Files of the real test data that match a pattern, sorted."""
+    """List the files of the real test data that match a pattern, sorted."""
     return sorted(str(path) for path in folder.glob(pattern) if path.is_file())
 
 
 def headers_of(paths: list[str]) -> list[Header]:
-    """What the index knows of files."""
+    """Read the headers of files as the index does."""
     listed = [ListedFile(path[1:], os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths]
     return [header._replace(path=f"/{header.path}") for header in read_headers("", listed, archives=False)]
 
 
 def convert(paths: list[str]) -> tuple[Volume, Converted]:
-    """A stack as a volume, through a file, and what was said of it."""
+    """Convert a stack through a file; give the volume and the facts of the conversion."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ct.nii"
         done = convert_stack(Linked(headers_of(paths)), path, max_gap_mm=10)
@@ -70,13 +70,13 @@ def refusal(paths: list[str]) -> str:
 
 
 def error_hu(ct: Volume, margin: int = 0) -> float:
-    """Largest difference from the field that the slices were written from, off the edges."""
+    """Measure the largest difference from the field that the slices were written from, without the edges."""
     inner = tuple(
         slice(margin if axis < 2 else 0, n - (margin if axis < 2 else 0)) for axis, n in enumerate(ct.array.shape)
     )
     grid = np.moveaxis(np.indices(ct.array.shape), 0, -1)[inner]
-    wanted = linear_hu(ct.to_mm(grid.reshape(-1, 3))).clip(-1024)
-    return float(np.abs(wanted - ct.array[inner].ravel()).max())
+    expected = linear_hu(ct.to_mm(grid.reshape(-1, 3))).clip(-1024)
+    return float(np.abs(expected - ct.array[inner].ravel()).max())
 
 
 # --- analytic: HU are linear in the patient, so that one number checks voxels and affine -----------
@@ -93,7 +93,7 @@ turns = st.tuples(*[st.floats(-40, 40)] * 3)
     st.permutations(range(5)),
 )
 def test_any_orientation_any_order(tmp_path_factory, turn, flips, spacing, order):
-    """Prone, decubitus, feet first, oblique, descending: right by the affine, to half a unit of rounding."""
+    """Stacks prone, decubitus, feet first, oblique or descending are right to half a unit of rounding."""
     axes = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * [flips[0], flips[1], flips[0] * flips[1]]
     orientation = np.concatenate([axes[:, 0], axes[:, 1]])
     corner = -axes @ [11.5 * 1.5, 9.5 * 2.0, 0.0]  # the middle of the first slice lies at 0
@@ -116,8 +116,8 @@ def test_gantry_tilt_of_either_sign_is_made_upright(tmp_path, tilt_degrees, flip
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
     np.testing.assert_allclose(ct.spacing_mm, [1.5, 2.0, 4.0 * np.cos(angle)], atol=1e-3)
     filled = np.abs(ct.array.astype(int) + 1024) > 0
-    wanted = linear_hu(ct.to_mm(np.argwhere(filled)))
-    off = np.abs(wanted - ct.array[filled])
+    expected = linear_hu(ct.to_mm(np.argwhere(filled)))
+    off = np.abs(expected - ct.array[filled])
     assert np.median(off) <= 1 and (off <= 1.01).mean() > 0.85  # the rest lies beside the slices: air, or half a voxel
 
 
@@ -174,15 +174,17 @@ def test_every_slice_has_its_own_rescale(tmp_path):
     slices = axial_stack()
     slices[2].RescaleIntercept = -1000  # the stored values stay: 24 HU more
     slices[3].RescaleSlope = 0.5
-    ct, said = convert(save_all(slices, tmp_path))
-    done, plain = (volume.array.astype(int) for volume in (ct, convert(save_all(axial_stack(), tmp_path / "plain"))[0]))
-    assert said.flags == ["rescale_varies"]
-    np.testing.assert_array_equal(done[..., 2], plain[..., 2] + 24)
-    assert np.abs(done[..., 3] - ((plain[..., 3] + 1024) * 0.5 - 1024)).max() <= 0.5
+    ct, conversion = convert(save_all(slices, tmp_path))
+    changed, plain = (
+        volume.array.astype(int) for volume in (ct, convert(save_all(axial_stack(), tmp_path / "plain"))[0])
+    )
+    assert conversion.flags == ["rescale_varies"]
+    np.testing.assert_array_equal(changed[..., 2], plain[..., 2] + 24)
+    assert np.abs(changed[..., 3] - ((plain[..., 3] + 1024) * 0.5 - 1024)).max() <= 0.5
 
 
 def test_frames_of_an_enhanced_file_go_to_their_places(tmp_path):
-    """Shuffled frames, a rescale per frame, geometry in functional groups."""
+    """The frames are shuffled, each has its own rescale, and the geometry lies in functional groups."""
     slices = axial_stack(6)
     plain, _ = convert(save_all(axial_stack(6), tmp_path / "plain"))
     order = [3, 0, 5, 1, 4, 2]
@@ -202,16 +204,16 @@ def test_a_frame_may_have_an_intercept_of_zero(tmp_path):
     assert error_hu(ct) <= 0.51 and done.flags == ["rescale_varies"]
 
 
-@pytest.mark.parametrize("told_by", ["TemporalPositionIndex", "FrameAcquisitionNumber"])
-def test_phases_in_one_enhanced_file_are_two_volumes(tmp_path, told_by):
+@pytest.mark.parametrize("attribute", ["TemporalPositionIndex", "FrameAcquisitionNumber"])
+def test_phases_in_one_enhanced_file_are_two_volumes(tmp_path, attribute):
     early, late = axial_stack(6), axial_stack(6, hu=lambda p: linear_hu(p) + 50)
     mixed = [plane for pair in zip(early, late, strict=True) for plane in pair]
-    save(enhanced(mixed, **{told_by: [1, 2] * 6}), tmp_path / "in/enhanced")
+    save(enhanced(mixed, **{attribute: [1, 2] * 6}), tmp_path / "in/enhanced")
     entries = convert_folder(tmp_path / "in", tmp_path / "out")
     assert [(entry["status"], entry["flags"], entry["n_files"]) for entry in entries] == [("ok", ["split"], 1)] * 2
-    one, other = (read_nifti(tmp_path / "out" / entry["file"]) for entry in entries)
-    assert error_hu(one) <= 0.51
-    np.testing.assert_array_equal(other.array - one.array, 50)
+    early_ct, late_ct = (read_nifti(tmp_path / "out" / entry["file"]) for entry in entries)
+    assert error_hu(early_ct) <= 0.51
+    np.testing.assert_array_equal(late_ct.array - early_ct.array, 50)
 
 
 def test_frames_that_are_cut_off_are_missing_slices(tmp_path):
@@ -320,14 +322,14 @@ def test_padding_is_air_with_and_without_its_mark():
 @given(st.integers(0, 2**16 - 1), st.integers(-30000, 30000))
 def test_whole_rescales_come_out_right_in_sixteen_bits(kind, bits, intercept):
     stored = np.array([bits], np.uint16).view(kind)
-    wanted = np.clip(int(stored[0]) + intercept, -1024, 32767)
-    assert hounsfield(stored.copy(), 1, intercept)[0] == wanted
+    expected = np.clip(int(stored[0]) + intercept, -1024, 32767)
+    assert hounsfield(stored.copy(), 1, intercept)[0] == expected
 
 
 @given(st.integers(-(2**15), 2**15 - 1), st.floats(0.01, 10), st.floats(-2000, 2000))
 def test_rescale_rounds_and_never_wraps(stored, slope, intercept):
-    wanted = np.clip(np.rint(stored * slope + intercept), -1024, 32767)
-    assert hounsfield(np.array([stored], np.int16), slope, intercept)[0] == wanted
+    expected = np.clip(np.rint(stored * slope + intercept), -1024, 32767)
+    assert hounsfield(np.array([stored], np.int16), slope, intercept)[0] == expected
 
 
 def test_bits_above_the_stored_ones_do_not_count(tmp_path):
@@ -399,7 +401,7 @@ def test_dcm2niix_writes_the_same_volume(real_data, tmp_path, place):
 
 
 def test_dcm2niix_stacks_the_same_voxels(real_data):
-    """A tilted head with three slice distances: two volumes for us, and voxel for voxel what dcm2niix stacks."""
+    """A tilted head with three slice distances is two volumes for us; each voxel is that of dcm2niix's stack."""
     files = files_in(real_data, "dcm_qa_ct_ge_tilt_variable/In/GE/*.dcm")
     stack = np.stack([hu.copy() for hu in read_slices(slices_of(headers_of(files)))])
     raw = sitk.GetArrayFromImage(sitk.ReadImage(files_in(real_data, "dcm_qa_ct_ge_tilt_variable/Ref/_2.nii.gz")[0]))
@@ -410,7 +412,7 @@ def test_dcm2niix_stacks_the_same_voxels(real_data):
 
 
 def test_every_lossless_syntax_holds_the_same_pixels(real_data):
-    wanted = None
+    first_hu = None
     decoded = 0
     for file in files_in(real_data, "cornerstone_ct_transfer_syntaxes/CTImage.dcm*"):
         try:
@@ -419,8 +421,8 @@ def test_every_lossless_syntax_holds_the_same_pixels(real_data):
         except StudyFailure as failure:
             assert failure.reason == "lossy"
             continue
-        wanted = hu if wanted is None else wanted
-        np.testing.assert_array_equal(hu, wanted)
+        first_hu = hu if first_hu is None else first_hu
+        np.testing.assert_array_equal(hu, first_hu)
         decoded += 1
     assert decoded == 10
 
@@ -429,8 +431,8 @@ def test_a_multi_frame_twin_holds_the_same(real_data):
     with quiet():
         single = in_order(slices_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/image/*"))))
         multi = in_order(slices_of(headers_of(files_in(real_data, "dcmqi_ct_seg/23x38x3/multiframe/mf.dcm"))))
-        one, other = (arrange(planes, lambda a, b: False, max_gap_mm=10) for planes in (single, multi))
-        np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
+        single_grid, multi_grid = (arrange(planes, lambda a, b: False, max_gap_mm=10) for planes in (single, multi))
+        np.testing.assert_allclose(single_grid.affine, multi_grid.affine, atol=1e-6)
         for hu, twin in zip(read_slices(single), read_slices(multi), strict=True):
             np.testing.assert_array_equal(hu, twin)
 
@@ -515,12 +517,12 @@ def test_the_same_scan_gives_the_same_bytes(tmp_path):
 def test_a_decoder_that_ends_its_process_costs_one_slice(tmp_path, monkeypatch):
     (path,) = save_all(axial_stack(1), tmp_path)
     (header,) = headers_of([path])
-    mine = decoder.Decoder()
+    worker = decoder.Decoder()
     monkeypatch.setattr(decoder, "decode", lambda dataset, header: os.abort())
     with pytest.raises(StudyFailure, match="undecodable"):
-        mine.decode(header)
+        worker.decode(header)
     monkeypatch.undo()
-    pixels, plain = mine.decode(header)
+    pixels, plain = worker.decode(header)
     assert plain and pixels.shape == (20, 24)
 
 
@@ -537,7 +539,7 @@ def test_a_damaged_stream_is_a_missing_slice(tmp_path):
 
 
 def test_phases_that_lie_in_each_other_are_two_volumes(tmp_path):
-    """Together they are even, half a step apart."""
+    """The slices of both phases together are evenly spaced, half a step apart."""
     early = [slice_of((-17, -20, 0.625 * k)) for k in range(20)]
     late = [slice_of((-17, -20, 0.625 * k + 0.3), hu=lambda p: linear_hu(p) + 50) for k in range(20)]
     for number, dataset in enumerate([*early, *late]):

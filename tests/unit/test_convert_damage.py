@@ -45,7 +45,7 @@ LONG = (b"OB", b"OW", b"SQ", b"UN", b"UT")  # of these the header has 12 bytes w
 
 @dataclass(frozen=True)
 class Element:
-    """Where an element of a file stands: its tag, its value, and the byte after it."""
+    """The place of an element in a file: the first byte of its tag, of its value, and the byte after it."""
 
     start: int
     value: int
@@ -71,7 +71,7 @@ class Series:
 
 
 def clean_slice(number: int) -> Dataset:
-    """A slice of noise around the usual field, stored as signed HU: no bit of it is free."""
+    """Make a slice of noise around the usual field, stored as signed HU: no bit of it is free."""
     position = (-17, -20, -30 + 2 * number)
     noise = np.random.default_rng(number).integers(-300, 300, (ROWS, COLUMNS))
     dataset = slice_of(position, shape=(ROWS, COLUMNS), hu=lambda points: linear_hu(points) + noise - 1024)
@@ -85,7 +85,7 @@ def clean_slice(number: int) -> Dataset:
 
 @cache
 def series(variant: str) -> Series:
-    """The clean series in a transfer syntax."""
+    """Make the clean series in a transfer syntax."""
     syntax, is_compressed = VARIANTS[variant]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -129,27 +129,27 @@ def _file(raw: bytes, *, implicit: bool) -> File:
 
 
 def cut(rng: random.Random, file: File) -> bytes:
-    """Truncated anywhere."""
+    """Truncate the file anywhere."""
     return file.raw[: rng.randrange(len(file.raw))]
 
 
 def cut_pixels(rng: random.Random, file: File) -> bytes:
-    """Truncated within the pixels."""
+    """Truncate the file within the pixels."""
     return file.raw[: rng.randrange(file.pixels, len(file.raw))]
 
 
 def flip_anywhere(rng: random.Random, file: File) -> bytes:
-    """Up to 20 bits flipped anywhere."""
+    """Flip up to 20 bits anywhere."""
     return _flipped(rng, file.raw, 0, len(file.raw), rng.randint(1, 20))
 
 
 def flip_header(rng: random.Random, file: File) -> bytes:
-    """One to four bits flipped before the pixels, behind the preamble."""
+    """Flip one to four bits before the pixels, behind the preamble."""
     return _flipped(rng, file.raw, 128, file.pixels, rng.randint(1, 4))
 
 
 def flip_value(rng: random.Random, file: File) -> bytes:
-    """A bit flipped in the value of an element other than the pixels."""
+    """Flip a bit in the value of an element other than the pixels."""
     element = rng.choice([part for part in file.elements[:-1] if part.end > part.value])
     return _flipped(rng, file.raw, element.value, element.end, 1)
 
@@ -162,12 +162,12 @@ def _flipped(rng: random.Random, raw: bytes, first: int, end: int, n: int) -> by
 
 
 def zero_run(rng: random.Random, file: File) -> bytes:
-    """A run of zeros, as of a lost block."""
+    """Write a run of zeros, like a lost block."""
     return _overwritten(rng, file.raw, lambda n: bytes(n))
 
 
 def random_run(rng: random.Random, file: File) -> bytes:
-    """A run of noise."""
+    """Write a run of noise."""
     return _overwritten(rng, file.raw, rng.randbytes)
 
 
@@ -178,36 +178,41 @@ def _overwritten(rng: random.Random, raw: bytes, with_what: Callable[[int], byte
 
 
 def swap_tags(rng: random.Random, file: File) -> bytes:
-    """Two elements bear each other's tag."""
-    one, other = rng.sample(file.elements, 2)
+    """Give two elements each other's tag."""
+    first, second = rng.sample(file.elements, 2)
     damaged = bytearray(file.raw)
-    damaged[one.start : one.start + 4] = file.raw[other.start : other.start + 4]
-    damaged[other.start : other.start + 4] = file.raw[one.start : one.start + 4]
+    damaged[first.start : first.start + 4] = file.raw[second.start : second.start + 4]
+    damaged[second.start : second.start + 4] = file.raw[first.start : first.start + 4]
     return bytes(damaged)
 
 
 def swap_elements(rng: random.Random, file: File) -> bytes:
-    """Two elements stand in each other's place."""
-    one, other = sorted(rng.sample(file.elements[:-1], 2), key=lambda element: element.start)
+    """Put two elements in each other's place."""
+    first, second = sorted(rng.sample(file.elements[:-1], 2), key=lambda element: element.start)
     raw = file.raw
-    parts = raw[: one.start], raw[other.start : other.end], raw[one.end : other.start], raw[one.start : one.end]
-    return b"".join(parts) + raw[other.end :]
+    parts = (
+        raw[: first.start],
+        raw[second.start : second.end],
+        raw[first.end : second.start],
+        raw[first.start : first.end],
+    )
+    return b"".join(parts) + raw[second.end :]
 
 
 def delete_element(rng: random.Random, file: File) -> bytes:
-    """An element is gone."""
+    """Delete an element."""
     element = rng.choice(file.elements)
     return file.raw[: element.start] + file.raw[element.end :]
 
 
 def double_element(rng: random.Random, file: File) -> bytes:
-    """An element stands there twice."""
+    """Write an element twice."""
     element = rng.choice(file.elements[:-1])
     return file.raw[: element.end] + file.raw[element.start : element.end] + file.raw[element.end :]
 
 
 def change_length(rng: random.Random, file: File) -> bytes:
-    """The length of an element is wrong, by a little or by much."""
+    """Change the length of an element, by a little or by much."""
     element = rng.choice(file.elements)
     damaged = bytearray(file.raw)
     if rng.random() < 0.5:
@@ -218,18 +223,18 @@ def change_length(rng: random.Random, file: File) -> bytes:
 
 
 def insert(rng: random.Random, file: File) -> bytes:
-    """Bytes too many before the pixels."""
+    """Insert bytes before the pixels."""
     where = rng.randrange(132, file.pixels)
     return file.raw[:where] + rng.randbytes(rng.randint(1, 16)) + file.raw[where:]
 
 
 def empty(rng: random.Random, file: File) -> bytes:
-    """Nothing is left."""
+    """Empty the file."""
     return b""
 
 
 def noise(rng: random.Random, file: File) -> bytes:
-    """Nothing is left but noise of the same size."""
+    """Replace the file by noise of the same size."""
     return rng.randbytes(len(file.raw))
 
 
@@ -243,7 +248,7 @@ NAMES = [*(kind.__name__ for kind in KINDS), EXCHANGE]
 
 @dataclass(frozen=True)
 class Damage:
-    """The files of a damaged folder, and which voxels of the clean volume nobody can trust any more."""
+    """The files of a damaged folder, and the voxels of the clean volume that nobody can trust any more."""
 
     files: tuple[bytes, ...]
     touched: NDArray[np.bool_]
@@ -268,9 +273,9 @@ def damage(variant: str, kind: str, seed: int) -> Damage:
 
 
 def _touched(file: File, damaged: bytes, *, packed: bool) -> NDArray[np.bool_]:
-    """Pixels of a slice whose own stored bytes changed in place: nobody can tell that from a measurement.
+    """Mark the pixels of a slice whose stored bytes changed in place: nobody can tell that from a measurement.
 
-    In a compressed frame a byte stands for many pixels, and there is no checksum: all of the slice.
+    In a compressed frame a byte stands for many pixels, and there is no checksum: a change there marks the whole slice.
     """
     if len(damaged) != len(file.raw):
         return np.zeros(ROWS * COLUMNS, bool)
@@ -287,10 +292,10 @@ GOOD = ("equal", "pixels alone", "told and written", "told and refused")
 
 
 def outcome(variant: str, kind: str, seed: int, folder: Path) -> str:
-    """What `convert` made of a damaged folder: one of `GOOD`, or what is wrong."""
-    what = damage(variant, kind, seed)
+    """Convert a damaged folder; give one of `GOOD`, or the fault."""
+    broken = damage(variant, kind, seed)
     (folder / "in").mkdir()
-    for number, raw in enumerate(what.files):
+    for number, raw in enumerate(broken.files):
         (folder / "in" / f"{number:03d}").write_bytes(raw)
     try:
         with limited_time(SECONDS):
@@ -304,7 +309,7 @@ def outcome(variant: str, kind: str, seed: int, folder: Path) -> str:
         return "told and written" if volumes else "told and refused"
     if len(volumes) != 1:
         return f"{len(volumes)} volumes without a word"
-    return _difference(volumes[0], series(variant).volume, what.touched)
+    return _difference(volumes[0], series(variant).volume, broken.touched)
 
 
 def _difference(volume: Volume, clean: Volume, touched: NDArray[np.bool_]) -> str:
@@ -322,11 +327,11 @@ def _difference(volume: Volume, clean: Volume, touched: NDArray[np.bool_]) -> st
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", NAMES)
 def test_damage_never_crashes_and_never_hides(tmp_path, variant, kind):
-    found = {}
+    outcomes = {}
     for seed in range(PER_KIND):
         (tmp_path / f"{seed}").mkdir()
-        found[seed] = outcome(variant, kind, seed, tmp_path / f"{seed}")
-    assert {seed: text for seed, text in found.items() if text not in GOOD} == {}
+        outcomes[seed] = outcome(variant, kind, seed, tmp_path / f"{seed}")
+    assert {seed: text for seed, text in outcomes.items() if text not in GOOD} == {}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -340,7 +345,7 @@ def test_a_file_without_a_byte_is_told(tmp_path, variant):
 
 
 def main() -> int:
-    """Run many cases and say how they ended; 1 if any ended badly."""
+    """Run many cases and print how they ended; give 1 if any ended badly."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("cases", type=int)
     parser.add_argument("--first", type=int, default=0, help="number of the first case, to go on or to repeat one")
@@ -352,13 +357,13 @@ def main() -> int:
         kind, variant = NAMES[which // len(VARIANTS)], list(VARIANTS)[which % len(VARIANTS)]
         folder = Path(tempfile.mkdtemp(prefix="damage"))
         started = time.perf_counter()
-        ended = outcome(variant, kind, seed, folder)
+        case_outcome = outcome(variant, kind, seed, folder)
         slowest = max(slowest, time.perf_counter() - started)
         shutil.rmtree(folder)
-        counts[kind, ended if ended in GOOD else "BAD"] += 1
-        if ended not in GOOD:
+        counts[kind, case_outcome if case_outcome in GOOD else "BAD"] += 1
+        if case_outcome not in GOOD:
             bad += 1
-            print(f"{variant} {kind} {seed} (case {case}): {ended}", flush=True)
+            print(f"{variant} {kind} {seed} (case {case}): {case_outcome}", flush=True)
     columns = [*GOOD, "BAD"]
     print(f"{'':16}" + "".join(f"{column:>18}" for column in columns))
     for kind in NAMES:

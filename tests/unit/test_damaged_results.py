@@ -26,12 +26,12 @@ def emptied(path: Path) -> None:
 
 
 def zeroed(path: Path) -> None:
-    """As a file system leaves a file whose blocks were not written before the power went."""
+    """Zero a file, as a file system does when the power fails before the blocks are written."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
 def overwritten(path: Path) -> None:
-    """The middle lost, so that start and end are as they should be."""
+    """Overwrite the middle of a file, so that its start and end are as they should be."""
     content = bytearray(path.read_bytes())
     third = len(content) // 3
     content[third : 2 * third] = b"\xff" * third
@@ -42,7 +42,7 @@ DAMAGES = (cut_off, emptied, zeroed, overwritten)
 
 
 def damaged(path: Path, damage: Callable[[Path], None], read: Callable[[Path], object]) -> ResultError:
-    """What is raised when a file is read that was sound, and then damaged."""
+    """Damage a sound file, and give the error of reading it."""
     read(path)
     damage(path)
     with pytest.raises(ResultError, match="is damaged") as raised:

@@ -10,7 +10,7 @@ from trabecula.runtime.digest import PACKAGE
 
 
 def given_reasons() -> set[str]:
-    """First arguments of StudyFailure, where they are written out, over the whole package."""
+    """List the first arguments of StudyFailure, where they are written out, over the whole package."""
     calls = [
         node
         for file in PACKAGE.rglob("*.py")
@@ -18,7 +18,7 @@ def given_reasons() -> set[str]:
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "StudyFailure"
     ]
     first = [call.args[0] for call in calls if call.args]
-    return {str(one.value) for one in first if isinstance(one, ast.Constant)}
+    return {str(argument.value) for argument in first if isinstance(argument, ast.Constant)}
 
 
 def test_every_reason_that_is_given_is_known():

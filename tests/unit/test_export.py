@@ -91,20 +91,20 @@ def test_no_date_is_made_up(tmp_path):
 
 def test_what_a_reviewer_rejected_and_what_was_not_measured_stay_out(tmp_path):
     source = cohort(2, flags=["rejected_by_reviewer"])
-    found = export(source, tmp_path / "a")["measurement"]
-    assert (found["measurement_source_value"] == "trabecular_hu_mean L1").sum() == 1
+    exported = export(source, tmp_path / "a")["measurement"]
+    assert (exported["measurement_source_value"] == "trabecular_hu_mean L1").sum() == 1
     lacking = cohort(2, trabecular_hu_mean=None)
-    found = export(lacking, tmp_path / "b")["measurement"]
-    assert (found["measurement_source_value"] == "trabecular_hu_mean L1").sum() == 1
-    assert (found["measurement_source_value"] == "trabecular_hu_sd L1").sum() == 2
+    exported = export(lacking, tmp_path / "b")["measurement"]
+    assert (exported["measurement_source_value"] == "trabecular_hu_mean L1").sum() == 1
+    assert (exported["measurement_source_value"] == "trabecular_hu_sd L1").sum() == 2
     status = lacking.studies.schema.get_field_index("status")
     failed = lacking.studies.set_column(status, "status", pa.array(["failed", "measured"]))
     patients = lacking.patients.to_pandas()
     patients.loc[0, "study_id"] = None
     left = Cohort(pa.Table.from_pandas(patients, lacking.patients.schema), failed, lacking.vertebrae.slice(3), [])
-    found = export(left, tmp_path / "c")
-    assert len(found["person"]) == 2 and len(found["image_occurrence"]) == 1
-    assert set(found["measurement"]["measurement_event_id"]) == {1}
+    exported = export(left, tmp_path / "c")
+    assert len(exported["person"]) == 2 and len(exported["image_occurrence"]) == 1
+    assert set(exported["measurement"]["measurement_event_id"]) == {1}
 
 
 def test_a_sites_own_mapping_is_used(tmp_path):
@@ -149,7 +149,7 @@ def test_a_pseudonym_has_the_uid_that_its_identity_has():
 
 
 def test_time_grows_with_the_rows_alone(tmp_path):
-    """2,000 patients in under a second of CPU: 100,000 in under a minute."""
+    """Exporting 2,000 patients takes about a second of CPU, so 100,000 take about a minute."""
     source = cohort(2)
     times = 1000
     patients, studies, vertebrae = (

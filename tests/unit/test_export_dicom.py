@@ -27,7 +27,7 @@ UID_ROOTS = ("2.25.", "1.2.840.10008.", "1.2.826.0.1.3680043.9.7433.")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Objects of two scans, as the rule writes them."""
+    """Write the objects of two scans as the rule does."""
     place = tmp_path_factory.mktemp("dicom")
     objects.write_objects(cohort().objects(place / "tables"), place / "made")
     return place / "made"
@@ -38,7 +38,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def body_mm(crop) -> np.ndarray:
-    """(n, 3) places of a body's voxels in RAS+ millimetres."""
+    """Give the (n, 3) places of a body's voxels in RAS+ millimetres."""
     return np.argwhere(crop.label == crop.code) * SPACING_MM + (
         np.array(crop.centroid_mm) - (np.array(crop.label.shape) - 1) / 2 * SPACING_MM
     )
@@ -49,7 +49,7 @@ def ordered(points: np.ndarray) -> np.ndarray:
 
 
 def measured(group: pydicom.Dataset) -> dict[tuple[str, ...], float]:
-    """Figures of a measurement group, by name, derivation and method."""
+    """Read the figures of a measurement group, by name, derivation and method."""
     return {
         (item.ConceptNameCodeSequence[0].CodeMeaning, *sorted(part.ConceptCodeSequence[0].CodeMeaning
          for part in item.get("ContentSequence", []))): float(item.MeasuredValueSequence[0].NumericValue)
@@ -58,7 +58,7 @@ def measured(group: pydicom.Dataset) -> dict[tuple[str, ...], float]:
 
 
 def groups(report: pydicom.Dataset) -> dict[str, pydicom.Dataset]:
-    """Measurement groups of a report, by tracking identifier."""
+    """Read the measurement groups of a report, by tracking identifier."""
     whole = next(item for item in report.ContentSequence if item.ValueType == "CONTAINER")
     return {
         next(
@@ -94,7 +94,7 @@ def test_a_body_lies_where_it_was(folder):
 
 
 def test_the_reader_of_foreign_segmentations_understands_ours(folder):
-    """It finds the same levels, as bodies, of the same size."""
+    """The reader finds the same levels, as bodies, of the same size."""
     source = cohort()
     study_id = source.crops[0].study_id
     scan = read_seg(folder / study_id / "seg.dcm")
@@ -160,16 +160,16 @@ def test_a_scan_without_a_result_has_no_group_for_it(tmp_path):
 
 def test_verdicts_count(tmp_path):
     """A rejected vertebra stays out, a relabelled one goes under its new name."""
-    (made, whole) = cohort(flags=["rejected_by_reviewer"]).objects(tmp_path / "a")
-    assert [segment.TrackingID for segment in made.seg.SegmentSequence] == ["T12", "L2"]
-    assert len(whole.seg.SegmentSequence) == 3 and groups(made.report).keys() == groups(whole.report).keys() - {"L1"}
-    (made, _) = cohort(level="L3", level_found="L1").objects(tmp_path / "b")
+    (changed, whole) = cohort(flags=["rejected_by_reviewer"]).objects(tmp_path / "a")
+    assert [segment.TrackingID for segment in changed.seg.SegmentSequence] == ["T12", "L2"]
+    assert len(whole.seg.SegmentSequence) == 3 and groups(changed.report).keys() == groups(whole.report).keys() - {"L1"}
+    (changed, _) = cohort(level="L3", level_found="L1").objects(tmp_path / "b")
     sizes = {crop.level: (crop.label == crop.code).sum() for crop in cohort().crops[:3]}
-    seg = highdicom.seg.segread(saved(made.seg))
-    told = {
+    seg = highdicom.seg.segread(saved(changed.seg))
+    voxels_of = {
         seg.get_segment_description(n).tracking_id: seg.get_volume(segment_numbers=[n]).array.sum() for n in (1, 2, 3)
     }
-    assert told == {"T12": sizes["T12"], "L2": sizes["L2"], "L3": sizes["L1"]}
+    assert voxels_of == {"T12": sizes["T12"], "L2": sizes["L2"], "L3": sizes["L1"]}
 
 
 def test_a_scan_whose_vertebrae_are_all_rejected_gives_nothing(tmp_path):
@@ -179,24 +179,24 @@ def test_a_scan_whose_vertebrae_are_all_rejected_gives_nothing(tmp_path):
     assert not left.objects(tmp_path)
 
 
-def saved(made: pydicom.Dataset) -> BytesIO:
+def saved(dataset: pydicom.Dataset) -> BytesIO:
     content = BytesIO()
-    made.save_as(content, enforce_file_format=True)
+    dataset.save_as(content, enforce_file_format=True)
     content.seek(0)
     return content
 
 
 def test_the_same_results_give_the_same_bytes_and_another_run_other_objects(folder, tmp_path, monkeypatch):
     again = cohort().objects(tmp_path)
-    for made in again:
-        assert saved(made.seg).read() == (folder / made.study.study_id / "seg.dcm").read_bytes()
-        assert saved(made.report).read() == (folder / made.study.study_id / "sr.dcm").read_bytes()
+    for scan in again:
+        assert saved(scan.seg).read() == (folder / scan.study.study_id / "seg.dcm").read_bytes()
+        assert saved(scan.report).read() == (folder / scan.study.study_id / "sr.dcm").read_bytes()
     monkeypatch.setitem(RUN, "run_id", "fedcba9876543210")
     other = cohort().objects(tmp_path)
-    for one, two in zip(again, other, strict=True):
-        assert one.seg.SOPInstanceUID != two.seg.SOPInstanceUID
-        assert one.seg.StudyInstanceUID == two.seg.StudyInstanceUID == as_uid(one.study.study_id)
-        assert one.seg.FrameOfReferenceUID == two.seg.FrameOfReferenceUID
+    for first, second in zip(again, other, strict=True):
+        assert first.seg.SOPInstanceUID != second.seg.SOPInstanceUID
+        assert first.seg.StudyInstanceUID == second.seg.StudyInstanceUID == as_uid(first.study.study_id)
+        assert first.seg.FrameOfReferenceUID == second.seg.FrameOfReferenceUID
 
 
 def test_objects_hold_pseudonyms_and_the_runs_date_alone(folder):
@@ -271,7 +271,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def pacs(tmp_path) -> Iterator[Pacs]:
-    """An empty Orthanc with a configuration of its own."""
+    """Run an empty Orthanc with a configuration of its own."""
     program = shutil.which("Orthanc") or shutil.which("/usr/sbin/Orthanc")
     if not program:
         pytest.skip("Orthanc (Debian's package orthanc) is not installed")

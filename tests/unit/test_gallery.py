@@ -1,4 +1,4 @@
-"""The gallery's pages: every study once, doubtful ones first, links that lead somewhere, what a browser is given."""
+"""The gallery's pages: every study once, doubtful ones first, links that lead somewhere, cards for the browser."""
 
 import json
 import re
@@ -18,13 +18,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(folder):
+def shown_results(folder):
     return write_gallery(folder)
 
 
 @pytest.fixture(scope="module")
-def cards(made, folder):
-    """HTML of each card, in order."""
+def cards(shown_results, folder):
+    """Read the HTML of each card, in order."""
     pages = sorted(folder.glob("*.html"))
     return [card for page in pages for card in page.read_text().split("<article")[1:]]
 
@@ -43,8 +43,8 @@ def test_every_study_that_was_not_rejected_is_there_once(cards, folder):
     assert len(list(folder.glob("*.html"))) == 3
 
 
-def test_failures_come_first_then_no_decision_then_uncertain_levels_then_differences(cards, made):
-    people = {row["study_id"]: row for row in made.patients.to_pylist() if row["study_id"]}
+def test_failures_come_first_then_no_decision_then_uncertain_levels_then_differences(cards, shown_results):
+    people = {row["study_id"]: row for row in shown_results.patients.to_pylist() if row["study_id"]}
     groups = []
     for card in cards:
         patient = people.get(name_of(card))
@@ -78,7 +78,7 @@ def test_synthetic_is_said_on_every_card_and_page(cards, folder):
     assert all('class="band"' in page.read_text() for page in folder.glob("*.html"))
 
 
-def test_links_lead_somewhere(made, folder):
+def test_links_lead_somewhere(shown_results, folder):
     (folder.parent / "index.html").touch()
     for page in folder.glob("*.html"):
         links = re.findall(r'(?:href|src)="([^"]+)"', page.read_text())
@@ -110,7 +110,7 @@ def test_a_gallery_of_nothing_is_a_page(tmp_path):
     }
 
 
-def test_what_a_browser_filters_holds_the_cards_of_the_pages(made, cards, folder):
+def test_what_a_browser_filters_holds_the_cards_of_the_pages(shown_results, cards, folder):
     text = (folder / "cards.js").read_text()
     ((packed, facts),) = re.findall(r'"use strict";\nconst CARDS = (.*);\nconst GALLERY = (.*);\n', text, re.S)
     rows, words = json.loads(re.sub(r",\s*\]$", "]", packed)), json.loads(facts)["words"]
@@ -128,7 +128,7 @@ def test_a_word_is_kept_once():
 
 
 @pytest.mark.slow
-def test_the_same_results_give_the_same_bytes(made, folder, tmp_path):
+def test_the_same_results_give_the_same_bytes(shown_results, folder, tmp_path):
     write_gallery(tmp_path / "again" / "gallery")
     for path in folder.iterdir():
         if path.is_file():

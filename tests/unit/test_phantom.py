@@ -43,7 +43,7 @@ def population():
 
 @pytest.fixture(scope="module")
 def plain(population):
-    """A patient with the whole lumbar spine in view and nothing odd."""
+    """Draw a patient with the whole lumbar spine in view and nothing odd."""
     return next(
         p
         for p in population
@@ -72,7 +72,7 @@ def _digest(folder: Path) -> dict[str, str]:
 
 
 def test_tissue_hu_follows_independent_attenuation():
-    """Oracle: xraydb's compound function on the elements' masses, at 68 keV."""
+    """The oracle is xraydb's compound function on the elements' masses, at 68 keV."""
     water = xraydb.material_mu("H2O", 68e3, density=1.0)
     fat = {"H": 0.114, "C": 0.598, "N": 0.007, "O": 0.278, "Na": 0.001, "S": 0.001, "Cl": 0.001}
     formula = "".join(f"{el}{share / xraydb.atomic_mass(el) * 1000:.6f}" for el, share in fat.items())
@@ -105,7 +105,7 @@ def test_hu_falls_with_kvp_and_marrow_fat_and_rises_with_contrast(plain):
 
 
 def test_trabecular_hu_of_the_image_is_the_expected_one(plain):
-    """Mean in a small box in the middle of each lumbar body, noise averaged out."""
+    """The mean is that of a small box in the middle of each lumbar body, so that noise averages out."""
     ct, _ = render(plain, DEVICES["alpha"], spacing_mm=(1.2, 1.2, 2.0), seed=SEED)
     for vertebra in build_spine(plain).vertebrae[:5]:
         i, j, k = np.rint(ct.to_voxels([vertebra.frame.to_world([0, 0.1 * vertebra.half_depth_mm, 0])])[0]).astype(int)
@@ -114,7 +114,7 @@ def test_trabecular_hu_of_the_image_is_the_expected_one(plain):
 
 
 def test_soft_tissue_is_where_it_belongs(plain, scan):
-    """Aorta and canal in front of and behind L3; air outside."""
+    """The aorta lies in front of L3, the canal behind it, and air outside."""
     ct, _ = scan
     l3 = next(v for v in build_spine(plain).vertebrae if v.level == "L3")
     canal = np.rint(ct.to_voxels([l3.frame.to_world([0, -l3.half_depth_mm - 8.5, 0])])[0]).astype(int)
@@ -228,8 +228,8 @@ def test_truth_lies_in_the_image(archive):
         assert row["level"] in CODE_OF_LEVEL
         assert 20 <= row["vbmd_mg_cm3"] < 400
     uids = {row["series_instance_uid"] for row in truth}
-    found = {_header(f).get("SeriesInstanceUID") for f in _dicom(archive)}
-    assert uids <= found
+    uids_in_archive = {_header(f).get("SeriesInstanceUID") for f in _dicom(archive)}
+    assert uids <= uids_in_archive
 
 
 def _dicom(archive):

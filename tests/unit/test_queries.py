@@ -23,23 +23,23 @@ Rows = list[tuple[Any, ...]]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    """A working folder with two cohorts, and an earlier run of other numbers."""
+    """Make a working folder with two cohorts, and an earlier run of other numbers."""
     folder = tmp_path_factory.mktemp("place")
-    made = write_tables(folder / "results/tables", **made_cohorts())
-    catalog.write(made, place=made)
+    folder_of_tables = write_tables(folder / "results/tables", **made_cohorts())
+    catalog.write(folder_of_tables, place=folder_of_tables)
     write_tables(folder / f"results/runs/{RUN}/tables", **made_cohorts(seed=8))
     return folder
 
 
 def block(section: str, language: str) -> str:
-    """The one block of a language."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    return found
+    """Find the only block of a language."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+    return code
 
 
 def preamble() -> str:
-    (found,) = re.findall(r"```\n(import pandas.*?)```", PAGE, re.DOTALL)
-    return found
+    (code,) = re.findall(r"```\n(import pandas.*?)```", PAGE, re.DOTALL)
+    return code
 
 
 def rows_of(answer: pd.DataFrame | pl.DataFrame) -> Rows:
@@ -48,14 +48,14 @@ def rows_of(answer: pd.DataFrame | pl.DataFrame) -> Rows:
 
 
 def in_order(rows: Rows) -> Rows:
-    """Numbers rounded, NULL as None, rows sorted."""
+    """Sort rows whose numbers are rounded and whose NULL is None."""
 
-    def one(value: Any) -> Any:
+    def comparable(value: Any) -> Any:
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return None
         return value if isinstance(value, str) else round(float(value), 6)
 
-    return sorted((tuple(one(value) for value in row) for row in rows), key=str)
+    return sorted((tuple(comparable(value) for value in row) for row in rows), key=str)
 
 
 def test_there_are_ten_questions():
@@ -70,10 +70,10 @@ def test_duckdb_pandas_and_polars_agree(place, monkeypatch, title, section):
         names, rows = [column[0] for column in asked.description or ()], in_order(asked.fetchall())
     assert rows, title
     for language in ("pandas", "polars"):
-        known: dict[str, Any] = {}
-        exec(preamble() + block(section, language), known)
-        assert list(known["answer"].columns) == names
-        assert rows_of(known["answer"]) == rows
+        variables: dict[str, Any] = {}
+        exec(preamble() + block(section, language), variables)
+        assert list(variables["answer"].columns) == names
+        assert rows_of(variables["answer"]) == rows
 
 
 def has_r() -> bool:

@@ -22,22 +22,22 @@ from trabecula.report.checklists import FILE
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def outcome(tmp_path_factory):
     return small_report.everything(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="module")
-def pages(made):
-    return {name: small_report.compose(made, name) for name in small_report.ROLES}
+def pages(outcome):
+    return {name: small_report.compose(outcome, name) for name in small_report.ROLES}
 
 
 @pytest.fixture(scope="module")
-def summary(made):
-    return small_report.summary(made)
+def summary(outcome):
+    return small_report.summary(outcome)
 
 
 class Page(HTMLParser):
-    """Tags left open, addresses, ids, and what is read aloud of pictures."""
+    """A parsed page: tags left open, addresses, ids, and the alternative texts of images."""
 
     VOID = ("meta", "img", "br", "link", "input", "hr")
 
@@ -87,16 +87,16 @@ def test_links_of_the_checklists_lead_to_sections(pages):
 
 
 @pytest.mark.slow
-def test_the_same_results_give_the_same_bytes(made, pages):
-    assert small_report.compose(made, "clinic_b") == pages["clinic_b"]
+def test_the_same_results_give_the_same_bytes(outcome, pages):
+    assert small_report.compose(outcome, "clinic_b") == pages["clinic_b"]
 
 
 def test_text_from_the_data_is_escaped(pages):
     assert "Bones &amp; &lt;more&gt;" in pages["clinic_a"].page
 
 
-def test_a_page_says_what_the_tables_say_and_nothing_of_other_cohorts(made, pages):
-    results, page = small_report.of_cohort(made, "clinic_b"), text_of(pages["clinic_b"].page)
+def test_a_page_says_what_the_tables_say_and_nothing_of_other_cohorts(outcome, pages):
+    results, page = small_report.of_cohort(outcome, "clinic_b"), text_of(pages["clinic_b"].page)
     for row in results.rows("comparison"):
         if row["second"] in ("hu", "joint") or row["best_hu"]:
             assert row["sentence"].replace("'", "&#39;") in page
@@ -126,8 +126,8 @@ def test_synthetic_is_said_wherever_figures_stand(pages, summary):
 
 
 @pytest.mark.slow
-def test_real_patients_and_model_are_not_called_synthetic(made, tmp_path):
-    cast, statistics = made
+def test_real_patients_and_model_are_not_called_synthetic(outcome, tmp_path):
+    cast, statistics = outcome
     rows = [row | {"synthetic": False} for row in cast["patients"].to_pylist()]
     real = cast | {
         "patients": tables.cast(rows, tables.PATIENTS),
@@ -196,19 +196,19 @@ def test_pooled_rows_are_those_of_all_cohorts_or_of_the_only_one():
     assert [tuple(row.values()) for row in kept] == [rows[0], rows[3], rows[4]]
 
 
-def test_many_patients_are_drawn_small_and_without_names(made):
+def test_many_patients_are_drawn_small_and_without_names(outcome):
     rng = np.random.default_rng(1)
     qct = rng.normal(120, 30, 100_000)
     agreement = pd.DataFrame({"set": "external", "patient_id": "pa", "predictor": "network", "qct_vbmd_mg_cm3": qct,
                               "vbmd_mg_cm3": qct + rng.normal(0, 8, len(qct))})  # fmt: skip
-    metrics = small_report.of_cohort(made, "clinic_b").rows("metrics")
+    metrics = small_report.of_cohort(outcome, "clinic_b").rows("metrics")
     drawn = agreement_figures.agreement_figure(agreement, metrics, thresholds=Thresholds(), note="")
     assert len(drawn) < 600_000
     assert "<title>" not in drawn
 
 
 def test_every_point_lies_where_its_axes_put_it():
-    """Against the ticks, which matplotlib draws by itself."""
+    """The places of points are compared with those of the ticks, which matplotlib draws by itself."""
     with plot.mpl.rc_context(plot.style("x")):
         figure = plot.Figure(figsize=(3, 3))
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 10), ylim=(0, 10))
@@ -224,8 +224,8 @@ def test_every_item_can_be_filled_by_a_function_that_exists():
     assert used == set(ANSWERS)
 
 
-def test_boxes_of_the_flow_do_not_overlap(made):
-    for chart in flowchart.charts(made[0]["flow"].to_pylist()):
+def test_boxes_of_the_flow_do_not_overlap(outcome):
+    for chart in flowchart.charts(outcome[0]["flow"].to_pylist()):
         bottom = 0.0
         for box in chart.boxes:
             assert box.y > bottom

@@ -14,7 +14,7 @@ MUSCLE_HU, FAT_HU, AIR_HU = 52, -103, -1000
 
 
 def patient(noise=0.0, seed=0):
-    """An elliptic trunk of muscle under 20 mm of fat on a table, with a posterior element."""
+    """Make an elliptic trunk of muscle under 20 mm of fat on a table, with a posterior element."""
     shape, spacing = (160, 130, 20), np.array([2.5, 2.5, 5.0])
     x, y, _ = (np.indices(shape) - np.array(shape)[:, None, None, None] / 2) * spacing[:, None, None, None]
     hu = np.full(shape, AIR_HU, float)
@@ -31,7 +31,7 @@ def patient(noise=0.0, seed=0):
 
 @pytest.mark.parametrize("sd", [5.0, 15.0, 40.0])
 def test_noise_is_that_of_the_scan(sd):
-    """White noise: neighbours differ by the square root of two times its SD."""
+    """In white noise neighbours differ by the square root of two times its SD."""
     ct, _ = patient(noise=sd)
     assert tissue.noise_hu(ct) == pytest.approx(sd, rel=0.06)
 
@@ -79,10 +79,10 @@ def test_blood_is_that_of_the_aorta(name, phase):
     device = DEVICES[name]
     ct, labels = render(sample_patient(7, 8), device, spacing_mm=(2.0, 2.0, 3.0), seed=1, phase=phase)
     true = device.slope * tissue_hu(device.energy_kev, phase).aorta + device.offset_hu
-    found = tissue.blood_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0)
+    measured = tissue.blood_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0)
     # Beam hardening in the middle of the body takes up to 6 HU.
-    assert found is not None
-    assert true - 8 < found < true + 3
+    assert measured is not None
+    assert true - 8 < measured < true + 3
 
 
 @pytest.mark.parametrize("rods", [(0.0, 50.0, 100.0, 200.0), (200.0, 100.0, 50.0)])
@@ -90,16 +90,16 @@ def test_calibration_rods_are_found_under_the_patient(rods):
     device = DEVICES["delta"]
     scan = {"spacing_mm": (1.5, 1.5, 5.0), "seed": 1}
     ct, labels = render(sample_patient(7, 2), device, positioning=Positioning(rods), **scan)
-    found = np.array(tissue.rods_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0))
+    measured = np.array(tissue.rods_hu(ct, labels, noise_hu=tissue.noise_hu(ct) or 0.0))
     true = device.slope * in_water(device.energy_kev).hu(rods) + device.offset_hu
     for hu in true:
-        assert np.abs(found - hu).min() < 1.5
+        assert np.abs(measured - hu).min() < 1.5
     without, labels = render(sample_patient(7, 2), device, **scan)
     assert tissue.rods_hu(without, labels, noise_hu=10.0) == []
 
 
 def test_a_real_native_scan(real_data):
-    """A native scan with its published label map: blood of the usual attenuation, no rods, air near -1000 HU."""
+    """A native scan with its published label map has blood of the usual attenuation, no rods, and air near -1000 HU."""
     folder = real_data / "totalseg_example"
     ct = read_nifti(folder / "example_ct.nii.gz")
     labels = read_nifti(folder / "spine_report" / "test_result" / "totalseg_vertebrae_pp_refined.nii.gz")
