@@ -38,7 +38,7 @@ HEAD = "\n| option | takes | default | meaning |\n|---|---|---|---|\n"
 
 
 def page(schema: Mapping[str, Any]) -> str:
-    """Page with a table of the options at the top, and one for each section."""
+    """Write the page with a table of the options at the top, and one for each section."""
     return INTRODUCTION + "\n## At the top\n" + HEAD + _rows(schema) + _sections(schema, "")
 
 
@@ -56,7 +56,7 @@ def _default(name: str, option: Mapping[str, Any], required: list[str]) -> str:
 
 
 def _sections(schema: Mapping[str, Any], above: str) -> str:
-    """Tables of the options that hold options, below each other."""
+    """Write the tables of the options that hold options, below each other."""
     text = ""
     for name, option in schema.get("properties", {}).items():
         if option.get("type") != "object":

@@ -1,4 +1,4 @@
-"""Write what follows from the locks: envs/trabecula.yaml and THIRD_PARTY.md.
+"""Write the files that follow from the locks: envs/trabecula.yaml and THIRD_PARTY.md.
 
 Run in the environment that the locks describe, since the licences are read from the installed packages.
 """
@@ -29,12 +29,12 @@ READ_BY_HAND = {
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Version of every package that a lock pins, by name."""
+    """Read the version of every package that a lock pins, by name."""
     return dict(re.findall(r"^([A-Za-z0-9._-]+)==(\S+)$", lock.read_text(), flags=re.MULTILINE))
 
 
 def conda_yaml(locked: dict[str, str]) -> str:
-    """Conda environment whose pip section is the lock."""
+    """Write the Conda environment whose pip section is the lock."""
     listed = "".join(f"      - {name}=={version}\n" for name, version in locked.items())
     return (
         "# Made by envs/generate.py from envs/requirements.txt, for `snakemake --sdm conda`.\n"
@@ -45,7 +45,7 @@ def conda_yaml(locked: dict[str, str]) -> str:
 
 
 def licence(package: Message) -> str:
-    """Licence as a package states it: SPDX expression, else a short text, else its classifiers."""
+    """Read the licence as a package states it: SPDX expression, else a short text, else its classifiers."""
     name, text = package["Name"], (package.get("License") or "").strip()
     if name in READ_BY_HAND:
         return READ_BY_HAND[name]
@@ -58,7 +58,7 @@ def licence(package: Message) -> str:
 
 
 def third_party(locked: dict[str, str], tools: dict[str, str]) -> str:
-    """Page with the licence of every package that the locks pin."""
+    """Write the page with the licence of every package that the locks pin."""
     return (
         "# Licences of what is installed\n\n"
         "Made by `envs/generate.py` from the metadata of the installed packages; none of them is part of this\n"

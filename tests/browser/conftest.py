@@ -19,7 +19,7 @@ LOCAL = ("file:", "data:", "blob:", "about:")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """The system's Chromium.
+    """Start the system's Chromium.
 
     It ends with its file of tests: a process that later tests fork would hold its pipes, and stopping would never end.
     """
@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh page; the test fails when it asks the network for something or logs an error."""
+    """Open a fresh page; the test fails when it asks the network for something or logs an error."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900})
 

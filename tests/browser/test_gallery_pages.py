@@ -1,4 +1,4 @@
-"""The gallery in a real Chromium, from a disk: filters, paging, verdicts, what is read aloud, without network."""
+"""The gallery in a real Chromium, from a disk: filters, paging, verdicts, screen readers, without network."""
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -26,7 +26,7 @@ def studies(page):
 
 
 def pick(page, name, label):
-    """Choose of a list what begins with a text."""
+    """Choose the option of a list that begins with a text."""
     texts = page.locator(f"[name={name}] option").all_text_contents()
     page.select_option(f"[name={name}]", label=next(text for text in texts if text.startswith(label)))
 
@@ -50,7 +50,7 @@ def test_filters_find_what_they_say(opened):
 
 
 def test_found_cards_are_those_of_the_pages_and_turn(opened, folder):
-    """What JavaScript makes of cards.js is what stands in the pages."""
+    """The cards that JavaScript makes of cards.js are those of the pages."""
     seen = {}
     for number in (1, 2, 3):
         opened.goto((folder / page_name(number)).as_uri())
@@ -67,7 +67,7 @@ def test_found_cards_are_those_of_the_pages_and_turn(opened, folder):
 
 
 def shape(card):
-    """Texts, pictures and names of a card."""
+    """Read the texts, images and names of a card."""
     return card.evaluate(
         "card => [card.ariaLabel, card.textContent.replace(/\\s+/g, ''),"
         " [...card.querySelectorAll('img')].map(i => [i.getAttribute('src'), i.alt])]"
@@ -91,9 +91,11 @@ def test_verdicts_are_kept_saved_and_read_by_the_next_run(opened, folder, tmp_pa
     download.value.save_as(tmp_path / "verdicts.csv")
     read = verdicts.read(tmp_path / "verdicts.csv")
     assert read["reason"].isna().all()
-    told = {(int(row["study_id"][3:]), row["level"]): (row["verdict"], row["new_level"]) for _, row in read.iterrows()}
+    verdict_of = {
+        (int(row["study_id"][3:]), row["level"]): (row["verdict"], row["new_level"]) for _, row in read.iterrows()
+    }
     assert read["centroid_z_mm"].tolist() == [z_mm(level) for level in read["level"]]
-    assert told == {
+    assert verdict_of == {
         (METAL, "T12"): ("accept", None),
         (METAL, "L1"): ("relabel", "L2"),
         (7, "T12"): ("relabel", "T11"),
@@ -122,8 +124,8 @@ def test_axe_finds_nothing_to_mend(opened, scheme):
     opened.emulate_media(color_scheme=scheme)
     for prepare in (lambda: None, lambda: pick(opened, "verdict", "reject")):
         prepare()
-        found = Axe().run(opened)
-        assert found.response["violations"] == [], found.generate_report()
+        findings = Axe().run(opened)
+        assert findings.response["violations"] == [], findings.generate_report()
 
 
 def test_pages_are_whole_without_javascript(page, folder):

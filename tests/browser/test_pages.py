@@ -16,12 +16,12 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Pages of all cohorts, laid out as in results."""
+    """Write the pages of all cohorts, laid out as in results."""
     folder = tmp_path_factory.mktemp("site")
-    made = small_report.everything(folder)
-    texts = {"report/index.html": small_report.summary(made)}
+    outcome = small_report.everything(folder)
+    texts = {"report/index.html": small_report.summary(outcome)}
     for cohort in small_report.ROLES:
-        composed = small_report.compose(made, cohort)
+        composed = small_report.compose(outcome, cohort)
         texts |= {f"{cohort}/report/index.html": composed.page, f"{cohort}/report/checklists.html": composed.checklists}
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -38,8 +38,8 @@ def show(page: Page, site: Path, name: str) -> None:
 def test_axe_finds_nothing(page, site, name, scheme):
     page.emulate_media(color_scheme=scheme)
     show(page, site, name)
-    found = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
+    violations = Axe().run(page).response["violations"]
+    assert [(violation["id"], violation["nodes"][0]["html"][:200]) for violation in violations] == []
 
 
 @pytest.mark.parametrize("name", PAGES)

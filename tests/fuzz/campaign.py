@@ -3,7 +3,7 @@
     python tests/fuzz/campaign.py index --cases 100000 --folder scratch/fuzz
     python tests/fuzz/campaign.py index --replay scratch/fuzz/index/crash-...
 
-What led to new code is kept in FOLDER/TARGET/corpus, and a later search begins with it.
+Inputs that led to new code are kept in FOLDER/TARGET/corpus, and a later search begins with it.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--replay", type=Path, help="an input that a search has left")
     options = parser.parse_args()
-    found = options.folder.absolute() / options.target
-    work, begin = found / "work", found / "begin"
+    target_folder = options.folder.absolute() / options.target
+    work, begin = target_folder / "work", target_folder / "begin"
     for folder in (work, begin):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -50,10 +50,15 @@ def main() -> None:
         return
     for number, seed in enumerate(seeds):
         (begin / f"{number:03d}").write_bytes(seed)
-    (found / "corpus").mkdir(exist_ok=True)
+    (target_folder / "corpus").mkdir(exist_ok=True)
     arguments = [f"-runs={options.cases}", f"-seed={options.seed}", "-timeout=0", "-rss_limit_mb=3000"]
-    arguments += [f"-max_len={LARGEST_BYTES}", "-len_control=0", f"-artifact_prefix={found}/", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *arguments, str(found / "corpus"), str(begin)], read)
+    arguments += [
+        f"-max_len={LARGEST_BYTES}",
+        "-len_control=0",
+        f"-artifact_prefix={target_folder}/",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *arguments, str(target_folder / "corpus"), str(begin)], read)
     atheris.Fuzz()
 
 

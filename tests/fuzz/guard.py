@@ -1,4 +1,4 @@
-"""What no input may bring about: a file outside the folder, another program, a connection, too much memory or time."""
+"""Guards against a file outside the folder, another program, a connection, too much memory or too much time."""
 
 import os
 import resource
@@ -30,7 +30,7 @@ _pickles = False
 
 
 class ForbiddenError(BaseException):
-    """No `Exception`, so that nothing takes it for one of damaged input."""
+    """Forbidden behaviour; no `Exception`, so that nothing takes it for an error of damaged input."""
 
 
 class TooSlowError(ForbiddenError):
@@ -64,9 +64,9 @@ sys.addaudithook(_watch)
 
 @contextmanager
 def guarded(folder: Path, *, pickles: bool = False) -> Iterator[None]:
-    """Nothing outside the folder is written, no program is started and nothing is sent while the block runs.
+    """Forbid writing outside the folder, starting a program and sending anything while the block runs.
 
-    Nor is a pickle read, but where `pickles` says that processes of our own talk to each other.
+    Reading a pickle is forbidden too, unless `pickles` allows it where our own processes talk to each other.
     """
     global _allowed, _pickles
     _allowed, _pickles = str(folder.resolve()), pickles
@@ -78,7 +78,7 @@ def guarded(folder: Path, *, pickles: bool = False) -> Iterator[None]:
 
 @contextmanager
 def limited_memory() -> Iterator[None]:
-    """A larger array or buffer than the limit leaves room for is a MemoryError while the block runs."""
+    """Limit the memory while the block runs: a larger array or buffer is a MemoryError."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MB * 2**20, hard))
     try:
@@ -89,7 +89,7 @@ def limited_memory() -> Iterator[None]:
 
 @contextmanager
 def limited_time(longest_s: float = LONGEST_S) -> Iterator[None]:
-    """A block that takes longer is stopped."""
+    """Stop a block that takes longer."""
 
     def stop(*_: object) -> None:
         raise TooSlowError(f"took more than {longest_s:g} s")

@@ -1,7 +1,7 @@
-"""What reads foreign input, each as a function of some bytes: it returns, or raises what no input may bring about.
+"""The readers of foreign input, each as a function of some bytes that returns, or raises on forbidden behaviour.
 
-A target makes whole inputs, from which a search begins, and the function that reads one. That function lets pass what
-the package says of bad input (`TrabeculaError`, reasons) and nothing else, and looks whether what came of it holds.
+A target makes whole inputs, from which a search begins, and the function that reads one. That function accepts
+the package's answers to bad input (`TrabeculaError`, reasons) and no other error, and checks the result.
 """
 
 import gzip
@@ -57,16 +57,16 @@ def _slices(n: int) -> list[Dataset]:
 
 
 def _files(folder: Path) -> list[bytes]:
-    """The same slice in every way in which a file may hold it, and files that hold several or none."""
-    one = _slices(1)[0]
-    one.SOPInstanceUID = "1.2.3.4"
-    one.SpecificCharacterSet = "ISO_IR 192"
-    one.ContrastBolusAgent = "Jod"
-    one.PatientAge = "045Y"
-    save(one, folder / "plain")
+    """Write the same slice in every form that a file may have, and files with several slices or none."""
+    dataset = _slices(1)[0]
+    dataset.SOPInstanceUID = "1.2.3.4"
+    dataset.SpecificCharacterSet = "ISO_IR 192"
+    dataset.ContrastBolusAgent = "Jod"
+    dataset.PatientAge = "045Y"
+    save(dataset, folder / "plain")
     for syntax in (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
-        save_as(one, folder / syntax.name, syntax)
-    save_as(one, folder / "packed", RLELossless, [compressed(one, RLELossless)])
+        save_as(dataset, folder / syntax.name, syntax)
+    save_as(dataset, folder / "packed", RLELossless, [compressed(dataset, RLELossless)])
     frames = enhanced(_slices(2))
     frames.Rows, frames.Columns = SHAPE
     save(frames, folder / "frames")
@@ -76,14 +76,14 @@ def _files(folder: Path) -> list[bytes]:
 
 
 def _beside(folder: Path) -> Path:
-    """A folder of three slices to which a fourth belongs."""
+    """Write a folder of three slices to which a fourth belongs."""
     for number, dataset in enumerate(_slices(4)[1:], start=1):
         save(dataset, folder / f"{number:03d}")
     return folder
 
 
 def index(folder: Path) -> tuple[list[bytes], Run]:
-    """Headers, and what the index makes of a file beside three others of its series."""
+    """Test the reader of headers, and the index of a file beside three others of its series."""
     archive = _beside(folder / "archive")
     gates = choose.Gates(**INDEX["gates"] | {"min_slices": 2, "min_extent_mm": 2}, max_gap_mm=10)
     rules = Rules("fuzz", KEY, gates, choose.Weights(**INDEX["score"]), archive)
@@ -95,23 +95,23 @@ def index(folder: Path) -> tuple[list[bytes], Run]:
         read = read_headers(str(archive), [ListedFile("000", len(data), 1)], archives=True)
         assert read and all(header.reason is None or header.reason in REASONS for header in read)
         rows = as_table([*read, *beside]).to_pylist()
-        found = judge((Header(**row) for row in rows), rules)
-        tables.cast(found.series, tables.SERIES)
-        tables.cast([row | {"days_from_first_study": None, "shard": None} for row in found.studies], tables.STUDIES)
-        tables.cast(failure_rows("fuzz", found.lost), tables.FAILURES)
-        assert sum(row["n_slices"] or 0 for row in found.series) + found.lost.total() >= 3
+        judged = judge((Header(**row) for row in rows), rules)
+        tables.cast(judged.series, tables.SERIES)
+        tables.cast([row | {"days_from_first_study": None, "shard": None} for row in judged.studies], tables.STUDIES)
+        tables.cast(failure_rows("fuzz", judged.lost), tables.FAILURES)
+        assert sum(row["n_slices"] or 0 for row in judged.series) + judged.lost.total() >= 3
 
     return _files(folder / "seeds"), run
 
 
 def convert(folder: Path) -> tuple[list[bytes], Run]:
-    """A folder of slices to volumes, one of its files from outside."""
-    given, out = _beside(folder / "in"), folder / "out"
+    """Test the conversion of a folder of slices with one foreign file."""
+    inputs, out = _beside(folder / "in"), folder / "out"
 
     def run(data: bytes) -> None:
-        (given / "000").write_bytes(data)
+        (inputs / "000").write_bytes(data)
         shutil.rmtree(out, ignore_errors=True)
-        entries = convert_folder(given, out)
+        entries = convert_folder(inputs, out)
         assert entries == json.loads((out / "convert.json").read_text())
         written = {path.name for path in out.iterdir()} - {"convert.json"}
         assert written == {entry["file"] for entry in entries if entry["status"] == "ok"}
@@ -132,7 +132,7 @@ LABELS = [
 
 
 def labels(folder: Path) -> tuple[list[bytes], Run]:
-    """The hospital's labels, and the reviewers' verdicts."""
+    """Test the readers of the hospital's labels and of the reviewers' verdicts."""
     folder.mkdir(parents=True, exist_ok=True)
     path, patients, first = folder / "file.csv", {"pa1": "A1"}, {"pa1": date(2020, 1, 1)}
 
@@ -168,7 +168,7 @@ dask: {scheduler: "tcp://127.0.0.1:8786"}
 
 
 def config(folder: Path) -> tuple[list[bytes], Run]:
-    """The configuration (first byte c) and the table of cohorts (anything else)."""
+    """Test the readers of the configuration (first byte c) and of the table of cohorts (anything else)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "labels.csv").write_text(LABELS[0])
     path = folder / "file"
@@ -194,7 +194,7 @@ def config(folder: Path) -> tuple[list[bytes], Run]:
 
 
 def _same_every_time(path: Path) -> bytes:
-    """A SEG object with UIDs and times of its own in place of those that highdicom made up."""
+    """Replace the random UIDs and the times of a SEG object by fixed ones, and give its bytes."""
     seg, uids = pydicom.dcmread(path), {}
 
     def fixed(dataset: Dataset, element: DataElement) -> None:
@@ -209,7 +209,7 @@ def _same_every_time(path: Path) -> bytes:
 
 
 def mask(folder: Path) -> tuple[list[bytes], Run]:
-    """Label maps: NIfTI, compressed NIfTI (first byte z: before it is compressed) and DICOM SEG (first byte d)."""
+    """Test the readers of label maps: NIfTI, compressed NIfTI (first byte g, or z: compressed here), SEG (d)."""
     folder.mkdir(parents=True, exist_ok=True)
     ct = scan_around()
     array = np.zeros((8, 8, 12), np.uint16)
@@ -226,29 +226,29 @@ def mask(folder: Path) -> tuple[list[bytes], Run]:
         path = folder / names.get(kind, "m.nii")
         path.write_bytes(gzip.compress(content, 1) if kind == b"z" else content)
         try:
-            found, levels = masks.segment(ct, path, coding=CODINGS["verse"], frame_of_reference=FRAME)
+            label_map, levels = masks.segment(ct, path, coding=CODINGS["verse"], frame_of_reference=FRAME)
         except StudyFailure as failure:
             assert failure.reason in REASONS
         else:
-            assert found.array.shape == ct.array.shape
+            assert label_map.array.shape == ct.array.shape
             assert {level.name for level in levels} <= set(LEVEL_OF_CODE.values())
 
     return [b"n" + plain, b"z" + plain, b"g" + gzip.compress(plain, mtime=0), b"d" + seg], run
 
 
 def model(folder: Path) -> tuple[list[bytes], Run]:
-    """A bundle of which one file is from outside; the first byte says which one."""
-    whole, made = folder / "whole", folder / "toy"
+    """Test the readers of a bundle with one foreign file; the first byte chooses the file."""
+    whole, toy = folder / "whole", folder / "toy"
     write_toy(whole)
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
-    shutil.copytree(whole, made)
+    shutil.copytree(whole, toy)
 
     def run(data: bytes) -> None:
         name = files[(data or b"\0")[0] % len(files)]
-        (made / name).write_bytes(data[1:])
+        (toy / name).write_bytes(data[1:])
         try:
-            bundle_checks.check_bundle(made, **CUBES)
-            read = bundle.read(made)
+            bundle_checks.check_bundle(toy, **CUBES)
+            read = bundle.read(toy)
             bundle.check_weights(read)
             splits = bundle.read_splits(read)
         except TrabeculaError as error:
@@ -256,13 +256,13 @@ def model(folder: Path) -> tuple[list[bytes], Run]:
         else:
             assert set(splits.values()) <= set(read.folds)
         finally:
-            shutil.copy(whole / name, made / name)
+            shutil.copy(whole / name, toy / name)
 
     return [struct.pack("B", i) + (whole / name).read_bytes() for i, name in enumerate(files)], run
 
 
 def _quiet(target: Target) -> Target:
-    """pydicom warns of every odd value."""
+    """Silence pydicom, which warns of every odd value."""
 
     def prepared(folder: Path) -> tuple[list[bytes], Run]:
         seeds, run = target(folder)

@@ -1,4 +1,4 @@
-"""A short search, the same every time; `make fuzz` searches for long, led by what code an input reaches."""
+"""A short search, the same every time; `make fuzz` searches for long, led by the code that an input reaches."""
 
 import random
 import warnings
@@ -14,13 +14,13 @@ CASES = {"index": 250, "convert": 80, "labels": 120, "config": 250, "mask": 120,
 
 @pytest.fixture(scope="module", params=TARGETS)
 def prepared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
-    """A target's name, folder, whole inputs and function."""
+    """Give a target's name, folder, whole inputs and function."""
     folder = tmp_path_factory.mktemp(request.param)
     yield request.param, folder, *TARGETS[request.param](folder)
 
 
 def damaged(rng: random.Random, seeds: list[bytes]) -> bytes:
-    """A whole input with up to four places overwritten, cut out, doubled or put in."""
+    """Damage a whole input: up to four places are overwritten, cut out, doubled or put in."""
     data = rng.choice(seeds)
     for _ in range(rng.randint(1, 4)):
         first = rng.randint(0, len(data))
@@ -31,7 +31,7 @@ def damaged(rng: random.Random, seeds: list[bytes]) -> bytes:
 
 
 def checked(name: str, run: Run, folder: Path, data: bytes) -> None:
-    """Read an input, with what `guard` forbids."""
+    """Read an input under all guards."""
     processes = name == "convert"
     with warnings.catch_warnings(), limited_time(), limited_memory(), guarded(folder, pickles=processes):
         warnings.simplefilter("ignore")
@@ -67,7 +67,7 @@ def test_nothing_that_is_damaged_breaks_its_reader(prepared):
     ids=["file", "rename", "program", "connection"],
 )
 def test_the_guard_notices(tmp_path, harm):
-    """What the tests above would overlook otherwise."""
+    """Each guard stops the behaviour that the tests above would overlook without it."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/here").touch()
     (tmp_path / "inside").mkdir()

@@ -39,7 +39,7 @@ def good(*levels: str) -> dict[str, dict[str, Any]]:
 
 
 def known_errors() -> uncertainty.Uncertainty:
-    """Use temperature 2, no call from 0.4 to 0.6, and half widths of 20 and 21 in the folds, 30 elsewhere."""
+    """Make the uncertainty: temperature 2, no call from 0.4 to 0.6, half widths 20, 21 in the folds, 30 elsewhere."""
     ranges = dict(kvp=(100.0, 120.0), trabecular_hu=(0.0, 200.0), thickness_mm=(1.0, 2.0), spacing_mm=(1.0, 2.0))
     seen = uncertainty.Experience(
         devices=("M X 120 B",),

@@ -48,7 +48,7 @@ def rows_of(answer: pd.DataFrame | pl.DataFrame) -> Rows:
 
 
 def in_order(rows: Rows) -> Rows:
-    """Sort rows whose numbers are rounded and whose NULL is None."""
+    """Sort rows, with numbers rounded and None for NULL."""
 
     def comparable(value: Any) -> Any:
         if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -37,8 +37,8 @@ def finished(repository: Path, without_network: tuple[str, ...], tmp_path_factor
 
     def make(folder: Path) -> None:
         hospital(folder / "hospital", first_patient=9, patients=4)
-        made = {"first_patient": 1000, "patients": 2, "devices": ["gamma"]}
-        add_label_maps(folder, **made)
+        synthetic = {"first_patient": 1000, "patients": 2, "devices": ["gamma"]}
+        add_label_maps(folder, **synthetic)
         shutil.copytree(repository / "models", folder / "models")
         write_settings(
             folder,
@@ -49,7 +49,7 @@ def finished(repository: Path, without_network: tuple[str, ...], tmp_path_factor
             index={"shard_size": 2},
             segment=MASKS,
             evaluate={"bootstrap": 100},
-            phantom={"seed": SEED, "cohorts": {"made": made | {"matrix": MATRIX}}},
+            phantom={"seed": SEED, "cohorts": {"made": synthetic | {"matrix": MATRIX}}},
         )
         Site(folder, repository, without_network).run()
 

@@ -32,11 +32,11 @@ def files_of_studies(site: Site) -> dict[tuple[str, str], list[Path]]:
     """Files of all series of the hospital's measured studies, by shard and study."""
     rows = pq.ParquetFile(site.folder / "private/hospital/linkage.parquet").read().to_pylist()
     return {
-        (one["shard"], one["study_id"]): [
-            site.folder / file for row in rows if row["study_id"] == one["study_id"] for file in row["files"]
+        (chosen_row["shard"], chosen_row["study_id"]): [
+            site.folder / file for row in rows if row["study_id"] == chosen_row["study_id"] for file in row["files"]
         ]
-        for one in rows
-        if one["chosen"]
+        for chosen_row in rows
+        if chosen_row["chosen"]
     }
 
 
@@ -70,7 +70,7 @@ def test_a_study_that_was_changed_and_one_that_was_removed_touch_no_other(finish
     whose = pa.array(touched)
     for name, table in before.items():
         if "patient_id" in table.column_names:
-            others, now = (one.filter(pc.invert(pc.is_in(one["patient_id"], whose))) for one in (table, after[name]))
+            others, now = (rows.filter(pc.invert(pc.is_in(rows["patient_id"], whose))) for rows in (table, after[name]))
             # In the last digits a network's values depend on how many vertebrae it is given at once.
             pd.testing.assert_frame_equal(now.to_pandas(), others.to_pandas(), check_dtype=False, rtol=1e-6, obj=name)
 

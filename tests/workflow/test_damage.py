@@ -57,9 +57,9 @@ class Damaged:
 
     def study_id(self, index: int) -> str:
         """Pseudonym of a patient's study."""
-        own = sample_patient(SEED, index).patient_id, make_uid("trabecula", SEED, index, DEVICES[DEVICE].model)
+        identity = sample_patient(SEED, index).patient_id, make_uid("trabecula", SEED, index, DEVICES[DEVICE].model)
         key = (self.site.folder / "private/key").read_bytes()
-        return pseudonym("study", study_identity(*self.disguised.get(index, own)), key)
+        return pseudonym("study", study_identity(*self.disguised.get(index, identity)), key)
 
     def table(self, name: str) -> pd.DataFrame:
         """A public table."""
@@ -73,21 +73,21 @@ def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Damag
     hospital, model = site.folder / "hospital", DEVICES[DEVICE].model
     archive, workers = hospital / "archive", len(os.sched_getaffinity(0))
     write_archive(hospital, seed=SEED, patients=STUDIES, devices=[DEVICE], matrix=96, workers=workers)
-    made = Damaged(site, {}, Counter(), {})
+    outcome = Damaged(site, {}, Counter(), {})
     for number in range(DAMAGED):
         index, kind = number * ((STUDIES - len(DISGUISES)) // DAMAGED), KINDS[number % len(KINDS)]
         files = primary_of(archive, seed=SEED, index=index, model=model)
-        made.done[index] = kind
+        outcome.done[index] = kind
         if isinstance(kind, str):
             change, left = NAMELESS[kind]
             change(files)
-            made.nameless[kind] += left or len(files)
+            outcome.nameless[kind] += left or len(files)
         else:
             apply(kind, files)
     for number in range(len(DISGUISES)):
         index = STUDIES - 1 - number
         files = primary_of(archive, seed=SEED, index=index, model=model)
-        made.disguised[index] = disguise(files, archive, number)
+        outcome.disguised[index] = disguise(files, archive, number)
     write_settings(
         site.folder,
         ["hospital hospital/archive hospital/labels.csv external"],
@@ -95,18 +95,20 @@ def damaged(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Damag
         evaluate={"bootstrap": 100},
     )
     process = site.start("all", "omop", "dicom")
-    said, _ = process.communicate(timeout=LONGEST_S + 10 * STUDIES)
-    assert process.returncode == 0, said
-    return made
+    output, _ = process.communicate(timeout=LONGEST_S + 10 * STUDIES)
+    assert process.returncode == 0, output
+    return outcome
 
 
 def test_every_damaged_study_is_a_failure_with_its_reason(damaged):
     failures = damaged.table("failures")
     of_studies = failures[failures["study_id"].notna() & failures["series_id"].isna() & failures["n_files"].isna()]
     assert of_studies["study_id"].is_unique
-    told = {row.study_id: (row.stage, row.reason) for row in of_studies.itertuples()}
+    failure_of = {row.study_id: (row.stage, row.reason) for row in of_studies.itertuples()}
     ways = {damaged.study_id(index): kind for index, kind in damaged.done.items() if isinstance(kind, Way)}
-    assert {study: told.get(study) for study in ways} == {study: (way.stage, way.reason) for study, way in ways.items()}
+    assert {study: failure_of.get(study) for study in ways} == {
+        study: (way.stage, way.reason) for study, way in ways.items()
+    }
 
 
 def test_files_without_an_identity_are_counted_once(damaged):
@@ -127,8 +129,8 @@ def test_every_sound_study_is_measured_and_nothing_is_counted_twice(damaged):
 
 
 def test_nothing_was_written_outside_the_results_and_nothing_was_run(damaged):
-    made = {"hospital", "results", "logs", "private", ".snakemake", "site.yaml", "cohorts.tsv"}
-    assert {path.name for path in damaged.site.folder.iterdir()} == made
+    expected = {"hospital", "results", "logs", "private", ".snakemake", "site.yaml", "cohorts.tsv"}
+    assert {path.name for path in damaged.site.folder.iterdir()} == expected
     assert not list(damaged.site.folder.rglob("pwned"))
 
 
@@ -154,12 +156,12 @@ def is_number(text: str) -> bool:
 
 
 def test_no_text_of_a_header_is_a_formula_or_moves_a_cursor(damaged):
-    found = list(texts_of(damaged.site))
-    assert any("HYPERLINK" in text for _, text in found)
-    begins = [(file, text) for file, text in found if text.startswith(("=", "+", "-", "@")) and text != "-"]
+    texts = list(texts_of(damaged.site))
+    assert any("HYPERLINK" in text for _, text in texts)
+    begins = [(file, text) for file, text in texts if text.startswith(("=", "+", "-", "@")) and text != "-"]
     assert not [(file, text) for file, text in begins if not is_number(text)]
     # The public description of tables and the record of a run are written by the workflow, on several lines.
-    assert not [(file, text) for file, text in found if not text.replace("\n", " ").isprintable()]
+    assert not [(file, text) for file, text in texts if not text.replace("\n", " ").isprintable()]
 
 
 def test_no_text_of_a_header_is_markup(damaged):

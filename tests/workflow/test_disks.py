@@ -13,8 +13,8 @@ def test_a_results_folder_that_became_read_only_is_left_as_it_is(finished, copie
     before = times(results, "**/*")
     with mounted("--bind", str(results), at=results):
         subprocess.run(["mount", "-o", "remount,ro,bind", str(results)], check=True)
-        said = copied.fails()
-    assert "Write-protected output files for rule" in said  # whichever comes first
+        output = copied.fails()
+    assert "Write-protected output files for rule" in output  # whichever comes first
     assert times(results, "**/*") == before
     settings.write_text(before_it)
     copied.run()
@@ -48,10 +48,10 @@ def test_a_disk_that_is_full_in_any_stage_leaves_nothing_half_written(finished, 
         for stage, file in FILES.items():
             before = times(results, *kinds)
             with filled(results):
-                said = begun.fails("--notemp", file)
-            assert f"Error in rule {stage}:" in said, said
+                output = begun.fails("--notemp", file)
+            assert f"Error in rule {stage}:" in output, output
             logs = [*begun.folder.glob(f"logs/**/{stage}.log"), *begun.folder.glob(f"logs/**/{stage}/*.log")]
-            assert any("No space left on device" in log.read_text() for log in logs), said
+            assert any("No space left on device" in log.read_text() for log in logs), output
             assert times(results, *kinds) == before, stage
             begun.run("--notemp", file, *(SHARDS if stage == "infer" else []))
         begun.run()

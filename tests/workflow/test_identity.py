@@ -61,10 +61,10 @@ def identities(finished) -> Identities:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*TEXTS, *DATES, *UIDS])
             except InvalidDicomError:
                 continue
-            found = {keyword: str(header.get(keyword) or "") for keyword in (*TEXTS, *DATES, *UIDS)}
-            texts |= {found[keyword] for keyword in TEXTS} | {*found["PatientName"].split("^")}
-            numbers |= {found[keyword] for keyword in UIDS}
-            numbers |= {form for keyword in DATES for form in forms(found[keyword])}
+            values = {keyword: str(header.get(keyword) or "") for keyword in (*TEXTS, *DATES, *UIDS)}
+            texts |= {values[keyword] for keyword in TEXTS} | {*values["PatientName"].split("^")}
+            numbers |= {values[keyword] for keyword in UIDS}
+            numbers |= {form for keyword in DATES for form in forms(values[keyword])}
     key = (finished.folder / "private/key").read_bytes().strip()
     keys = {key, key.hex().encode(), base64.b64encode(key), base64.urlsafe_b64encode(key)}
     return Identities(
@@ -108,7 +108,7 @@ def assert_none(files: Iterable[Path], identities: Identities) -> None:
 
 def test_the_archives_hold_identities(identities):
     for text in (b"SYN-", b"ACC0", *(text.encode() for text in SAID_BY_A_HOSPITAL.values()), IDENTIFYING.encode()):
-        assert any(text in one for one in identities.texts), text
+        assert any(text in identity for identity in identities.texts), text
     assert len(identities.numbers) > 300
     # It finds what it looks for.
     number = next(iter(identities.numbers))
@@ -147,16 +147,16 @@ def test_no_command_line_and_no_environment_holds_the_key(copied, identities):
     process = copied.start("--forcerun", "index", "--until", "index")
     driver = psutil.Process(process.pid)
     while process.poll() is None:
-        for one in [driver, *driver.children(recursive=True)]:
+        for job in [driver, *driver.children(recursive=True)]:
             for place in ("cmdline", "environ"):
                 try:
-                    seen.add((Path("/proc") / str(one.pid) / place).read_bytes())
+                    seen.add((Path("/proc") / str(job.pid) / place).read_bytes())
                 except OSError:
                     continue
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
     assert any(b".snakemake/scripts" in content for content in seen), "no job was seen"
-    for content in [*seen, said.encode()]:
+    for content in [*seen, output.encode()]:
         assert not identities.within(content)
 
 
@@ -167,11 +167,11 @@ def test_a_crash_amid_the_archive_tells_no_identity(copied, identities):
     try:
         code.write_text(before.replace(BEGIN, BEGIN + CRASH))
         assert code.read_text() != before
-        said = copied.fails("--forcerun", "convert", "--until", "convert")
+        output = copied.fails("--forcerun", "convert", "--until", "convert")
     finally:
         code.write_text(before)
-    assert "KeyError: (message withheld)" in said
-    assert not identities.within(said.encode())
+    assert "KeyError: (message withheld)" in output
+    assert not identities.within(output.encode())
     assert_none(files_of(copied.folder, *OPEN), identities)
     whole = (copied.folder / "private/logs/hospital/convert/00000.log").read_bytes()
     assert identities.within(whole)

@@ -16,13 +16,13 @@ KILLS = 20
 
 def jobs_of(driver: int) -> list[int]:
     """Processes that run a script of the workflow for a driver."""
-    found, parents = [], {}
+    jobs, parents = [], {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(") ", 1)[1].split()[1])
                 if b".snakemake/scripts" in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
+                    jobs.append(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
 
@@ -33,7 +33,7 @@ def jobs_of(driver: int) -> list[int]:
             process = parents.get(process, 0)
         return False
 
-    return [process for process in found if is_below(process)]
+    return [process for process in jobs if is_below(process)]
 
 
 def kill(process: subprocess.Popen[str], victim: str) -> bool:
@@ -78,6 +78,6 @@ def test_a_second_driver_is_turned_away_and_harms_nothing(finished, copied):
         assert first.poll() is None
         time.sleep(0.1)
     assert "cannot be locked" in copied.fails()
-    said, _ = first.communicate(timeout=LONGEST_S)
-    assert first.returncode == 0, said
+    output, _ = first.communicate(timeout=LONGEST_S)
+    assert first.returncode == 0, output
     same_tables(copied, finished)

@@ -64,9 +64,9 @@ def query(results: Path, sql: str) -> list[tuple]:
 def study_of(results: Path, part_of_path: str) -> str:
     """Pseudonym of the study whose files lie under a folder."""
     linkage = pq.read_table(results / "private/real/linkage.parquet").to_pylist()
-    found = {row["study_id"] for row in linkage if any(part_of_path in file for file in row["files"])}
-    assert len(found) == 1, found
-    return found.pop()
+    studies = {row["study_id"] for row in linkage if any(part_of_path in file for file in row["files"])}
+    assert len(studies) == 1, studies
+    return studies.pop()
 
 
 def known_levels(real_data: Path) -> Iterator[dict[str, str]]:
@@ -80,7 +80,7 @@ def test_every_complete_body_is_found_within_its_slices(results: Path, real_data
     files = (real_data / name / "dicom").glob("*.dcm")
     z_mm = sorted(float(pydicom.dcmread(f, stop_before_pixels=True).ImagePositionPatient[2]) for f in files)
     study = study_of(results, f"{name}/")
-    found = query(
+    vertebrae = query(
         results,
         "SELECT level, level_uncertain, centroid_z_mm, complete, trabecular_hu_mean "
         f"FROM vertebrae WHERE study_id = '{study}'",
@@ -89,8 +89,8 @@ def test_every_complete_body_is_found_within_its_slices(results: Path, real_data
         if row["set"] != name or row["complete"] != "yes":
             continue
         low, high = (np.interp(float(row[edge]), range(len(z_mm)), z_mm) for edge in ("slice_low", "slice_high"))
-        inside = [vertebra for vertebra in found if low <= vertebra[2] <= high]
-        assert len(inside) == 1, (row["level"], found)
+        inside = [vertebra for vertebra in vertebrae if low <= vertebra[2] <= high]
+        assert len(inside) == 1, (row["level"], vertebrae)
         level, uncertain, _, complete, hu = inside[0]
         assert complete and hu is not None, inside
         off = abs(ORDER.index(level) - ORDER.index(row["level"]))
@@ -113,9 +113,9 @@ def test_the_labelled_scan_is_outlined_and_named(results: Path, real_data: Path)
     grid = grid[inside]
     true = truth.array[tuple(grid.T)]
     at = np.rint(labels.to_voxels(truth.to_mm(grid))).astype(int)
-    mine = labels.array[tuple(at.T)]
+    predicted = labels.array[tuple(at.T)]
     for level in ("L1", "L2", "L3", "L4", "L5"):
-        a, b = mine == CODE_OF_LEVEL[level], true == CODE_OF_LEVEL[level]
+        a, b = predicted == CODE_OF_LEVEL[level], true == CODE_OF_LEVEL[level]
         assert 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.85, level
 
 

@@ -13,10 +13,10 @@ def test_a_lost_key_is_refused_before_any_job(repository, tmp_path):
     made_with.write_text("0123456789abcdef\n")
     write_settings(tmp_path, ["a archive  external"])
     process = Site(tmp_path, repository).start()
-    said, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "The pseudonym key private/key is gone: the results of the cohort a stand on that with" in said
-    assert "Traceback" not in said
+    assert "The pseudonym key private/key is gone: the results of the cohort a stand on that with" in output
+    assert "Traceback" not in output
     assert not (tmp_path / "private").exists()
 
 
@@ -57,9 +57,9 @@ def test_a_bad_configuration_is_refused_before_any_job(repository, tmp_path, coh
     (tmp_path / "broken.csv").write_bytes(LABELS.encode() + b"M\xfcller")
     write_settings(tmp_path, [cohort], **options)
     process = Site(tmp_path, repository).start()
-    said, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert sentence in said
-    assert "Traceback" not in said
+    assert sentence in output
+    assert "Traceback" not in output
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "logs").exists()

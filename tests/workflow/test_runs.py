@@ -49,8 +49,8 @@ def test_three_more_studies_run_only_new_shards(copied):
     assert len(counts) == 2
     # A cohort that did not change keeps its file, and the runs share theirs.
     assert unchanged.stat().st_ino == inode
-    one, other = (run / "tables/vertebrae/cohort=made/vertebrae.parquet" for run in runs)
-    assert one.samefile(other)
+    first, second = (run / "tables/vertebrae/cohort=made/vertebrae.parquet" for run in runs)
+    assert first.samefile(second)
 
 
 def test_a_reviewers_verdict_counts_in_the_next_run(copied):
@@ -94,6 +94,6 @@ def test_a_fresh_clone_plans(repository, tmp_path, profile):
     clone = Site(tmp_path / "clone", tmp_path / "clone")
     shutil.copytree(repository, clone.folder, symlinks=True)
     shutil.copy(clone.folder / "config/config.yaml", clone.folder / "site.yaml")
-    said = clone.run("--dry-run", *profile)
-    assert "checkpoint index" in said
-    assert "rule aggregate" in said
+    output = clone.run("--dry-run", *profile)
+    assert "checkpoint index" in output
+    assert "rule aggregate" in output

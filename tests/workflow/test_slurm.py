@@ -170,8 +170,8 @@ def undisturbed(cluster: Cluster, repository: Path, tmp_path_factory: pytest.Tem
     profile = clone / "profiles/slurm/profile.v9+.yaml"
     profile.write_text(profile.read_text().replace("status-checks: 10", "status-checks: 3"))
     process = start(clone)
-    said, _ = process.communicate(timeout=LONGEST_S)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=LONGEST_S)
+    assert process.returncode == 0, output
     return clone
 
 
@@ -222,13 +222,13 @@ class Run:
 
     def ends_well(self) -> str:
         """Wait for the run's end, and compare its tables with those of the undisturbed run; returns what it said."""
-        said, _ = self.process.communicate(timeout=LONGEST_S)
-        assert self.process.returncode == 0, said
-        expected, found = tables(self.undisturbed), tables(self.clone)
-        assert expected.keys() == found.keys()
+        output, _ = self.process.communicate(timeout=LONGEST_S)
+        assert self.process.returncode == 0, output
+        expected, actual = tables(self.undisturbed), tables(self.clone)
+        assert expected.keys() == actual.keys()
         for name, table in expected.items():
-            assert found[name].equals(table), name
-        return said
+            assert actual[name].equals(table), name
+        return output
 
 
 @pytest.fixture

@@ -70,8 +70,10 @@ def test_training_patients_are_predicted_by_the_fold_that_never_saw_them(trained
     splits = pd.read_parquet(trained.folder / "results/models/toy/splits.parquet")
     tested = splits[splits["part"] == "test"].set_index("patient_id")["split"]
     predictions = pd.read_parquet(tables / "predictions/cohort=made/predictions.parquet")
-    own = predictions[predictions["in_training"]]
-    assert len(own) and (("fold" + own["fold"].astype(str)) == own["patient_id"].map(tested)).all()
+    out_of_fold = predictions[predictions["in_training"]]
+    assert (
+        len(out_of_fold) and (("fold" + out_of_fold["fold"].astype(str)) == out_of_fold["patient_id"].map(tested)).all()
+    )
 
 
 def test_a_trained_site_has_nothing_to_do(trained):
@@ -100,8 +102,8 @@ STEPS = {
 
 def whole(results: Path) -> dict[str, int]:
     """Times of change of what a training has made and put into its place."""
-    found = times(results, "train/**/*", "models/**/*")
-    return {name: time for name, time in found.items() if "/." not in name}
+    changed = times(results, "train/**/*", "models/**/*")
+    return {name: time for name, time in changed.items() if "/." not in name}
 
 
 @root
@@ -116,8 +118,8 @@ def test_a_disk_that_is_full_in_any_step_leaves_nothing_half_written(trained, tm
         for rule, (file, log) in STEPS.items():
             before = whole(results)
             with filled(results):
-                said = site.fails(file)
-            assert f"Error in rule {rule}:" in said, said
+                output = site.fails(file)
+            assert f"Error in rule {rule}:" in output, output
             assert "No space left on device" in (site.folder / log).read_text()
             assert whole(results) == before, rule
             site.run(file, *(WEIGHTS if rule == "train_network" else []))
@@ -132,13 +134,13 @@ def test_the_bundle_works_where_nothing_of_the_training_is(trained, tmp_path):
     """Another folder, the bundle alone: the same patients are known by their pseudonyms and predicted out of fold."""
     other = Site(tmp_path / "other", trained.repository)
     other.folder.mkdir()
-    made = {"first_patient": 31, "patients": 2, "devices": ["gamma"], "matrix": 128}
+    cohort = {"first_patient": 31, "patients": 2, "devices": ["gamma"], "matrix": 128}
     write_settings(
         other.folder,
         ["fresh phantom/fresh/archive phantom/fresh/labels.csv external"],
         model=str(trained.folder / "results/models/toy"),
         evaluate={"bootstrap": 100},
-        phantom={"seed": SEED, "cohorts": {"fresh": made}},
+        phantom={"seed": SEED, "cohorts": {"fresh": cohort}},
     )
     other.run()
     patients = pd.read_parquet(other.folder / "results/tables/patients/cohort=fresh/patients.parquet")
