@@ -11,8 +11,11 @@ from trabecula.runtime.whole_file import whole_folder
 
 HOME = Path(__file__).parents[2]
 KEPT = HOME / "scratch/tests"
-# Of the repository, what decides what a run of the workflow gives.
-WORKFLOW = ("Snakefile", "workflow", "scripts", "config", "models", "tests/helpers/small_site.py")
+# Files and folders that decide what a run of the workflow gives.
+WORKFLOW = (
+    *("Snakefile", "workflow", "scripts", "config", "models"),
+    *("envs/requirements.txt", "tests/helpers/small_site.py"),
+)
 
 
 def digest_of(sources: Iterable[str]) -> str:

@@ -51,8 +51,11 @@ SAID_BY_A_HOSPITAL = {
 IDENTIFYING = "Exxample Jane"
 # Label maps that are there already: the shipped network takes ten times as long as all other stages together.
 MASKS = {"backend": "masks", "masks": "label_maps/{study_instance_uid}.nii.gz", "coding": "canonical"}
-# Of the repository, what decides how synthetic patients look.
-PHANTOM = [*(f"workflow/trabecula/{part}" for part in ("phantom", "density", "image")), "tests/helpers/small_site.py"]
+# Files and folders that decide how synthetic patients look.
+PHANTOM = [
+    *(f"workflow/trabecula/{part}" for part in ("phantom", "density", "image")),
+    *("envs/requirements.txt", "tests/helpers/small_site.py"),
+]
 # A training of twelve patients, as short as it can be.
 TRAIN = {
     "name": "toy",

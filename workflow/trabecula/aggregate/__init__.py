@@ -24,7 +24,7 @@ STAGING = ".staging"
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how the tables are made, and what the record of runs says of it.
+    """Where and how the tables are made, and what the record of runs keeps of it.
 
     Attributes
     ----------

@@ -22,7 +22,7 @@ from trabecula.density import calibrate
 from trabecula.density.thresholds import Thresholds
 
 SCAN_FACT_COLUMNS = [column.name for column in tables.SCAN_FACTS]
-# What a batch says of each of its studies.
+# Columns of a batch of studies, a row per study.
 OUTCOMES = pa.schema(
     [
         tables.PATIENT,
@@ -94,7 +94,7 @@ class StageTables:
 
 @dataclass(frozen=True)
 class BatchTables:
-    """What a batch of studies adds to the results.
+    """Rows that a batch of studies adds to the results.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is aggregated: cohorts, the files that the stages left of them, and the model that predicted."""
+"""Inputs of aggregation: cohorts, the files that the stages wrote for them, and the model that predicted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -24,7 +24,7 @@ PLACE = "(place not recorded)"
 
 @dataclass(frozen=True)
 class Run:
-    """What made a state of the tables.
+    """Inputs, configuration, code and model that made a state of the tables.
 
     Attributes
     ----------

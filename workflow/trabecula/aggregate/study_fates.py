@@ -1,4 +1,4 @@
-"""What became of every study, and the list of all that dropped out."""
+"""Follow every study through the stages, and list all that dropped out."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from trabecula.aggregate.reconciliation import require
 
 # Stages whose tables say per study whether it went on.
 FOLLOWED_STAGES = ("convert", "segment", "crop")
-# What is said of every study beside its key, and what convert repaired and flagged in it.
+# Columns for the fate of a study, and for the repairs and flags of convert.
 FATE_COLUMNS = ("status", "stage", "reason", "detail")
 CONVERT_COLUMNS = ("repairs", "flags")
 # Columns that are needed of vertebrae.

@@ -1,4 +1,4 @@
-"""Which vertebrae a study's result stands on, and from studies to one row per patient."""
+"""Choose the vertebrae for a study's result, and turn studies into one row per patient."""
 
 from collections.abc import Sequence
 

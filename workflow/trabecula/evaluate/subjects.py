@@ -1,4 +1,4 @@
-"""What a statistic can be about: the run, a set of patients, a part of a set, or a predictor on a part."""
+"""Subjects of a statistic: the run, a set of patients, a part of a set, or a predictor on a part."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Job:
-    """What a job may use.
+    """Means that a job may use.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ from trabecula.density import calibrate
 
 @dataclass(frozen=True)
 class Job:
-    """What all tasks of a cohort share.
+    """Inputs, places and rules that all tasks of a cohort share.
 
     Attributes
     ----------

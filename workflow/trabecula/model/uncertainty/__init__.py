@@ -28,7 +28,7 @@ JUDGED = (
 
 @dataclass(frozen=True)
 class Reference:
-    """What development patients teach on the results of one fold's patients, or of new patients.
+    """Reference that development patients give for judging the results of one fold's patients, or of new patients.
 
     Attributes
     ----------
