@@ -1,4 +1,4 @@
-"""Archived CT (DICOM) in, bone-density tables and reports out."""
+"""Turn archived CT (DICOM) into tables of bone density and reports."""
 
 from snakemake.utils import min_version
 
@@ -24,7 +24,7 @@ include: "workflow/rules/export.smk"
 
 
 rule all:
-    """The reports of every cohort and their summary, which stand on everything else."""
+    """Make the report of every cohort and the summary, which need everything else."""
     default_target: True
     input:
         "results/report/index.html",

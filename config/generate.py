@@ -19,18 +19,19 @@ SCHEMA, PAGE = HOME / "workflow/schemas/config.schema.yaml", HOME / "config/READ
 INTRODUCTION = f"""\
 # Configuration
 
-Made by `config/generate.py` from `workflow/schemas/config.schema.yaml`, which owns every option; edit that.
+Made by `config/generate.py` from `workflow/schemas/config.schema.yaml`, which owns every option; edit the schema,
+not this page.
 
-- `config.yaml` is what the repository ships: the demonstration. Every option has a default, so that it names only what
-  differs. What another file says overrides it, option by option, with `snakemake --configfile FILE`; so does a single
-  option with `snakemake --config cohorts=my/cohorts.tsv` or `--config index='{{shard_size: 32}}'`.
+- `config.yaml` holds the settings of the demonstration. Every option has a default, so the file names only the options
+  that differ. `snakemake --configfile FILE` overrides it, option by option, by another file. Override
+  single options with `snakemake --config cohorts=my/cohorts.tsv` or `--config index='{{shard_size: 32}}'`.
 - `cohorts.tsv` has a line per cohort, with tabs between the columns {", ".join(COHORT_COLUMNS)}. A role is
   `development` (trains and is cross-validated), `external` (independent test) or `screening` (no labels needed). Labels
   may be empty.
 - A file of labels is a CSV in UTF-8 with the columns {", ".join(LABEL_COLUMNS)}: the hospital's
   patient id, the date of the QCT as YYYY-MM-DD, a level such as L1 or, for a mean, L1-L2, a number, and
-  `mg/cm3 HA` or `mg/cm3 K2HPO4`. Other columns are not read; [docs/labels.md](../docs/labels.md) says what becomes
-  of lines that can't be used.
+  `mg/cm3 HA` or `mg/cm3 K2HPO4`. Other columns are not read; [docs/labels.md](../docs/labels.md) lists the reasons
+  why a line can't be used.
 - An unknown option, a wrong type, a missing archive or an unreadable file of labels stops the run before any job.
 """
 
@@ -38,7 +39,7 @@ HEAD = "\n| option | takes | default | meaning |\n|---|---|---|---|\n"
 
 
 def page(schema: Mapping[str, Any]) -> str:
-    """Write the page with a table of the options at the top, and one for each section."""
+    """Write the page: a table of the options at the top, and a table for each section."""
     return INTRODUCTION + "\n## At the top\n" + HEAD + _rows(schema) + _sections(schema, "")
 
 
@@ -56,7 +57,7 @@ def _default(name: str, option: Mapping[str, Any], required: list[str]) -> str:
 
 
 def _sections(schema: Mapping[str, Any], above: str) -> str:
-    """Write the tables of the options that hold options, below each other."""
+    """Write the tables of the sections and of the sections in them, one below the other."""
     text = ""
     for name, option in schema.get("properties", {}).items():
         if option.get("type") != "object":

@@ -1,4 +1,4 @@
-"""Judge the networks and the baselines against QCT; describe density in every cohort."""
+"""Compare the networks and the baselines with QCT; describe density in every cohort."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ from trabecula import tables
 from trabecula.export import objects
 from trabecula.tables import cubes
 
-# highdicom logs every attribute that it copies.
+# highdicom would log every attribute that it copies.
 logging.getLogger("highdicom").setLevel(logging.WARNING)
 files = snakemake.input
 study_ids = cubes.read_facts(files.cubes)["study_id"].to_pylist()

@@ -1,4 +1,4 @@
-"""Write a cohort's page for people, its checklists, its figures, and the gallery of images."""
+"""Write a cohort's report: the page, the checklists, the figures, and the gallery of images."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Write the page over all cohorts."""
+"""Write the summary over all cohorts."""
 
 from pathlib import Path
 

@@ -14,6 +14,6 @@ from trabecula.train_segmenter import train_bundle
 torch.set_num_threads(snakemake.threads)
 bundle = Path(snakemake.output.metadata).parents[1]
 real = snakemake.params.options["real"]
-# A training on other data or with other code never goes on from this one's state.
+# A training with other data or other code starts anew, and not from the state of this training.
 name = sha256(repr((snakemake.params.code, real)).encode()).hexdigest()[:16]
 train_bundle(bundle, real=Path(real) if real else None, state=bundle.with_suffix(f".{name}.pt"))

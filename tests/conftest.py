@@ -1,4 +1,4 @@
-"""What all tests share: where the repository and the real data are, and how Hypothesis searches."""
+"""Fixtures and settings of all tests: where the repository and the real data are, and how Hypothesis searches."""
 
 import os
 from pathlib import Path

@@ -15,16 +15,16 @@ from trabecula.runtime.digest import digest
 from trabecula.errors import ConfigError
 from trabecula.cohort.pseudonym import refuse_other_key
 
-# This included file puts its folder on the path of the driver and of every script.
+# Because this file is included, its folder is on the Python path of the driver and of every script.
 HOME = Path(str(workflow.current_basedir)).parent
 
-# Here, since the driver, every job and every script are born with it.
+# Done here, since the driver, every job and every script begin with this file.
 privacy.close_process()
 privacy.close_folder(Path(".snakemake"))  # Snakemake makes it, and this run's log in it, before it reads this file
 
 if workflow.is_main_process and (_mended := clock.mend(Path("results"))):
     logger.warning(
-        f"{_mended} results carry times in the future: a clock was wrong. Their times are now those of today."
+        f"{_mended} results were dated in the future, since a clock was wrong. They have been given the present time."
     )
 
 try:
@@ -65,7 +65,7 @@ except ConfigError as error:
 
 
 onstart:
-    # This run holds the lock now.
+    # Only from here on does this run hold the lock of the working directory.
     for _folder in ("results", config["private"]):
         stale_files.remove(Path(_folder))
 
@@ -77,12 +77,12 @@ wildcard_constraints:
 
 @cache
 def shard_names(cohort):
-    """Names of a cohort's shards; waits for the index, which raises until it is done."""
+    """List the names of a cohort's shards; raises until the index is done, so that Snakemake waits for it."""
     return Path(checkpoints.index.get(cohort=cohort).output.shards).read_text().split()
 
 
 def of_shards(pattern, cohorts=tuple(COHORTS)):
-    """Input function: a path per shard of the cohorts; the pattern holds {cohort} and {shard}."""
+    """Give an input function that lists a path per shard of the cohorts; the pattern holds {cohort} and {shard}."""
 
     def paths(wildcards):
         return [pattern.format(cohort=cohort, shard=shard) for cohort in cohorts for shard in shard_names(cohort)]
@@ -91,23 +91,23 @@ def of_shards(pattern, cohorts=tuple(COHORTS)):
 
 
 def shard_list(wildcards):
-    """Input function: the list of a shard's studies, which the index writes."""
+    """Input function: give the path of a shard's list of studies, which the index writes."""
     shard_names(wildcards.cohort)
     return f"results/{wildcards.cohort}/shards/{wildcards.shard}.tsv"
 
 
 def grows(first):
-    """Resource function: more with every attempt."""
+    """Give a resource function: the first amount, multiplied by the number of the attempt."""
     return lambda wildcards, attempt: first * attempt
 
 
 def options(section, *names):
-    """Some options of a section of the configuration."""
+    """Select options of a section of the configuration."""
     return {name: config[section][name] for name in names}
 
 
 def networks(pattern):
-    """Input function: a path per network of every split; waits for the division of the patients."""
+    """Give an input function that lists a path per network of every split, once the patients are divided."""
 
     def paths(wildcards):
         names = Path(checkpoints.train_cases.get().output.names).read_text().split()
@@ -117,8 +117,8 @@ def networks(pattern):
 
 
 def in_scratch(target):
-    """Command that runs a target of the synthetic study in a folder of its own, with its own configuration."""
-    # The folder is locked by the run that calls this one.
+    """Give the command that runs a target of the synthetic study in a folder of its own, with its own configuration."""
+    # --nolock, since the run that calls this command holds the lock.
     return (
         f"snakemake --snakefile {HOME}/Snakefile --configfile {HOME}/config/reproduce.yaml --nolock "
         f"--directory scratch/reproduce --cores {{threads}} --rerun-incomplete {target} 2>&1 | tee {{log}}"

@@ -1,10 +1,10 @@
 #!/bin/sh
-# What became of a job of PBS: running, success or failed.
+# Print the state of a PBS job: running, success or failed.
 # usage: status.sh JOB
 said=$(qstat -x -f "$1" 2>/dev/null)
 case $? in
     0) ;;
-    153) # no such job: it is too old to be remembered, and runs again
+    153) # no such job: PBS has forgotten it, so it has to run again
         echo failed
         exit
         ;;

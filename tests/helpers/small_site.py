@@ -25,10 +25,10 @@ from trabecula.phantom.render import FIELD_OF_VIEW_MM
 
 SEED, MATRIX = 20240, 128
 LONGEST_S = 1800
-# Logs of what follows the shards, in a site with a cohort of a hospital and one that was made.
+# Logs of the jobs after the shards, in a site with a hospital's cohort and a synthetic cohort.
 LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
-# Put before a command: it begins in a network namespace of its own, where all that there is is a loopback that is still
-# down: SIOCSIFFLAGS with IFF_UP and IFF_RUNNING, see netdevice(7).
+# Put before a command, so that it runs in a network namespace of its own, which has nothing but a loopback; that is
+# still down: SIOCSIFFLAGS with IFF_UP and IFF_RUNNING, see netdevice(7).
 _LOOPBACK_ALONE = """
 import fcntl, os, socket, struct, sys
 with socket.socket() as loopback:
@@ -36,7 +36,7 @@ with socket.socket() as loopback:
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 WITHOUT_NETWORK = ("unshare", "--net", sys.executable, "-c", _LOOPBACK_ALONE)
-# What headers of hospitals say of persons and places, and synthetic ones don't.
+# Attributes by which hospitals' headers name persons and places, and synthetic headers don't.
 SAID_BY_A_HOSPITAL = {
     "ReferringPhysicianName": "Refferal^Ruth",
     "OperatorsName": "Opperator^Otto",

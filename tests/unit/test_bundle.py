@@ -231,7 +231,7 @@ def test_undefined_numbers_are_not_written(tmp_path: Path):
 
 
 def test_training_on_regions_larger_than_the_cubes_is_refused():
-    """What the cube does not hold would be filled with air."""
+    """A region beyond the cube would be filled with air."""
     cubes = {"cube_size": 64, "cube_spacing_mm": 1.0}
     bundle_checks.check_region(roi_size=32, roi_spacing_mm=2.0, **cubes)
     with pytest.raises(ConfigError, match=r"raise crop\.size to 80"):

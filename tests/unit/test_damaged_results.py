@@ -86,7 +86,7 @@ def test_a_ledger_that_is_cut_off_is_not_taken_for_a_shorter_one(tmp_path, keep)
     shards.write_ledger(shards.assign({}, chosen, shard_size=2), path)
     assert len(shards.read_ledger(path)) == 5
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ResultError, match="Bring it back from a backup"):
+    with pytest.raises(ResultError, match="Restore it from a backup"):
         shards.read_ledger(path)
 
 

@@ -338,7 +338,7 @@ def test_interactions_without_two_cells_have_a_reason():
 
 
 def test_precision_of_pairs_equals_the_formula_of_differences():
-    """Of two scans SD^2 is d^2 / 2, so RMS-SD is the root of the mean of d^2 / 2."""
+    """For two scans SD^2 is d^2 / 2, so RMS-SD is the root of the mean of d^2 / 2."""
     rng = np.random.default_rng(10)
     mean, d = rng.normal(120, 20, 15), rng.normal(0, 4, 15)
     values, patient = np.r_[mean - d / 2, mean + d / 2], np.tile(np.arange(15), 2)

@@ -52,7 +52,7 @@ def _by_pydicom(path: Path) -> Header:
 
 
 def _quickly(path: Path) -> Header | None:
-    """What the quick reader says; None where it doubts."""
+    """Give the header by the quick reader; None where it doubts."""
     content = path.read_bytes()
     try:
         return read_quickly(lambda at, n: content[at : at + n], _source(path))

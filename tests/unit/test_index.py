@@ -106,7 +106,7 @@ def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):
 
 
 def memory(folder: Path, archive: Path, **options) -> list[dict]:
-    """What a scan remembers, sorted by path."""
+    """Give the records that a scan remembers, sorted by path."""
     plain = {"workers": 1, "scheduler": None, "archives": False}
     scan.scan(archive, folder, **plain | options)
     records = [row for path in scan.parts(folder) for row in pq.read_table(path).to_pylist()]

@@ -139,7 +139,7 @@ def test_tampered_weights_are_not_loaded(folder: Path, tmp_path: Path):
 
 
 def test_a_bundle_with_expressions_is_refused(folder: Path, tmp_path: Path):
-    """What MONAI would run as code is neither run nor passed over."""
+    """A text that MONAI would run as code is refused, and neither run nor passed over."""
     copy, trap = tmp_path / "toy", tmp_path / "trap"
     shutil.copytree(folder, copy)
     config = json.loads((copy / INFERENCE).read_text())

@@ -93,7 +93,7 @@ def test_all_faults_of_a_line_are_told_and_the_first_is_the_reason(tmp_path):
 
 
 def test_text_that_means_nothing_is_not_passed_on(tmp_path):
-    """What stands in a wrong column may be a patient's name."""
+    """A text in the wrong column may be a patient's name."""
     rows = read(tmp_path, "1,2020-01-02,Doe^Jane,98,Doe^Jane,x", "Doe, Jane,2020-01-02,L1,98,mg/cm3 HA,x")
     assert not rows.drop(columns="faults").isin(["Doe^Jane", "Doe", "Jane"]).any(axis=None)
     assert rows["vbmd_mg_cm3"].isna().all()
@@ -173,7 +173,7 @@ def test_a_file_that_is_no_table_of_labels_is_refused_in_one_sentence(tmp_path, 
 
 
 def test_a_quotation_mark_that_does_not_end_is_told_with_its_line(tmp_path):
-    with pytest.raises(ConfigError, match="line 3; mend the quotation marks"):
+    with pytest.raises(ConfigError, match="line 3; correct the quotation marks"):
         read(tmp_path, "1,2020-01-02,L1,98,mg/cm3 HA,x", '2,2020-01-02,L1,98,mg/cm3 HA,"x')
 
 

@@ -1,4 +1,4 @@
-"""What a job that crashes says, and where."""
+"""Messages of a job that crashes, and the place where they are written."""
 
 import subprocess
 import sys

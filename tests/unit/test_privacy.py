@@ -1,4 +1,4 @@
-"""What a process of the workflow leaves to others on its machine: run in processes of their own."""
+"""Files and memory that a process of the workflow leaves to other users: tests in processes of their own."""
 
 import signal
 import subprocess

@@ -77,7 +77,7 @@ def test_jobs_that_start_together_agree_on_one_key(tmp_path, monkeypatch):
 
 def test_a_short_key_is_refused(tmp_path):
     (tmp_path / "key").write_text("short\n")
-    with pytest.raises(ConfigError, match="32 are needed"):
+    with pytest.raises(ConfigError, match="instead of 32"):
         read_or_make_key(tmp_path / "key")
 
 
@@ -87,7 +87,7 @@ def test_a_fingerprint_tells_keys_apart_and_not_what_they_are():
     assert not {fingerprint(KEY), pseudonym("key", "fingerprint", KEY)} & {KEY.decode(errors="replace")}
 
 
-@pytest.mark.parametrize(("now", "said"), [(None, "is gone"), ("other" * 10, "is another one")])
+@pytest.mark.parametrize(("now", "said"), [(None, "is missing"), ("other" * 10, "is another key")])
 def test_a_lost_or_other_key_is_refused(tmp_path, now, said):
     key, made_with = tmp_path / "private/key", tmp_path / "results/west/index/key.txt"
     made_with.parent.mkdir(parents=True)

@@ -73,7 +73,7 @@ def test_a_scanner_is_left_out_with_all_its_voltages_and_kernels():
 
 
 def test_a_device_that_has_one_class_to_itself_is_not_left_out():
-    """What is left would teach one class only."""
+    """The remaining patients are of one class only."""
     cases = patients(90, 1).replace({"device_key": {"rare": "beta"}})
     apart = cases.assign(reduced=cases["device_key"] == "alpha")
     assert "device" not in set(divide(apart, PROTOCOL)["scheme"])

@@ -1,4 +1,4 @@
-"""What a killed job leaves beside the places of its results."""
+"""Unfinished files that a killed job leaves beside the places of its results."""
 
 import os
 

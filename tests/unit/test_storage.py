@@ -20,7 +20,7 @@ from trabecula.runtime import storage
 
 @pytest.fixture(autouse=True)
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What would have been waited, in seconds."""
+    """Record the seconds that would have been waited."""
     seconds: list[float] = []
     monkeypatch.setattr("tenacity.nap.time.sleep", seconds.append)
     return seconds

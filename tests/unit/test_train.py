@@ -424,7 +424,7 @@ def test_a_site_bundle_does_not_say_synthetic(prepared: Path, tmp_path: Path):
 
 
 def test_only_purely_simulated_models_are_given_away():
-    """One cohort of real patients is enough for no licence; one simulated one is enough for the warning."""
+    """A single cohort of real patients removes the licence; a single simulated cohort adds the warning."""
     cohorts = [{"synthetic": True}, {"synthetic": False}]
     assert "no licence is granted" in card.licence(cohorts)
     assert "trained in part on simulated CT" in card.warning(cohorts)
@@ -453,7 +453,7 @@ def test_monai_builds_the_same_from_the_configuration(trained: Path, cohort: Coh
 
 
 def test_a_bundle_is_replaced_whole(trained: Path, prepared: Path, tmp_path: Path):
-    """What lay at its place goes, also a file that the new one does not have."""
+    """A new bundle replaces all of the old one, also a file that the new one does not have."""
     shutil.copytree(trained, tmp_path / "toy")
     (tmp_path / "toy" / "models" / "old.safetensors").write_bytes(b"old")
     publish_into(tmp_path / "toy", prepared, synthetic=["toy"])

@@ -1,4 +1,4 @@
-"""What changed between two runs is made anew, and what did not change stays as it is."""
+"""Results whose inputs changed between two runs are made anew, and all others stay as they are."""
 
 import os
 from contextlib import suppress

@@ -29,7 +29,7 @@ _NUMBERS = re.compile(rb"(?<![0-9A-Za-z.])[0-9]+(?:[.-][0-9]+)*(?![0-9A-Za-z])")
 
 @dataclass(frozen=True)
 class Identities:
-    """What must not be found: texts anywhere, numbers where they stand alone."""
+    """Identities that must not be found: texts anywhere, numbers where they stand alone."""
 
     texts: frozenset[bytes]
     numbers: frozenset[bytes]
@@ -49,7 +49,7 @@ def forms(date: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def identities(finished) -> Identities:
-    """What identifies patients in both archives, read from their files and the files' names, and the key."""
+    """Collect all that identifies patients in both archives, from the files and their names, and the key."""
     texts, numbers = set[str](), set[str]()
     for archive in finished.folder.glob("*/**/archive"):
         for file in archive.rglob("*"):

@@ -9,7 +9,7 @@ CONNECT = "import socket; socket.create_connection(({!r}, {}), timeout=5)"
 
 
 def can_connect(within: tuple[str, ...], host: str, port: int) -> str:
-    """What a connection from within says, in its last line; nothing where it succeeds."""
+    """Try a connection from within, and give the last line of its error; an empty text where it succeeds."""
     command = [*within, sys.executable, "-c", CONNECT.format(host, port)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stderr.strip().rpartition("\n")[2]

@@ -15,7 +15,7 @@ def test_a_lost_key_is_refused_before_any_job(repository, tmp_path):
     process = Site(tmp_path, repository).start()
     output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "The pseudonym key private/key is gone: the results of the cohort a stand on that with" in output
+    assert "The pseudonym key private/key is missing: the results of the cohort a were made with" in output
     assert "Traceback" not in output
     assert not (tmp_path / "private").exists()
 

@@ -1,4 +1,4 @@
-"""What runs, and what does not run again: after a run, growth, an edit."""
+"""Jobs that run and jobs that do not run again: after a run, after growth, after an edit."""
 
 import shutil
 

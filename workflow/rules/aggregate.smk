@@ -1,5 +1,5 @@
 rule aggregate:
-    """Join all shards' tables into the public ones, a file per table and cohort; combine vertebrae to patients."""
+    """Join all shards' tables into the public tables, a file per table and cohort; combine vertebrae into patients."""
     input:
         index_tables=expand(
             "results/{cohort}/index/{table}.parquet",
@@ -15,7 +15,8 @@ rule aggregate:
         model=f"{MODEL}/configs/metadata.json",
         verdicts=VERDICTS,
     output:
-        # Marked update, since readers may have the files open: each is replaced at once when it is whole.
+        # Marked update, so that Snakemake does not delete the old files first: readers may have them open. Each file
+        # is replaced by one rename when it is whole.
         tables=update(
             expand(
                 "results/tables/{table}/cohort={cohort}/{table}.parquet",

@@ -25,7 +25,7 @@ STATISTICS = [
 
 
 rule evaluate:
-    """Judge the networks and the baselines against QCT; describe density in every cohort."""
+    """Compare the networks and the baselines with QCT; describe density in every cohort."""
     input:
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),
         studies=expand("results/tables/studies/cohort={cohort}/studies.parquet", cohort=COHORTS),

@@ -1,4 +1,4 @@
-# Only made when asked for: snakemake omop, snakemake dicom.
+# Exports are made only on request: snakemake omop, snakemake dicom.
 
 
 rule export:
@@ -56,14 +56,14 @@ rule export_dicom:
 
 
 rule omop:
-    """OMOP tables of all cohorts."""
+    """Write the OMOP tables of all cohorts."""
     input:
         expand("results/{cohort}/export/omop", cohort=COHORTS),
     localrule: True
 
 
 rule dicom:
-    """DICOM objects of all cohorts."""
+    """Write the DICOM objects of all cohorts."""
     input:
         of_shards("results/{cohort}/export/dicom/{shard}"),
     localrule: True

@@ -2,14 +2,14 @@ from trabecula.runtime.signature import signature
 
 
 def index_inputs(wildcards):
-    """Files that Snakemake itself makes or sees: a synthetic archive, and labels."""
+    """Input function: give the inputs that Snakemake tracks by itself, a synthetic archive and a file of labels."""
     cohort = COHORTS[wildcards.cohort]
     labels = {"labels": str(cohort.labels)} if cohort.labels else {}
     return labels | ({"archive": str(cohort.archive)} if cohort.synthetic else {})
 
 
 def archive_signature(wildcards):
-    """Changes when files come or go, so that growth of a site's archive is seen."""
+    """Give a text that changes when files come or go, so that Snakemake notices the growth of a site's archive."""
     cohort = COHORTS[wildcards.cohort]
     return None if cohort.synthetic else signature(cohort.archive)
 

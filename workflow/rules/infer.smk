@@ -3,7 +3,7 @@ rule infer:
     input:
         cubes="results/{cohort}/crop/{shard}.arrow",
         crops="results/{cohort}/crop/{shard}.parquet",
-        # Grows with the archive; what it says of this shard's studies changes only with the shard.
+        # This table grows with the archive, but its rows on this shard's studies change only with the shard.
         studies=ancient("results/{cohort}/index/studies.parquet"),
         metadata=f"{MODEL}/configs/metadata.json",
     output:

@@ -1,9 +1,9 @@
-# Thresholds between the grades, for both kinds of pages.
+# Thresholds between the grades, for the reports and the summary.
 REPORT_THRESHOLDS = {name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]}
 
 
 rule report:
-    """Write a cohort's page for people, its checklists, its figures, and the gallery of images."""
+    """Write a cohort's report: the page, the checklists, the figures, and the gallery of images."""
     input:
         **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
         patients="results/tables/patients/cohort={cohort}/patients.parquet",
@@ -106,7 +106,7 @@ rule report:
 
 
 rule report_summary:
-    """Write the page over all cohorts."""
+    """Write the summary over all cohorts."""
     input:
         **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),

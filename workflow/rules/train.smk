@@ -6,7 +6,8 @@ TRAIN = config["train"]
 
 if TRAINS and not DEVELOPMENT:
     raise WorkflowError(
-        "Option model: null trains a model, but no cohort has the role development; give one this role, or name a model."
+        "Option model: null trains a model, but no cohort has the role development; give a cohort this role, or name a "
+        "model."
     )
 
 
@@ -38,7 +39,7 @@ CHOICE = options("aggregate", "levels", "substitutes", "max_interval_days", "red
 
 
 checkpoint train_cases:
-    """Link labels to scans, cut the patients' regions, and divide the patients; a division once made is kept."""
+    """Link labels to scans, cut the patients' regions, and divide the patients; a division that was made is kept."""
     input:
         cubes=of_shards("results/{cohort}/crop/{shard}.arrow", DEVELOPMENT),
         crops=of_shards("results/{cohort}/crop/{shard}.parquet", DEVELOPMENT),
@@ -141,7 +142,7 @@ rule train:
 
 
 rule train_demo:
-    """Train the bundle that ships in models/demo, on simulated patients; goes on where it was stopped."""
+    """Train the bundle that ships in models/demo, on simulated patients; when stopped, run it again and it goes on."""
     log:
         "logs/train_demo.log",
     localrule: True
@@ -153,7 +154,7 @@ rule train_demo:
 
 
 rule reproduce:
-    """Run the whole protocol on a synthetic cohort of the reference study's size; goes on where it was stopped."""
+    """Run the whole protocol on a synthetic cohort of the reference study's size; when stopped, run it again."""
     log:
         "logs/reproduce.log",
     localrule: True

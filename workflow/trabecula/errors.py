@@ -2,9 +2,9 @@
 
     Exception
     └── TrabeculaError
-        ├── ConfigError     stops the run, before any job where possible: the user can mend it
+        ├── ConfigError     stops the run, before any job where possible; the user can correct the cause
         ├── ResultError     stops a job: a file of an earlier run is damaged
-        └── StudyFailure    one series or study drops out with a reason; the rest of the cohort goes on
+        └── StudyFailure    a series or study drops out with a reason; the rest of the cohort goes on
 
 Everything else is a bug and crashes its job with a traceback in the rule's log.
 """
@@ -23,7 +23,7 @@ REASONS: dict[str, str] = {
     "link_outside": "a link that leads out of the archive or nowhere",
     "archive": "a zip or tar archive; with index.archives: true its files are read",
     "dicomdir": "table of contents of a DICOM medium, without an image",
-    "duplicate_file": "repeats an instance that the series already holds",
+    "duplicate_file": "a file that repeats an instance of the series",
     "not_ct": "modality or storage class is not CT",
     "missing_uid": "study, series or instance UID is missing, and nothing could replace it",
     "localizer": "localizer (scout) image",
@@ -58,7 +58,7 @@ REASONS: dict[str, str] = {
     "mask_missing": "no label map for this study among the given masks",
     "mask_unreadable": "the given label map can't be read",
     "mask_mismatch": "the given label map does not fit the scan",
-    "out_of_memory": "the scan is too large for the job's memory, also in parts",
+    "out_of_memory": "the scan is too large for the job's memory, even when it is computed in parts",
     "incomplete": "the vertebral body is cut by the edge of the scan",
     "empty_roi": "nothing is left of the trabecular region after erosion",
     "beyond_cube": "the vertebral body reaches beyond its cube, so its volume is unknown",
@@ -66,12 +66,12 @@ REASONS: dict[str, str] = {
     "cement": "the metal looks like bone cement: less bright, and confined to the vertebral body",
     "front_by_shape": "a pedicle is missing, so the front was taken from the body's shape and the patient's axes",
     "osteophytes": "the rims of the vertebral body stand out far beyond its waist",
-    "height_loss": "the body has lost height by Genant's limits, or has that shape; no diagnosis of fracture",
+    "height_loss": "the body is low by Genant's limits, by a loss of height or by its shape; no diagnosis of fracture",
     "rejected_by_reviewer": "a reviewer found that the outline can't be used",
     # calibrate
     "not_measured": "no trabecular HU to calibrate",
     "no_calibration": "no calibration was configured (calibrate.method)",
-    "no_reference_tissue": "the scan lacks air, or two of fat, muscle and blood without contrast medium",
+    "no_reference_tissue": "the scan does not show air and two of fat, muscle and blood without contrast medium",
     "odd_tissues": "the patient's own tissues do not fit together at any X-ray energy",
     "no_phantom": "the scan shows no rods that fit the densities of the calibration phantom",
     "too_few_labels": "too few labelled patients of this device, voltage, kernel and contrast phase for a line",
@@ -82,33 +82,33 @@ REASONS: dict[str, str] = {
     "unknown_fact": "a fact that the predictor needs (HU, age, sex, tube voltage) is unknown for this patient",
     "near_cut": "the probability is too near one half to keep wrong decisions to one in ten of a class",
     "hu_out_of_range": "trabecular HU lies far outside the range of the model's training",
-    "differs_from_hu": "network and HU line differ more than in 99 of 100 training patients",
+    "differs_from_hu": "network and HU line differ by more than in 99 of 100 training patients",
     "fold_spread": "the networks of the folds differ from each other by more than their usual error",
     "too_few_patients": "too few patients for the figure",
     "one_class": "all patients are of one class",
     "no_label": "no QCT label for this patient",
     "ambiguous_patient": "two issuers gave this id to different patients of the archive",
-    "no_scan": "labelled, but without a measured scan",
+    "no_scan": "the patient has a label, but no measured scan",
     "bad_line": "a line of the labels or verdicts has more entries than the header line has names",
     "missing_patient": "the label names no patient",
     "bad_date": "the label's date is missing or not written as 2020-01-31",
-    "bad_level": "the label's level is no vertebra, and no range of them from head to foot",
+    "bad_level": "the label's level is neither a vertebra nor a range of vertebrae from head to foot",
     "unknown_unit": "the label's unit is not mg/cm3 with the material, HA or K2HPO4",
     "bad_value": "the label's value is no number above 0 and up to 500 mg/cm3 HA",
-    "in_training": "was in the model's training, so not an external patient",
+    "in_training": "the patient was in the model's training, so does not count as external",
     "superseded": "another study or label of this patient was nearer in time, or a later verdict takes its place",
-    "label_too_far": "every label of this patient is further from each dated, measured scan than allowed",
-    "other_cohort": "counts in another development cohort that cohorts.tsv lists before this one",
-    "other_level": "label of a level that the patient's QCT value does not use",
+    "label_too_far": "every label of this patient is further in time from each dated, measured scan than allowed",
+    "other_cohort": "the patient counts in another development cohort, which cohorts.tsv lists before this one",
+    "other_level": "a label of a level that the patient's QCT value does not use",
     "duplicate_label": "an earlier line of the file holds the same label",
     "contradictory_label": "different values for one patient, date and level",
     # reviewers' verdicts
-    "no_such_vertebra": "no vertebra of this level was cut out of a study of this pseudonym",
-    "segmentation_changed": "the vertebra of this level lies elsewhere than the one that the reviewer judged",
+    "no_such_vertebra": "no study has this pseudonym, or the study has no vertebra of this level",
+    "segmentation_changed": "the vertebra of this level lies at another height than the one that the reviewer judged",
     "bad_place": "the height of the judged vertebra (centroid_z_mm) is not a number of mm",
     "unknown_verdict": "the verdict is none of accept, reject and relabel",
-    "unknown_level": "the level, or the new one, is no vertebra",
-    "level_taken": "the new level belongs to another vertebra of the study, which keeps it",
+    "unknown_level": "the level or the new level is not a vertebra",
+    "level_taken": "another vertebra of the study keeps the new level, or a later line assigns it to another vertebra",
 }
 
 # Repairs that made a scan a volume.
@@ -135,14 +135,14 @@ FLAGS: dict[str, str] = {
 
 # Findings that speak against the level of a vertebra.
 LEVEL_FLAGS: dict[str, str] = {
-    "transitional": "the spine seems to have other than twelve thoracic or five lumbar vertebrae",
-    "merged": "no disc was seen between the vertebra and its neighbour, or it is as high as two",
+    "transitional": "the spine seems not to have twelve thoracic and five lumbar vertebrae",
+    "merged": "no disc was seen between the vertebra and its neighbour, or it is as high as two vertebrae",
     "split": "the piece is a part of a vertebra, or the level lies in two pieces",
     "gap": "a vertebra between this one and its neighbour is missing",
     "mixed_sides": "the level lies on one side of the spine only: two names share a vertebra",
     "out_of_order": "the level's name does not fit its neighbours' names",
     "cut_by_mask": "the given label map ends at this vertebra and the scan goes on: its body counts as cut",
-    "order_in_doubt": "a doubtful vertebra lies between this one and what the numbering starts from",
+    "order_in_doubt": "a doubtful vertebra lies between this one and the place from which the numbering starts",
 }
 
 # Differences of a scan or a result from the model's training.

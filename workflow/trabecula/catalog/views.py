@@ -154,7 +154,7 @@ _PAIR_COLUMNS = _COHORT | {
 # A view may stand on those before it.
 VIEWS: dict[str, View] = {
     "patients_with_qct": View(
-        "Patients with a result and a QCT value: what accuracy is judged on",
+        "Patients with a result and a QCT value, on whom accuracy is judged",
         """\
 SELECT *, vbmd_mg_cm3 - qct_vbmd_mg_cm3 AS error_mg_cm3,
        hu_baseline_vbmd_mg_cm3 - qct_vbmd_mg_cm3 AS hu_baseline_error_mg_cm3
@@ -162,8 +162,8 @@ FROM patients
 WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
         _described("patients")
         | {
-            "error_mg_cm3": "vBMD by the network less that by QCT [mg/cm3 HA]",
-            "hu_baseline_error_mg_cm3": "vBMD by the HU line less that by QCT [mg/cm3 HA]; NULL without the line's",
+            "error_mg_cm3": "vBMD by the network minus that by QCT [mg/cm3 HA]",
+            "hu_baseline_error_mg_cm3": "vBMD by the HU line minus that by QCT [mg/cm3 HA]; NULL where it gives none",
         },
     ),
     "osteoporosis_by_age_and_sex": View(
@@ -182,7 +182,7 @@ WHERE qct_vbmd_mg_cm3 IS NOT NULL AND vbmd_mg_cm3 IS NOT NULL""",
         },
     ),
     "failures_by_reason": View(
-        "What dropped out, by cohort, stage, kind and reason",
+        "Numbers of files, series and studies that dropped out, by cohort, stage, kind and reason",
         _FAILURES,
         _COHORT
         | {

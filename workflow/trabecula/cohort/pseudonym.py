@@ -36,7 +36,7 @@ def read_or_make_key(path: Path) -> bytes:
             beside.unlink()
     key = path.read_bytes().strip()
     if len(key) < 32:
-        raise ConfigError(f"The pseudonym key {path} has {len(key)} bytes, and 32 are needed; put the right one back.")
+        raise ConfigError(f"The pseudonym key {path} has {len(key)} bytes instead of 32; put the right key back.")
     return key
 
 
@@ -66,9 +66,9 @@ def refuse_other_key(path: Path, made_with: Path) -> None:
     expected, cohort = made_with.read_text().strip(), made_with.parents[1].name
     present = fingerprint(read_or_make_key(path)) if path.exists() else None
     if present != expected:
-        trouble = "is gone" if present is None else f"is another one (fingerprint {present})"
+        trouble = "is missing" if present is None else f"is another key (fingerprint {present})"
         raise ConfigError(
-            f"The pseudonym key {path} {trouble}: the results of the cohort {cohort} stand on that with the "
+            f"The pseudonym key {path} {trouble}: the results of the cohort {cohort} were made with the key of "
             f"fingerprint {expected}. Put that key back, or run in a new folder; see docs/threats.md on changing "
             "the key."
         )

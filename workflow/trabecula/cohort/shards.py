@@ -14,7 +14,7 @@ from trabecula.errors import ResultError
 from trabecula.runtime.whole_file import whole_file
 
 # Without its ledger, studies would come into other shards, beside what they left in theirs.
-_RESTORE = "Bring it back from a backup, or delete the cohort's results and logs and run it anew."
+_RESTORE = "Restore it from a backup, or delete the cohort's results and logs and run again."
 LEDGER_COLUMNS = ("study_id", "patient_id", "shard", "fingerprint")
 MANIFEST_COLUMNS = ("study_id", "patient_id", "series_id", "fingerprint")
 

@@ -107,7 +107,7 @@ def _sentence(error: jsonschema.ValidationError) -> str:
         options = rule.get("properties", {})
         unknown = next(str(name) for name in value if name not in options)
         close = get_close_matches(unknown, options, n=1)
-        cure = f"write {close[0]}" if close else "take it out, or see config/README.md for the options that there are"
+        cure = f"write {close[0]}" if close else "remove it, or see config/README.md for all options"
         return f"There is no option {option}{'.' if option else ''}{unknown}; {cure}."
     if error.validator == "required":
         missing = next(name for name in rule["required"] if name not in value)
@@ -183,7 +183,7 @@ def read_cohorts(path: Path, synthetic: Mapping[str, Any]) -> dict[str, Cohort]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read; make it a text file in UTF-8.") from error
     if "\0" in "".join(lines):
-        raise ConfigError(f"{path} holds a NUL, which is no text; make it a text file in UTF-8.")
+        raise ConfigError(f"{path} holds a NUL character; make it a text file in UTF-8.")
     header, *rows = csv.reader([line for line in lines if line.strip()] or [""], delimiter="\t")
     if tuple(header) != COHORT_COLUMNS:
         raise ConfigError(f"{path}: the first line must name the columns {', '.join(COHORT_COLUMNS)}, with tabs.")

@@ -96,7 +96,7 @@ def _lines(
         yield from not_empty
     except csv.Error as error:
         raise ConfigError(
-            f"{called} can't be understood at line {lines.line_num}; mend the quotation marks there or before."
+            f"{called} can't be understood at line {lines.line_num}; correct the quotation marks there or before."
         ) from error
 
 

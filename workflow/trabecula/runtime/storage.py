@@ -65,4 +65,4 @@ def must_be_there(archive: Path | str) -> None:
     except OSError as error:
         fault = error.strerror
     if fault:
-        raise ConfigError(f"The archive can't be read now ({fault}); see that its storage is mounted, and run again.")
+        raise ConfigError(f"The archive can't be read now ({fault}); check that its storage is mounted, and run again.")

@@ -160,7 +160,7 @@ AUDIT = schema(
     column("study_id", TEXT, "Keyed pseudonym of the study nearest to a label, if any", NULLABLE),
     column("status", TEXT, "used or left_out, for a patient; unused, for a line of the labels"),
     column("reason", TEXT, "Why not used, reason code; NULL when used", NULLABLE),
-    column("faults", TEXTS, "All that is wrong with the line itself, reason codes"),
+    column("faults", TEXTS, "All faults of the line itself, reason codes"),
     column("n_labels", COUNT, "Labels whose mean is the patient's vBMD; 0 where none is joined to a scan", NULLABLE),
     column("label_levels", TEXTS, "Levels of these lines, such as L1 or L1-L2"),
     column("levels_used", TEXTS, "Levels that the patient's regions are cut at"),
@@ -200,7 +200,7 @@ def crop_schema(size: int, spacing_mm: float) -> pa.Schema:
     return pa.schema(
         [
             *VERTEBRA_KEYS,
-            column("segmenter", TEXT, "Backend and version that outlined it", NULLABLE),
+            column("segmenter", TEXT, "Backend and version that outlined the vertebra", NULLABLE),
             column("ct", Kind(pa.fixed_shape_tensor(pa.int16(), cube), "HU"), "CT around the body"),
             column("label", Kind(pa.fixed_shape_tensor(pa.uint8(), cube), "1"), "Canonical label codes"),
         ],

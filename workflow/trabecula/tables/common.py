@@ -49,7 +49,7 @@ DECISIONS = {
     "normal": "density is not reduced",
     "reduced": "density is reduced",
     "indeterminate": "measured, but too near the threshold or too unlike the training",
-    "not_evaluable": "nothing to decide on",
+    "not_evaluable": "there is no prediction to decide on",
 }
 QUALITIES = {"good": "no flag, no uncertain level, no novelty", "limited": "at least one of these"}
 VERDICTS_GIVEN = {
@@ -93,11 +93,11 @@ LEVELS = {LEVEL_OF_CODE[code]: f"vertebra {LEVEL_OF_CODE[code]}" for code in sor
 HEADER_SILENT = "The header does not say"
 NO_PREDICTION = "No usable vertebra, or no prediction"
 NO_LINE = "There is no line"
-NOT_FOUND = "Not found in the scan, or the scan did not get so far"
+NOT_FOUND = "Not found in the scan, or the study dropped out earlier"
 NOT_CALIBRATED = "Undefined; calibration_reason says why"
 NO_BASELINE = "No usable vertebra, or a fact that the line needs is unknown"
 NO_SPACING = "A single slice, or positions are missing"
-NO_RODS = "No phantom was searched for, or the scan did not get so far"
+NO_RODS = "No phantom was searched for, or the study dropped out earlier"
 NO_NEIGHBOURS = "Not measurable, or without measurable neighbours"
 NO_COHORT = "No cohort has the study"
 NO_DEVICE = "The header names neither maker nor model"
@@ -125,7 +125,7 @@ INTERVAL = (
     column("vbmd_high", MG_CM3, "Upper end of the 90 % interval", NO_PREDICTION),
 )
 PROBABILITY = column("probability_reduced", PURE, "Probability of reduced density, temperature-scaled", NO_PREDICTION)
-HU_BASELINE = column("hu_baseline_vbmd_mg_cm3", MG_CM3, "vBMD by the linear HU baseline, same folds", NO_BASELINE)
+HU_BASELINE = column("hu_baseline_vbmd_mg_cm3", MG_CM3, "vBMD by the straight line from HU, same folds", NO_BASELINE)
 PREDICTED = column("value", Kind(FLOAT, "1 or mg/cm3 HA"), "Probability of reduced density, or vBMD in mg/cm3 HA")
 
 
@@ -151,7 +151,7 @@ SCAN_FACTS = (
 
 # Contrast medium, by the blood and the header.
 CONTRAST = (
-    column("contrast_probability", PURE, "Probability that contrast medium was given", "No blood is seen"),
+    column("contrast_probability", PURE, "Probability that contrast medium was given", "The scan shows no blood"),
     column("phase", one_of(PHASES), "native, portal, arterial or unknown", "The scan was not measured"),
 )
 

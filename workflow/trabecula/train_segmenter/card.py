@@ -34,18 +34,18 @@ slice thickness, noise and field of view are randomised far beyond what patients
 
 {unseen}
 
-Measured before these scans joined the training, in one piece and without numbering.
+Measured before these scans were added to the training, on whole scans and without numbering.
 
 ## Dice in the training scans
 
 {seen}
 
-These show that nothing is broken, not how well new scans go.
+These figures show that nothing is broken, not how well the network works on new scans.
 
 ## Limits
 
-Few real scans stand behind it. Expect errors in children, in the cervical and upper thoracic spine, beside metal, in
-severe scoliosis, and wherever anatomy differs from the scans above. Look at the overlays in the report.
+It was trained on few real scans. Expect errors in children, in the cervical and upper thoracic spine, beside metal, in
+severe scoliosis, and wherever anatomy differs from the scans above. Check the overlays in the report.
 """
 LICENCES = {
     "totalseg_example": "`totalseg_example`: the reference case of TotalSegmentator's tests, native CT of the abdomen "
