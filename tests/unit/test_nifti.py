@@ -1,5 +1,6 @@
 """NIfTI headers, against nibabel."""
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,15 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path):
         write(np.zeros((3, 2)))
         raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_taken_away_does_not_come_back_with_a_part_of_its_files(tmp_path):
+    """A job whose driver was killed goes on, while the next driver takes its folder away."""
+    folder = tmp_path / "00000"
+    folder.mkdir()
+    with writing_nifti(folder / "first.nii.gz", (2, 2, 1), np.eye(4), np.int16) as write:
+        write(np.zeros((2, 2)))
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError), writing_nifti(folder / "second.nii.gz", (2, 2, 1), np.eye(4), np.int16):
+        pass
+    assert not folder.exists()

@@ -38,13 +38,19 @@ def writing_nifti(
     dtype
         Type of the voxels.
 
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is not there.
+
     Yields
     ------
     callable
         Takes the next slice as a (rows, columns) array.
     """
     header = header_of(shape, affine, np.dtype(dtype))
-    with whole_file(path) as unfinished, unfinished.open("wb") as raw:
+    # Snakemake takes away the folder of a job whose driver was killed, while the job may still write.
+    with whole_file(path, make_folder=False) as unfinished, unfinished.open("wb") as raw:
         # Level 1 of isal: a sixth of zlib's time for files a tenth larger. No time stamp: same input, same bytes.
         packed = path.suffix == ".gz" and IGzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0)
         with packed or nullcontext(raw) as file:

@@ -12,20 +12,30 @@ UNFINISHED = re.compile(r"\..+\.\d+")
 
 
 def beside(path: Path) -> Path:
-    """Give the name under which this process writes what shall stand at a path, in a folder that is made if need be.
+    """Give the name under which this process writes what shall stand at a path.
 
     >>> import tempfile
     >>> bool(UNFINISHED.fullmatch(beside(Path(tempfile.gettempdir(), "series.parquet")).name))
     True
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 @contextmanager
-def whole_file(path: Path | str) -> Iterator[Path]:
-    """Give a place to write a file to; at the end the file is moved to its path, and after an error it is removed."""
+def whole_file(path: Path | str, *, make_folder: bool = True) -> Iterator[Path]:
+    """Give a place to write a file to; at the end the file is moved to its path, and after an error it is removed.
+
+    Parameters
+    ----------
+    path : Path
+        Where the whole file will stand.
+    make_folder : bool
+        Make the file's folder if need be. False for one of several files that a job puts into a folder: a folder that
+        somebody took away in between must not come back with a part of its files.
+    """
     path = Path(path)
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = beside(path)
     unfinished.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
@@ -41,7 +51,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     unfinished = beside(path)
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    unfinished.mkdir(parents=True)
     try:
         yield unfinished
         if path.exists():
