@@ -60,7 +60,7 @@ def test_failures_come_first_then_no_decision_then_uncertain_levels_then_differe
 def test_reasons_and_flags_are_in_words(cards):
     assert "Failed in convert: slices are missing inside the volume" in card_of(cards, FAILED)
     assert "metal or cement in the vertebral body (T12, L1, L2, L3)" in card_of(cards, METAL)
-    assert "verdict on L1 without effect: the new level belongs to another vertebra" in card_of(cards, METAL)
+    assert "verdict on L1 without effect: another vertebra of the study keeps the new level" in card_of(cards, METAL)
     assert not any(re.search(r"<li>[^<]*\w_\w", card) for card in cards)
 
 
