@@ -9,7 +9,7 @@ DATA ?= ../shared/data
 # Readers of foreign input, and the number of damaged inputs that each one gets.
 FUZZ ?= index:300000 convert:30000 labels:60000 config:150000 mask:60000 model:400000
 
-.PHONY: demo test check lint environment test-environment check-environment audit damage fuzz generated reproduce demo-model segmenter clean
+.PHONY: demo test check lint style types quick environment test-environment check-environment audit damage fuzz generated reproduce demo-model segmenter clean
 
 demo: environment  ## run the whole workflow on a synthetic archive, to its report
 	@echo "Running the workflow on the synthetic archive: 4 to 8 minutes."
@@ -20,15 +20,22 @@ test: lint  ## run all that CI runs; the last line is the coverage of the packag
 	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
 	coverage report --format=total | sed 's/.*/Coverage: & % of the lines, without those that only the jobs of a run go through./'
 
-check: lint  ## while you change code: run lint, types and the unit tests that are not slow
-	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit tests/test_layout.py tests/test_envs.py
+check: test-environment  ## what one runs while writing: lint, types and the unit tests that are not slow, side by side
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target style types quick
 
-lint: test-environment
+lint: style types
+
+style: test-environment
 	ruff check
 	ruff format --check
 	snakefmt --check Snakefile workflow
-	pyright --warnings
 	snakemake --lint
+
+types: test-environment
+	pyright --warnings
+
+quick: test-environment
+	pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow" tests/unit tests/test_layout.py tests/test_envs.py
 
 environment:
 	@envs/install.sh envs/requirements.txt

@@ -213,6 +213,7 @@ def test_two_runs_give_the_same_bytes_and_one_record(results):
     assert not (results / aggregate.STAGING).exists()
 
 
+@pytest.mark.slow
 def test_batches_and_buckets_of_any_size_give_the_same_bytes(results, tmp_path, monkeypatch):
     monkeypatch.setattr(shard_files, "SHARDS_PER_BATCH", 1)
     monkeypatch.setattr(buckets, "PATIENTS_PER_BUCKET", 2)
@@ -263,6 +264,7 @@ def rewrite(path: Path, schema: pa.Schema, change) -> None:
     tables.write(change(tables.read(path, schema).to_pylist()), schema, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "schema", "change", "message"),
     [

@@ -174,6 +174,7 @@ _labels = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(_scans, _labels)
 def test_every_patient_of_a_cohort_stands_there_once_and_is_used_at_most_once(scans, labels):

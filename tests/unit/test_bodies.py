@@ -13,6 +13,8 @@ from trabecula.image.volume import Volume, read_nifti
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.masks import recode
 
+pytestmark = pytest.mark.slow
+
 LEVELS = ("L3", "L2", "L1")
 HEIGHT_MM, PITCH_MM = 28.0, 38.0
 

@@ -45,6 +45,7 @@ def reasons(folder: Path, out: Path) -> dict[str, int]:
     return {entry["reason"]: entry["n_files"] for entry in convert_folder(folder, out) if entry["reason"]}
 
 
+@pytest.mark.slow
 def test_a_deflated_file_that_grows_without_end_is_too_large(tmp_path):
     for number, dataset in enumerate(axial_stack()):
         save(dataset, tmp_path / f"in/{number}")

@@ -64,6 +64,7 @@ def all_end(processes: list[psutil.Process]) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_its_processes_end_when_it_is_killed(job):
     begun = psutil.Process(job.pid).children(recursive=True)
     assert begun

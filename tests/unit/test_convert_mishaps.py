@@ -4,6 +4,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from ct_files import slice_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ stacks = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(stacks)
 def test_whatever_comes_together_a_written_volume_is_right(tmp_path_factory, mishaps):

@@ -51,6 +51,7 @@ def damaged(path: Path, damage: Callable[[Path], None], read: Callable[[Path], o
     return raised.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", ["00000.measure.parquet", "00000.parquet", "studies.parquet", "labels.parquet"])
 def test_a_damaged_table_is_named(tmp_path, name, damage):

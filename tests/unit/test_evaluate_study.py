@@ -18,6 +18,8 @@ from trabecula.evaluate.comparison import best_hu_line
 from trabecula.evaluate.recalibration import BOTH, INTERCEPT, curve, enough
 from trabecula.model import baselines
 
+pytestmark = pytest.mark.slow
+
 THRESHOLDS = Thresholds(reduced_below_mg_cm3=120.0, osteoporosis_below_mg_cm3=80.0)
 
 

@@ -311,6 +311,7 @@ def store(pacs: Pacs, sent: list[Path], how: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["C-STORE", "REST"])
 def test_a_pacs_takes_the_objects_and_gives_them_back(folder, pacs, how):
     store(pacs, files(folder), how)

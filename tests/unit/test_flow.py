@@ -50,6 +50,7 @@ COHORTS = st.lists(st.tuples(OUTCOMES, LABELLED), max_size=20)
 REJECTED = st.lists(st.sampled_from(["localizer", "not_ct", "not_chosen"]), max_size=9)
 
 
+@pytest.mark.slow
 @given(COHORTS, REJECTED)
 def test_the_flow_adds_up(people, rejected):
     outcomes, labelled = [outcome for outcome, _ in people], [has for _, has in people]

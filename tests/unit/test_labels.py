@@ -103,6 +103,7 @@ GOOD = ["p1", "2020-01-02", "L1", "98", "mg/cm3 HA"]
 _wrong = st.fixed_dictionaries({column: st.booleans() for column in LABEL_COLUMNS})
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(lines=st.lists(_wrong, max_size=6))
 def test_each_wrong_entry_is_told_once_in_its_line_alone(tmp_path_factory, lines):

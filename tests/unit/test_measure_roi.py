@@ -56,6 +56,7 @@ def region_by_hand(crop, frame: BodyFrame) -> np.ndarray:
     return crop.ct[tuple(inside[keep].T)]
 
 
+@pytest.mark.slow
 def test_the_region_of_real_bodies_is_the_one_made_by_hand(real_data: Path):
     for crop in totalseg_cubes(real_data)[1:]:
         frame, regions = examined(crop)

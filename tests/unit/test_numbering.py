@@ -94,6 +94,7 @@ def test_a_level_is_right_or_says_that_it_is_uncertain(patient: int, scan: str) 
     assert not numbered(SCANS[scan](patient)).wrong_and_certain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lumbar", [4, 6])
 @pytest.mark.parametrize("patient", range(3))
 def test_an_unusual_number_of_lumbar_vertebrae_is_said(patient: int, lumbar: int) -> None:
@@ -271,6 +272,7 @@ def test_a_good_map_keeps_its_names_without_a_flag(patient: int) -> None:
     assert np.mean([level.confidence for level in levels]) > CERTAIN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPOILT)
 @pytest.mark.parametrize("patient", range(3))
 def test_a_spoilt_map_says_what_is_wrong(patient: int, kind: str) -> None:

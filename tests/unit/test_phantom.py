@@ -32,6 +32,8 @@ from trabecula.phantom.population import VBMD_SD_MG_CM3, mean_marrow_fat, mean_v
 from trabecula.phantom.render import bone_of, expected_hu
 from trabecula.phantom.spine import build_spine
 
+pytestmark = pytest.mark.slow
+
 SEED = 11
 COARSE_MM = (3.0, 3.0, 3.0)
 

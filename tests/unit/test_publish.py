@@ -17,6 +17,8 @@ from trabecula import catalog, tables
 from trabecula.aggregate import publish, record
 from trabecula.model import bundle
 
+pytestmark = pytest.mark.slow
+
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 STEPS = ("link", "replace", "rename")
 DATABASE = "tables/trabecula.duckdb"
@@ -251,7 +253,6 @@ def publish_crashing(site: Site, number: int, nth: int, *, keep_runs: int) -> bo
     return False
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["first run", "second run"])
 def test_a_crash_at_any_step_leaves_whole_states_and_the_next_run_repairs_the_rest(site, tmp_path, monkeypatch, first):
     monkeypatch.setattr(catalog, "write", write_small_catalog)
@@ -320,7 +321,6 @@ print(rounds)
 """
 
 
-@pytest.mark.slow
 def test_readers_see_whole_files_and_one_state(site):
     site.publish(1, keep_runs=20)
     command = [sys.executable, "-c", READER, str(site.results), QUESTION]

@@ -20,6 +20,8 @@ from trabecula.report import results as report_results
 from trabecula.report.checklist_answers import ANSWERS
 from trabecula.report.checklists import FILE
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
@@ -86,7 +88,6 @@ def test_links_of_the_checklists_lead_to_sections(pages):
         assert anchors <= set(Page(composed.page).ids)
 
 
-@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(outcome, pages):
     assert small_report.compose(outcome, "clinic_b") == pages["clinic_b"]
 
@@ -125,7 +126,6 @@ def test_synthetic_is_said_wherever_figures_stand(pages, summary):
     assert all('class="band"' in page for page in [summary, *(composed.page for composed in pages.values())])
 
 
-@pytest.mark.slow
 def test_real_patients_and_model_are_not_called_synthetic(outcome, tmp_path):
     cast, statistics = outcome
     rows = [row | {"synthetic": False} for row in cast["patients"].to_pylist()]
@@ -145,7 +145,6 @@ def test_cohorts_without_labels_or_results_have_their_report(pages):
     assert "0 CT studies of 0 patients" in nobody
 
 
-@pytest.mark.slow
 def test_an_external_cohort_without_labels_is_not_judged(tmp_path):
     _, patients, _ = small_report.rows({"clinic_a": 20, "clinic_b": 20})
     bare = [row | (small_report.UNLABELLED if row["cohort"] == "clinic_b" else {}) for row in patients]
@@ -156,7 +155,6 @@ def test_an_external_cohort_without_labels_is_not_judged(tmp_path):
     assert 'href="#calibration"' not in page
 
 
-@pytest.mark.slow
 def test_what_is_undefined_is_no_finding(tmp_path):
     """All patients have reduced density: nothing tells them from others."""
     _, patients, _ = small_report.rows({"clinic_a": 20, "clinic_b": 20})
@@ -173,7 +171,6 @@ def test_what_is_undefined_is_no_finding(tmp_path):
     assert "the network misses the QCT value by" in page
 
 
-@pytest.mark.slow
 def test_four_labelled_patients_are_too_few(tmp_path):
     assert "too few for any figure" in text_of(small_report.compose(_few(tmp_path), "clinic_b").page)
 

@@ -29,7 +29,7 @@ from trabecula.model.segmenter_settings import Builtin, NnUNet, Task, TotalSegme
 from trabecula.segment import Job, memory, nnunet, open_backend, segment_shard, totalsegmentator
 from trabecula.segment.backend import Backend, choose_device
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # nnU-Net's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # nnU-Net's own warnings
 
 ROOT = Path(__file__).parents[2]
 THREADS = "nnUNet_def_n_proc"
@@ -93,7 +93,6 @@ def official(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return dict(np.load(work / "maps.npz"))
 
 
-@pytest.mark.slow
 def test_the_kept_predictor_labels_like_the_official_call(site: Path, official: dict[str, np.ndarray]) -> None:
     """The same route with the one network of `fast` was compared once by hand; the official call takes minutes."""
     api = totalsegmentator.prepare("total", Job(1, 1e6, site))

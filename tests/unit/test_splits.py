@@ -12,6 +12,8 @@ from trabecula import tables
 from trabecula.errors import ConfigError
 from trabecula.train.splits import Protocol, divide, read_earlier
 
+pytestmark = pytest.mark.slow
+
 PROTOCOL = Protocol(5, 3, [0.6, 0.2, 0.2], True, 10, 0.2, 1)
 
 

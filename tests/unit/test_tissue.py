@@ -74,6 +74,7 @@ def test_padding_is_told_from_cold_air():
 # --- synthetic patients, whose tissues are known ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "phase"), [("alpha", "native"), ("beta", "portal"), ("gamma", "arterial")])
 def test_blood_is_that_of_the_aorta(name, phase):
     device = DEVICES[name]
@@ -85,6 +86,7 @@ def test_blood_is_that_of_the_aorta(name, phase):
     assert true - 8 < measured < true + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rods", [(0.0, 50.0, 100.0, 200.0), (200.0, 100.0, 50.0)])
 def test_calibration_rods_are_found_under_the_patient(rods):
     device = DEVICES["delta"]

@@ -312,6 +312,7 @@ def test_only_a_whole_state_of_the_same_making_is_taken_up(cohort, tmp_path, mon
     assert len(saved) == (1 if spoil == "none" else 2)
 
 
+@pytest.mark.slow
 def test_training_ends_early_and_keeps_the_best_epoch(cohort, tmp_path, monkeypatch):
     """Without a lower validation loss it ends after `patience` epochs, with the weights of the best."""
     data = regions_of(cohort, tmp_path, scan_inputs=RECIPE.scan_inputs)
@@ -369,6 +370,7 @@ def test_networks_have_seeds_of_their_own():
 # --- the bundle ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_bundle_holds_all_that_is_promised(trained: Path, cohort: Cohort):
     """Files, splits, curves, protocol, audit, and a card that says synthetic."""
     toy = bundle.read(trained)

@@ -15,6 +15,8 @@ from trabecula.train_segmenter import Recipe, examples, fit, train_bundle
 from trabecula.train_segmenter.card import CARD
 from trabecula.train_segmenter.examples import UNKNOWN, Example, from_synthetic
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = Path(__file__).parents[2] / "models" / "segmenter"
 SHORT = Recipe(synthetic_patients=1, steps=2, late_steps=1, batch_size=1)
 

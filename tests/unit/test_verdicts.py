@@ -208,6 +208,7 @@ some_lines = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(some_lines)
 def test_keys_stay_unique_and_counts_never_change(lines):
@@ -246,6 +247,7 @@ def test_what_is_refused_could_not_have_been_done(lines):
         assert len(used) == largest
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.permutations(LEVELS))
 def test_exchanging_and_back_is_the_identity(shuffled):
