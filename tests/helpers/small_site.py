@@ -24,6 +24,8 @@ from trabecula.phantom.dicom import make_uid
 from trabecula.phantom.render import FIELD_OF_VIEW_MM
 
 SEED, MATRIX = 20240, 128
+# Of the hospital's pseudonyms, so that they, and all that is sorted by them, are the same in every run of the tests.
+KEY = "5e" * 32
 LONGEST_S = 1800
 # Logs of the jobs after the shards, in a site with a hospital's cohort and a synthetic cohort.
 LAST = {"aggregate.log", "evaluate.log", "hospital/report.log", "made/report.log", "report_summary.log"}
@@ -214,10 +216,14 @@ def add_label_maps(site: Path, *, first_patient: int, patients: int, devices: Se
 
 
 def write_settings(folder: Path, cohorts: Sequence[str], **options: object) -> None:
-    """Write site.yaml and cohorts.tsv; blanks in the lines of cohorts become tabs."""
+    """Write site.yaml, cohorts.tsv and the key; blanks in the lines of cohorts become tabs."""
     lines = ["cohort archive labels role", *cohorts]
     (folder / "cohorts.tsv").write_text("".join(line.replace(" ", "\t") + "\n" for line in lines))
     (folder / "site.yaml").write_text(yaml.safe_dump({"cohorts": "cohorts.tsv", **options}))
+    key = folder / "private/key"
+    key.parent.mkdir(mode=0o700)
+    key.write_text(KEY)
+    key.chmod(0o600)
 
 
 def set_option(site: Site, section: str, **options: object) -> None:

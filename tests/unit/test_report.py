@@ -257,3 +257,13 @@ def test_each_figure_of_the_first_paragraph_has_its_own_number_of_patients():
     results = SimpleNamespace(rows={"metrics": rows, "comparison": []}.get)
     (text,) = first_paragraph.against_qct(cast(report_results.Results, results))
     assert "40 patients with QCT: the network misses" in text and text.endswith("on average (in 38 patients).")
+
+
+def test_what_could_not_be_compared_is_said_without_figures():
+    figure = {"set": "external", "metric": "mae", "value": 9.0, "low": 8.0, "high": 10.0, "n": 6}
+    rows = [figure | {"predictor": "network"}, figure | {"predictor": "hu"}]
+    nothing = dict.fromkeys(("difference", "low", "high", "first_value", "second_value"))
+    of_one_class = {"set": "external", "metric": "auc", "second": "hu_device", "best_hu": True} | nothing
+    results = SimpleNamespace(rows={"metrics": rows, "comparison": [of_one_class]}.get)
+    (text,) = first_paragraph.against_qct(cast(report_results.Results, results))
+    assert "the network and a straight line from HU with corrections for tube voltage and contrast phase could" in text

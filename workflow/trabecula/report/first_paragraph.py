@@ -101,8 +101,8 @@ def _network_and(second: str, rows: Sequence[Row]) -> str:
 def _sentence(outcome: str, second: str, rows: Sequence[Row]) -> str:
     verbs, nouns = (" and ".join(TASK[row["metric"]][form] for row in rows) for form in (0, 1))
     line = HU_LINE[second]
-    # The figures of HU alone stand in the sentence before.
-    figures = "" if second == "hu" else f" ({', '.join(map(_better_first, rows))})"
+    # The figures of HU alone stand in the sentence before, and what could not be compared may have none.
+    figures = "" if second == "hu" or outcome == "undefined" else f" ({', '.join(map(_better_first, rows))})"
     return {
         "better": f"The network {verbs} better than {line}{figures}.",
         "worse": f"{line[0].upper()}{line[1:]} {verbs} better than the network{figures}.",
