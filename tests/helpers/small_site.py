@@ -221,7 +221,7 @@ def write_settings(folder: Path, cohorts: Sequence[str], **options: object) -> N
     (folder / "cohorts.tsv").write_text("".join(line.replace(" ", "\t") + "\n" for line in lines))
     (folder / "site.yaml").write_text(yaml.safe_dump({"cohorts": "cohorts.tsv", **options}))
     key = folder / "private/key"
-    key.parent.mkdir(mode=0o700)
+    key.parent.mkdir(mode=0o700, exist_ok=True)
     key.write_text(KEY)
     key.chmod(0o600)
 
