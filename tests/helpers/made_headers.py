@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 
 from trabecula.dicom.headers.record import Header
-from trabecula.dicom.stacks import Identity, Stack
+from trabecula.dicom.identity import Identity
+from trabecula.dicom.stacks import Stack
 from trabecula.index import choose
 from trabecula.runtime.config import with_defaults
 

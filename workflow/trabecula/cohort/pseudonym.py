@@ -102,7 +102,7 @@ def pseudonyms_of(patient: str, study_uid: str, series_uid: str, *, key: bytes) 
     Parameters
     ----------
     patient : str
-        The patient's id, with its issuer where there is one (see `trabecula.dicom.stacks.identity_of`).
+        The patient's id, with its issuer where there is one (see `trabecula.dicom.identity.identity_of`).
     study_uid, series_uid : str
         Original UIDs.
     key : bytes

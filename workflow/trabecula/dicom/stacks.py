@@ -5,13 +5,14 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
 from trabecula.dicom.headers.record import Header
+from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, place_of_instance
 from trabecula.dicom.kinds import CT_CLASSES, kind_of
 from trabecula.errors import StudyFailure
 
@@ -22,14 +23,6 @@ _PIXEL_TOLERANCE_MM = 1e-3
 _PARTS_BY = ("phase", "acquisition", "image_type", "thickness_mm", "kvp", "acquisition_time", "instance_uid")
 _FEW = 0.1  # so small a part beside another is a stray
 _OTHER_STEP = 1.2  # steps that differ by more are not those of one stack
-
-
-class Identity(NamedTuple):
-    """Original identity of a series."""
-
-    patient: str
-    study_uid: str
-    series_uid: str
 
 
 @dataclass(frozen=True)
@@ -115,7 +108,7 @@ def defect_of(header: Header) -> str | None:
     """Give the reason why a file belongs to no stack; None where it belongs to one."""
     if header.reason:
         return header.reason
-    return "missing_uid" if _lacks_uid(header) else None
+    return "missing_uid" if lacks_uid(header) else None
 
 
 def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
@@ -123,14 +116,10 @@ def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Hea
 
     A series of damaged files alone makes a stack all the same, so that it is not passed over in silence.
     """
-    listed = [header for header in headers if header.reason in (None, "truncated") and not _lacks_uid(header)]
+    listed = [header for header in headers if header.reason in (None, "truncated") and not lacks_uid(header)]
     whole = {identity_of(header) for header in listed if not header.reason}
     damaged = [header for header in listed if header.reason and identity_of(header) in whole]
     return [header for header in listed if not header.reason or identity_of(header) not in whole], damaged
-
-
-def _lacks_uid(header: Header) -> bool:
-    return not (header.study_uid and header.series_uid and header.instance_uid)
 
 
 def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
@@ -141,9 +130,7 @@ def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header
     kept: dict[Hashable, Header] = {}
     copies = []
     for header in sorted(headers, key=lambda header: (header.is_lossy, *_file_order(header))):
-        place = tuple(header.positions_mm or ())
-        uids = (header.study_uid, header.series_uid, header.instance_uid, header.frame)
-        key = (header.issuer, header.patient, *uids, place)
+        key = place_of_instance(header)
         if key in kept:
             copies.append(header)
         else:
@@ -153,14 +140,6 @@ def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header
 
 def _file_order(header: Header) -> tuple[str, str, int]:
     return header.path, header.member or "", header.frame or 0
-
-
-def identity_of(header: Header) -> Identity:
-    """Give the identity of a file's series; a study without a patient's id is taken for a patient of its own."""
-    study = header.study_uid or ""
-    patient = header.patient or f"unknown, study {study}"
-    # Two issuers give one number to two patients (DICOM PS3.3 C.7.1.1, IssuerOfPatientID).
-    return Identity(f"{patient}\\{header.issuer}" if header.issuer else patient, study, header.series_uid or "")
 
 
 def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable[Header] = ()) -> list[Stack]:
@@ -180,8 +159,8 @@ def stacks_of(headers: Iterable[Header], *, max_gap_mm: float, damaged: Iterable
         Files with a readable header whose pixels are not there in full.
     """
     members_of = _groups(headers, identity_of)
-    instances = {_instance(header) for members in members_of.values() for header in members}
-    lost = _groups((header for header in damaged if _instance(header) not in instances), identity_of)
+    instances = {instance_of(header) for members in members_of.values() for header in members}
+    lost = _groups((header for header in damaged if instance_of(header) not in instances), identity_of)
     stacks = []
     for identity, members in sorted(members_of.items()):
         stacks += _stacks_of_series(identity, members, lost.get(identity, []), max_gap_mm)
@@ -216,10 +195,6 @@ def _shared_out(damaged: Iterable[Header], parts: Sequence[Sequence[Header]]) ->
         kind = _kind_of_slice(header)
         counts[kinds.index(kind) if kind in kinds else largest] += 1
     return counts
-
-
-def _instance(header: Header) -> tuple[Any, ...]:
-    return (identity_of(header), header.instance_uid, header.frame)
 
 
 T = TypeVar("T", bound=Hashable)

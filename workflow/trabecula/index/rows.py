@@ -17,7 +17,8 @@ from trabecula.cohort.pseudonym import Pseudonyms, pseudonym, pseudonym_uid, pse
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
 from trabecula.dicom.headers.record import Header
-from trabecula.dicom.stacks import Stack, defect_of, identity_of, sound_and_damaged, stacks_of, without_copies
+from trabecula.dicom.identity import identity_of
+from trabecula.dicom.stacks import Stack, defect_of, sound_and_damaged, stacks_of, without_copies
 from trabecula.index import choose, facts
 
 Row = dict[str, Any]

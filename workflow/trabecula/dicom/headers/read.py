@@ -9,10 +9,10 @@ from typing import BinaryIO
 from trabecula.dicom.attributes import quiet
 from trabecula.dicom.files import as_path, container, open_file
 from trabecula.dicom.headers.by_pydicom import read_by_pydicom
-from trabecula.dicom.headers.identifiers import with_identifiers
 from trabecula.dicom.headers.parse import Doubt, Read
 from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.record import Header, ListedFile, Source, failed
+from trabecula.dicom.identity import with_identifiers
 from trabecula.errors import StudyFailure
 from trabecula.runtime.storage import must_be_there, patiently
 

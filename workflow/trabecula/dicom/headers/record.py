@@ -88,7 +88,7 @@ class Header(NamedTuple):
     pixel_offset : int or None
         Byte at which uncompressed pixels begin; None where they are encapsulated or absent.
     substitute : bool
-        Whether missing UIDs were replaced (see `identifiers`).
+        Whether missing UIDs were replaced (see `trabecula.dicom.identity`).
     reason : str or None
         Why the file can't be used, a key of `trabecula.errors.REASONS`; None where it can.
     """
