@@ -12,12 +12,13 @@ def test_a_lost_key_is_refused_before_any_job(repository, tmp_path):
     made_with.parent.mkdir(parents=True)
     made_with.write_text("0123456789abcdef\n")
     write_settings(tmp_path, ["a archive  external"])
+    (tmp_path / "private/key").unlink()
     process = Site(tmp_path, repository).start()
     output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "The pseudonym key private/key is missing: the results of the cohort a were made with" in output
     assert "Traceback" not in output
-    assert not (tmp_path / "private").exists()
+    assert not (tmp_path / "private/key").exists()
 
 
 @pytest.mark.parametrize(
