@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from trabecula.model import bundle_checks, segmenter_choice
-from trabecula.runtime import clock, privacy, stale_files
+from trabecula.runtime import clock, places, privacy, stale_files
 from trabecula.runtime import config as settings
 from trabecula.runtime.digest import digest
 from trabecula.errors import ConfigError
@@ -37,6 +37,7 @@ try:
     for _cohort in COHORTS.values():
         if not _cohort.synthetic:
             refuse_other_key(Path(config["private"], "key"), Path("results", _cohort.name, "index/key.txt"))
+    places.check(Path(config["private"]), {name: cohort.archive for name, cohort in COHORTS.items()})
     TRAINS = config["model"] is None
     MODEL = (
         f"results/models/{config['train']['name']}"
@@ -66,8 +67,9 @@ except ConfigError as error:
 
 onstart:
     # Only from here on does this run hold the lock of the working directory.
-    for _folder in ("results", config["private"]):
-        stale_files.remove(Path(_folder))
+    for _folder in places.written(Path(config["private"]), COHORTS):
+        stale_files.remove(_folder)
+    stale_files.remove_beside(Path(config["private"], "key"))
 
 
 wildcard_constraints:

@@ -155,8 +155,21 @@ def test_cohorts_are_read(tmp_path):
         (["cohort archive labels role", "a /  tester"], "role 'tester'; use one of development, external, screening"),
         (["cohort archive labels role", "a/b /  external"], "rename it"),
         (["cohort archive labels role", "é /  external"], "rename it"),
-        (["cohort archive labels role", "tables /  external"], "has the name of a folder of the results; rename it"),
-        (["cohort archive labels role", "runs /  external"], "has the name of a folder of the results; rename it"),
+        (
+            ["cohort archive labels role", "tables /  external"],
+            "has the name of a file or folder that the workflow makes",
+        ),
+        (
+            ["cohort archive labels role", "runs /  external"],
+            "has the name of a file or folder that the workflow makes",
+        ),
+        *(
+            (
+                ["cohort archive labels role", f"{name} /  external"],
+                f"the cohort {name} has the name of a file or folder",
+            )
+            for name in ("key", "logs", "records", "models", "Key", "TABLES")
+        ),
         (["cohort archive labels role", "a /  external", "a /  external"], "occurs twice; rename one"),
         (["cohort archive labels role", "a nowhere  external"], "'nowhere' of the cohort a is not a folder"),
         (["cohort archive labels role", "a   external"], "'' of the cohort a is not a folder"),

@@ -68,7 +68,7 @@ def test_a_run_killed_twenty_times_ends_with_the_tables_of_an_undisturbed_one(fi
             shutil.rmtree(begun.folder / "results")
     begun.run()
     same_tables(begun, finished)
-    assert not list(begun.folder.glob("results/**/.*.[0-9]*"))
+    assert not list(begun.folder.glob("**/*.trabecula-unfinished"))
 
 
 def test_a_second_driver_is_turned_away_and_harms_nothing(finished, copied):

@@ -49,11 +49,24 @@ def test_a_lost_key_is_refused_before_any_job(repository, tmp_path):
             {"model": "models/none"},
             "Option model names models/none, which does not exist; give a path that does.",
         ),
+        (
+            "a archive labels.csv external",
+            {"private": "."},
+            "Option private is ., which holds the folder results of this working directory; give a folder that holds "
+            "nothing else, such as private.",
+        ),
+        (
+            "a archive labels.csv external",
+            {"private": "archive/private"},
+            "The archive archive of the cohort a holds the private folder; keep archives apart from the folders that "
+            "the workflow writes to.",
+        ),
     ],
-    ids=["unknown", "type", "archive", "labels", "model"],
+    ids=["unknown", "type", "archive", "labels", "model", "private", "overlap"],
 )
 def test_a_bad_configuration_is_refused_before_any_job(repository, tmp_path, cohort, options, sentence):
     (tmp_path / "archive").mkdir()
+    (tmp_path / "archive/.foo.123").touch()
     (tmp_path / "labels.csv").write_text(LABELS)
     (tmp_path / "broken.csv").write_bytes(LABELS.encode() + b"M\xfcller")
     write_settings(tmp_path, [cohort], **options)
@@ -64,3 +77,4 @@ def test_a_bad_configuration_is_refused_before_any_job(repository, tmp_path, coh
     assert "Traceback" not in output
     assert not (tmp_path / "results").exists()
     assert not (tmp_path / "logs").exists()
+    assert (tmp_path / "archive/.foo.123").exists()

@@ -3,12 +3,12 @@
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import NamedTuple
 
 from trabecula.errors import ConfigError
+from trabecula.runtime.whole_file import write_private_once
 
 # Synthetic patients have no identity to protect. Their key is public, so that the shipped demo model
 # recognises the patients that it was trained on wherever the demo runs.
@@ -24,16 +24,7 @@ def read_or_make_key(path: Path) -> bytes:
         If the file holds fewer than 32 bytes.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}")
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_hex(32))
-        try:
-            os.link(beside, path)  # fails where another job was first, and then its key counts
-        except FileExistsError:
-            pass
-        finally:
-            beside.unlink()
+        write_private_once(path, secrets.token_hex(32))
     key = path.read_bytes().strip()
     if len(key) < 32:
         raise ConfigError(f"The pseudonym key {path} has {len(key)} bytes instead of 32; put the right key back.")

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import duckdb
 
+from trabecula.runtime.whole_file import beside
+
 
 @contextmanager
 def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open DuckDB with little memory; rows for which it has no room go into a private folder that others can't read."""
-    spill = folder / "spill"
+    spill = beside(folder / "spill")
     with duckdb.connect(config={"temp_directory": str(spill), "memory_limit": "500MB", "threads": 1}) as opened:
         try:
             yield opened

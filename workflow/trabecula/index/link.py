@@ -10,6 +10,7 @@ import pyarrow as pa
 from trabecula.cohort.linkage import LINKAGE
 from trabecula.cohort.private import private_writer, write_private
 from trabecula.index.database import database, in_sql
+from trabecula.runtime.whole_file import beside
 
 _FILES = 10_000  # files of the rows that wait to be written together
 
@@ -25,7 +26,7 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._loose = path.with_name(f".{path.name}.loose")
+        self._loose = beside(path.with_name("loose.parquet"))
         self._open = ExitStack()
         self._waiting: list[dict[str, Any]] = []
         self._n_files = 0

@@ -14,13 +14,12 @@ import jsonschema
 
 from trabecula.errors import ConfigError
 from trabecula.runtime.csv_lines import VERDICT_COLUMNS, VERDICT_PLACE, check_columns
+from trabecula.runtime.places import RESERVED
 
 Role = Literal["development", "external", "screening"]
 
 COHORT_COLUMNS = ("cohort", "archive", "labels", "role")
 ROLES: tuple[Role, ...] = ("development", "external", "screening")
-# Folders that the workflow makes beside those of the cohorts.
-RESERVED = frozenset({"tables", "runs", "evaluate", "report", "train", "models"})
 
 _TYPES = {
     "string": "text",
@@ -206,8 +205,10 @@ def _cohort(name: str, archive: str, labels: str, role: str, *, path: Path, synt
     """Check one line of cohorts.tsv."""
     if not re.fullmatch("[A-Za-z0-9_-]+", name):
         raise ConfigError(f"{path}: the cohort {name!r} must be named in letters, digits, _ and -; rename it.")
-    if name in RESERVED:
-        raise ConfigError(f"{path}: the cohort {name} has the name of a folder of the results; rename it.")
+    if name.lower() in RESERVED:  # some storage does not tell capital letters from small ones
+        raise ConfigError(
+            f"{path}: the cohort {name} has the name of a file or folder that the workflow makes for all; rename it."
+        )
     if role not in ROLES:
         raise ConfigError(f"{path}: the cohort {name} has the role {role!r}; use one of {', '.join(ROLES)}.")
     simulated = Path(archive) == Path("phantom") / name / "archive"

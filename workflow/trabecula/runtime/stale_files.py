@@ -1,4 +1,8 @@
-"""Files that a job was writing when it was killed, beside the places that they were meant for."""
+"""Files that a job was writing when it was killed, beside the places that they were meant for.
+
+Only what bears a name that nobody but `runtime.whole_file` gives is removed, and it is looked for only in the folders
+that `runtime.places.written` lists: the private folder may hold other people's files.
+"""
 
 import os
 import shutil
@@ -23,3 +27,11 @@ def remove(folder: Path) -> int:
             shutil.rmtree(Path(place, name), ignore_errors=True)
             removed += 1
     return removed
+
+
+def remove_beside(path: Path) -> int:
+    """Remove unfinished files that were to become the file at a path, and count them; looks into no folder below."""
+    stale = [file for file in path.parent.glob(f".{path.name}.*") if UNFINISHED.fullmatch(file.name)]
+    for file in stale:
+        file.unlink(missing_ok=True)
+    return len(stale)

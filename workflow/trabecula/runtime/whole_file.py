@@ -7,18 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# A dot, the file's name, and the process that writes it: no result and no reader's file is called so.
-UNFINISHED = re.compile(r"\..+\.\d+")
+# A dot, the file's name, the process that writes it, and a word that nobody else ends a name with: what is called so
+# may be removed when a run starts (`runtime.stale_files`).
+_ENDING = "trabecula-unfinished"
+UNFINISHED = re.compile(rf"\..+\.\d+\.{_ENDING}")
 
 
 def beside(path: Path) -> Path:
-    """Give the name under which this process writes what shall stand at a path.
+    """Give the name under which this process writes what shall stand at a path, or what it needs beside it for a while.
 
     >>> import tempfile
     >>> bool(UNFINISHED.fullmatch(beside(Path(tempfile.gettempdir(), "series.parquet")).name))
     True
     """
-    return path.with_name(f".{path.name}.{os.getpid()}")
+    return path.with_name(f".{path.name}.{os.getpid()}.{_ENDING}")
 
 
 @contextmanager
@@ -41,6 +43,21 @@ def whole_file(path: Path | str, *, make_folder: bool = True) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_private_once(path: Path, text: str) -> None:
+    """Write a text file that only its owner can read; where another process was first, its file stays as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = beside(path)
+    unfinished.unlink(missing_ok=True)  # of a killed process that had the same number
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
     finally:
         unfinished.unlink(missing_ok=True)
 
