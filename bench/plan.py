@@ -1,5 +1,7 @@
 """Measure the cost of planning a cohort: ``snakemake -n`` over an invented index, beside one job per study.
 
+The look for changes in the archive, which every plan begins with, is measured by itself over a tree of small files.
+
 Run it as ``PYTHONPATH=workflow python bench/plan.py``; see bench/README.md.
 """
 
@@ -19,6 +21,7 @@ SHARD_SIZE = 64
 ADDED = 1_000
 TARGET_CPU_S, TARGET_MB = 20, 400
 TARGET_N = 100_000
+WATCHED_FILES, SERIES_FILES = 200_000, 200
 STAGES = ("convert", "segment", "crop", "measure", "infer")
 # `snakemake --touch` notes a job as done without running it, and waits a moment for each.
 TOUCH = (
@@ -135,6 +138,33 @@ def measure_growth(site: Path, n: int) -> tuple[list[list[str]], str]:
     return rows, f"- Jobs for the {more} shards that were added: {by_stage}; and what follows all shards."
 
 
+def make_archive(archive: Path, files: int) -> None:
+    """Write small files five folders deep, as many in a folder as a series has slices."""
+    for number in range(files // SERIES_FILES):
+        series = archive / f"2026/{number % 12 + 1:02d}/patient{number:06d}/study/series"
+        series.mkdir(parents=True)
+        for slice_number in range(SERIES_FILES):
+            (series / f"1.2.840.99999.{number:06d}.{slice_number:05d}.dcm").write_bytes(b"slice")
+
+
+def watch_cost(archive: Path, watch: str) -> measure.Cost:
+    """Measure the look for changes in a process of its own."""
+    code = f"from trabecula.runtime.signature import signature; signature({str(archive)!r}, watch={watch!r})"
+    return measure.cost_of([[sys.executable, "-c", code]])
+
+
+def measure_watch(folder: Path) -> list[str]:
+    """Walk an archive's files and folders, and give the costs per million files."""
+    archive = folder / "watched"
+    make_archive(archive, WATCHED_FILES)
+    rows = []
+    for watch in ("full", "folders"):
+        watch_cost(archive, watch)  # once before, so that nothing waits for the disk
+        costs = sorted(watch_cost(archive, watch).cpu_s for _ in range(3))
+        rows.append([watch, f"{WATCHED_FILES:,}", f"{costs[1]:.2f}", f"{costs[1] * 1e6 / WATCHED_FILES:.1f}"])
+    return measure.table(["index.watch", "files", "CPU s", "CPU s per million files"], rows)
+
+
 def report(folder: Path, arguments: argparse.Namespace) -> list[str]:
     """Lay out cohorts of growing size, plan them, and write the costs."""
     rows, notes = [], []
@@ -154,7 +184,7 @@ def report(folder: Path, arguments: argparse.Namespace) -> list[str]:
         rows.append(row("peer: a job per study and stage", n, sum(planned(site).values()), cost(site)))
     head = ["plan", "studies", "jobs", "CPU s", "wall s", "peak MB"]
     target = f"- Target for {TARGET_N:,} studies: under {TARGET_CPU_S} s of CPU and {TARGET_MB} MB."
-    return [*measure.table(head, rows), "", target, *notes]
+    return [*measure.table(head, rows), "", target, *notes, "", *measure_watch(folder)]
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import failed
 from trabecula.errors import ConfigError
 from trabecula.index import facts, scan
-from trabecula.runtime.signature import signature
 
 
 def places(folder: Path, archive: Path, labels: Path | None = None) -> index.Cohort:
@@ -301,14 +300,6 @@ def test_a_folder_that_is_linked_in_a_circle_is_walked_once(tmp_path):
     add_study(tmp_path / "archive", 1)
     (tmp_path / "archive/again").symlink_to(tmp_path / "archive")
     assert len(list(scan.walk(tmp_path / "archive"))) == 6
-
-
-def test_the_signature_sees_files_come_and_go(tmp_path):
-    add_study(tmp_path, 1)
-    first = signature(tmp_path)
-    assert signature(tmp_path) == first
-    (tmp_path / "study1/more").touch()
-    assert signature(tmp_path) != first
 
 
 # --- real archive ------------------------------------------------------------------------------------------------

@@ -8,10 +8,20 @@ def index_inputs(wildcards):
     return labels | ({"archive": str(cohort.archive)} if cohort.synthetic else {})
 
 
+@cache
+def watched(archive):
+    """Walk an archive once per plan, whatever the number of cohorts and of plans after a checkpoint."""
+    return signature(archive, watch=config["index"]["watch"])
+
+
 def archive_signature(wildcards):
-    """Give a text that changes when files come or go, so that Snakemake notices the growth of a site's archive."""
+    """Give a text that changes with a site's archive, so that Snakemake notices it; jobs, which plan nothing, need none."""
     cohort = COHORTS[wildcards.cohort]
-    return None if cohort.synthetic else signature(cohort.archive)
+    return watched(cohort.archive) if workflow.is_main_process and not cohort.synthetic else None
+
+
+# Options of the scan and of the choice of series; how the archive is watched decides only when the index runs.
+INDEX = {name: value for name, value in config["index"].items() if name != "watch"}
 
 
 checkpoint index:
@@ -38,7 +48,7 @@ checkpoint index:
         runtime=grows(240),
     params:
         code=digest("index"),
-        options=config["index"] | {"max_gap_mm": config["convert"]["max_gap_mm"]},
+        options=INDEX | {"max_gap_mm": config["convert"]["max_gap_mm"]},
         archive=lambda wildcards: str(COHORTS[wildcards.cohort].archive),
         signature=archive_signature,
         synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
