@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -76,11 +77,17 @@ def copy(tmp_path) -> Path:
     return write(tmp_path / "results")
 
 
-def run(results: Path, into: Path | None = None, scheduler: str | None = None, reviewed: Path | None = None) -> None:
+def run(
+    results: Path,
+    into: Path | None = None,
+    scheduler: str | None = None,
+    reviewed: Path | None = None,
+    cohorts: Sequence[aggregate.Cohort] = COHORTS,
+) -> None:
     paths = {stage: [str(path) for path in files] for stage, files in shard_paths(results).items()}
     index = [str(path) for path in sorted(results.glob("*/index/*.parquet"))]
     shards = aggregate.list_shards(**paths)
-    inputs = aggregate.Inputs(COHORTS, index, shards, model=results.parent / "model", verdicts=reviewed)
+    inputs = aggregate.Inputs(cohorts, index, shards, model=results.parent / "model", verdicts=reviewed)
     runtime = aggregate.Runtime(
         into or results, scheduler=scheduler, threads=2, keep_runs=2, config="{}", code={"index": "0"}
     )
@@ -189,6 +196,55 @@ def test_a_cohort_without_a_study_has_empty_tables_of_the_same_types(results):
         assert [(field.name, field.metadata) for field in pq.read_schema(path)] == [
             (field.name, field.metadata) for field in schema
         ]
+
+
+@pytest.mark.parametrize(
+    "studies",
+    [
+        [],
+        [Study("refused", "refused", fails=("index", "too_short"))],
+        [Study("gone", "gone", fails=("index", "vanished"))],
+        [Study("gone", "gone", fails=("index", "vanished")), Study("refused", "refused", fails=("index", "not_ct"))],
+    ],
+    ids=["empty", "refused", "gone", "both"],
+)
+@pytest.mark.parametrize("role", ["development", "external", "screening"])
+def test_cohorts_without_an_accepted_study_end_with_their_tables_and_reasons(tmp_path, studies, role):
+    write_bundle(tmp_path / "model", SPLITS)
+    labels = [dict(patient_id="nobody", level="L1", vbmd_mg_cm3=99.0, days_from_first_study=None)]
+    no_scan = labels[0] | {"status": "unused", "reason": "no_scan"}
+    write_cohort(tmp_path / "results", "alone", studies, [no_scan], "", {})
+    run(tmp_path / "results", cohorts=[aggregate.Cohort("alone", role, False)])
+    kept = {name: table(tmp_path / "results", name, "alone") for name in tables.PUBLIC if name not in tables.WHOLE}
+    reasons = {study.name: study.fails[1] for study in studies if study.fails}
+    assert dict(zip(kept["studies"]["study_id"], kept["studies"]["reason"], strict=True)) == reasons
+    assert set(kept["failures"]["study_id"].dropna()) == set(reasons)
+    assert list(kept["patients"]["patient_id"]) == [name for name, reason in reasons.items() if reason != "vanished"]
+    assert len(kept["vertebrae"]) == len(kept["predictions"]) == 0
+    assert list(kept["labels"]["reason"]) == ["no_scan"]
+    reached = kept["flow"][kept["flow"]["reason"].isna()]
+    assert set(reached["unit"]) == {"series", "studies", "patients"}
+    assert reached.loc[reached["step"] == "measured", "n"].tolist() == [0, 0]
+
+
+def test_studies_that_are_gone_keep_their_rows_and_are_not_found(tmp_path):
+    gone = ("index", "vanished")
+    studies = [
+        *(Study("left", name, fails=gone) for name in ("left1", "left2")),
+        Study("stays", "here", vertebrae=good("L1", "L2")),
+        Study("stays", "there", fails=gone),
+        Study("damaged", "damaged", fails=("convert", "vanished")),
+    ]
+    write_bundle(tmp_path / "model", SPLITS)
+    model = bundle.read(tmp_path / "model").model_id
+    write_cohort(tmp_path / "results", "alone", studies, [], model, {})
+    run(tmp_path / "results", cohorts=[aggregate.Cohort("alone", "external", False)])
+    rows = table(tmp_path / "results", "studies", "alone")
+    assert set(rows.loc[rows["reason"] == "vanished", "study_id"]) == {"left1", "left2", "there", "damaged"}
+    assert list(table(tmp_path / "results", "patients", "alone")["patient_id"]) == ["damaged", "stays"]
+    flow = table(tmp_path / "results", "flow", "alone")
+    found = flow[(flow["step"] == "found") & flow["reason"].isna()].set_index("unit")["n"]
+    assert found[["studies", "patients"]].tolist() == [2, 2]
 
 
 def test_readers_find_the_cohort_in_the_folders_name(results):

@@ -10,9 +10,13 @@ from trabecula import tables
 from trabecula.aggregate import flow
 from trabecula.errors import STAGES
 
+VANISHED = ("rejected", "index", "vanished")
 OUTCOMES = st.one_of(
+    st.just(VANISHED),
     st.just(("measured", None, None)),
-    st.tuples(st.just("failed"), st.sampled_from(STAGES[1:]), st.sampled_from(["truncated", "no_vertebra"])),
+    st.tuples(
+        st.just("failed"), st.sampled_from(STAGES[1:]), st.sampled_from(["truncated", "vanished", "no_vertebra"])
+    ),
     st.just(("rejected", "index", "localizer")),
 )
 LABELLED = st.booleans()
@@ -29,18 +33,18 @@ def _schema(columns) -> pa.Schema:
 
 
 def flow_of(outcomes, labelled, rejected, labels=()) -> pd.DataFrame:
-    """Count the flow of two cohorts: a study per patient, a chosen series per study that went on, and rejected ones."""
-    cohort = ["ab"[i % 2] for i in range(len(outcomes))]
-    studies = [(name, *outcome) for name, outcome in zip(cohort, outcomes, strict=True)]
-    series = [(name, True, None) for name, status, *_ in studies if status != "rejected"]
-    series += [("a", False, reason) for reason in rejected]
+    """Count the flow of a cohort: a study per patient, a chosen series per study that went on, and rejected ones."""
+    series = [(True, None) for status, *_ in outcomes if status != "rejected"]
+    series += [(False, reason) for reason in rejected]
     patients = [
-        (name, f"pa{i}", f"st{i}" if status == "measured" else None, reason, 100.0 if has else None)
-        for i, ((name, status, _, reason), has) in enumerate(zip(studies, labelled, strict=True))
+        (f"pa{i}", f"st{i}" if status == "measured" else None, reason, 100.0 if has else None)
+        for i, ((status, stage, reason), has) in enumerate(zip(outcomes, labelled, strict=True))
+        if (status, stage, reason) != VANISHED
     ]
     return flow.flow_rows(
+        "north",
         rows_of(flow.SERIES_COLUMNS, series),
-        rows_of(flow.STUDY_COLUMNS, studies),
+        rows_of(flow.STUDY_COLUMNS, outcomes),
         rows_of(flow.PATIENT_COLUMNS, patients),
         rows_of(flow.LABEL_COLUMNS, labels),
     )
@@ -61,8 +65,8 @@ def test_the_flow_adds_up(people, rejected):
     def total(unit: str, step: str) -> int:
         return int(rows[(rows["unit"] == unit) & (rows["step"] == step) & rows["reason"].isna()]["n"].sum())
 
-    fates = [status for status, *_ in outcomes]
-    assert total("studies", "found") == total("patients", "found") == len(outcomes)
+    fates, n_vanished = [status for status, *_ in outcomes], outcomes.count(VANISHED)
+    assert total("studies", "found") == total("patients", "found") == len(outcomes) - n_vanished
     assert total("studies", "measured") == total("patients", "measured") == fates.count("measured")
     assert total("series", "found") == len(outcomes) - fates.count("rejected") + len(rejected)
     assert total("patients", "labelled") == sum(
@@ -71,10 +75,18 @@ def test_the_flow_adds_up(people, rejected):
 
 
 def test_a_patient_whose_labels_are_not_used_has_their_reason():
-    labels = [("a", "pa0", "other_level"), ("a", "pa0", "label_too_far"), ("b", "pa2", "label_too_far")]
-    rows = flow_of([("measured", None, None)] * 5, [False] * 4 + [True], [], [*labels, ("a", "pa4", "superseded")])
-    lost = rows[(rows["cohort"] == "a") & (rows["step"] == "labelled") & rows["reason"].notna()]
+    labels = [("pa0", "other_level"), ("pa0", "label_too_far"), ("pa4", "superseded"), ("unscanned", "no_scan")]
+    rows = flow_of([("measured", None, None)] * 3, [False, False, True], [], labels)
+    lost = rows[(rows["step"] == "labelled") & rows["reason"].notna()]
     assert dict(zip(lost["reason"], lost["n"], strict=True)) == {"label_too_far": 1, "no_label": 1}
+
+
+def test_a_cohort_without_a_study_has_every_step_with_0():
+    rows = flow_of([], [], [])
+    flow.check(rows)
+    assert list(rows["step"]) == [step for steps in flow.STEPS.values() for step in steps]
+    assert set(rows["cohort"]) == {"north"}
+    assert not rows["n"].any()
 
 
 EXAMPLE = [("measured", None, None), ("failed", "convert", "truncated"), ("rejected", "index", "localizer")] * 2

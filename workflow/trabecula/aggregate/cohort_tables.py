@@ -186,7 +186,7 @@ def patient_tables(
     candidates = patients.candidates(studies, results)
     matching = {"levels": rules.levels, "max_interval_days": rules.max_interval_days}
     truth = labels.patient_truth(index["labels"], candidates, **matching)
-    rows = patients.patient_rows(studies, results, truth, rules.thresholds)
+    rows = patients.patient_rows(studies[patients.in_archive(studies)], results, truth, rules.thresholds)
     public = {
         "studies": studies,
         "patients": rows.assign(

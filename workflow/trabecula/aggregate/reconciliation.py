@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from trabecula.cohort.patients import in_archive
+
 
 def require(holds: bool, problem: str) -> None:
     """Crash where the tables contradict each other: that is a bug, not a bad study.
@@ -59,7 +61,8 @@ def _problems(public: Mapping[str, pd.DataFrame], index: Mapping[str, pd.DataFra
         ),
         "a study without measurement is not among the failures": set(studies.loc[status != "measured", "study_id"])
         <= set(public["failures"]["study_id"].dropna()),
-        "patients were lost": sorted(patients["patient_id"]) == sorted(set(index["studies"]["patient_id"])),
+        "patients were lost": sorted(patients["patient_id"])
+        == sorted(set(index["studies"].loc[in_archive(index["studies"]), "patient_id"])),
         "a patient's decision is unknown": set(patients["decision"])
         <= {"normal", "reduced", "indeterminate", "not_evaluable"},
         "a patient has neither a decision nor a reason": bool(

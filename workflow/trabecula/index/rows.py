@@ -13,6 +13,7 @@ import pandas as pd
 
 from trabecula import tables
 from trabecula.cohort.linkage import slice_of
+from trabecula.cohort.patients import GONE
 from trabecula.cohort.pseudonym import Pseudonyms, pseudonym, pseudonym_uid, pseudonyms_of, series_identity
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
@@ -266,9 +267,7 @@ def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -
             "shard": entry.shard,
             "repairs": [],
             "flags": [],
-            "status": "rejected",
-            "stage": "index",
-            "reason": "vanished",
+            **dict(zip(("status", "stage", "reason"), GONE, strict=True)),
         }
         for entry in ledger.values()
         if entry.study_id not in present

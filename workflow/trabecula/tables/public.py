@@ -145,7 +145,7 @@ SERIES = _public(
 
 STUDIES = _public(
     "studies",
-    "Every study, with its result or the reason why it has none",
+    "Every study that is or was in the archive, with its result or the reason why it has none",
     *KEYS,
     SERIES_ID,
     column("shard", TEXT, "Shard that the study always belongs to", "No series was acceptable"),
@@ -196,7 +196,7 @@ PREDICTIONS = _public(
 
 PATIENTS = _public(
     "patients",
-    "The result: one row per patient",
+    "The result: one row per patient with a study in the archive",
     COHORT,
     PATIENT,
     column("study_id", TEXT, "Study that the result is based on", NO_STUDY),
@@ -267,7 +267,7 @@ FAILURES = _public(
 
 FLOW = _public(
     "flow",
-    "How many series, studies and patients reached each step, and why the others did not",
+    "How many series, studies and patients of the archive reached each step, and why the others did not",
     COHORT,
     column("position", COUNT, "Order of the steps"),
     column("unit", one_of(COUNTED), "Unit that is counted"),

@@ -123,7 +123,7 @@ def _write_cohort(
     n_studies = count_rows(table_path(folder, "studies", cohort))
     require(n_studies == n_rows["studies"], f"cohort {cohort}: {n_studies} of {n_rows['studies']} studies")
     counted = (read_columns(folder, name, cohort, columns) for name, columns in _FLOW_COLUMNS.items())
-    flow_rows = flow.flow_rows(*counted)
+    flow_rows = flow.flow_rows(cohort, *counted)
     flow.check(flow_rows)
     table = tables.from_frame(flow_rows, tables.FLOW).drop_columns("cohort")
     tables.write(table, tables.in_partition(tables.FLOW), table_path(folder, "flow", cohort))
@@ -133,7 +133,8 @@ def _write_verdicts(reviewed: pd.DataFrame, cohorts: Sequence[CohortFiles], fold
     """Write what became of every line of the reviewers' verdicts."""
     named = pa.array(reviewed["study_id"].dropna().unique().tolist(), tables.TEXT)
     studies = pd.concat([_studies_among(named, folder, files.job.cohort.name) for files in cohorts])
-    outcomes = pd.concat([batch.verdicts for files in cohorts for batch in files.batches], ignore_index=True)
+    of_batches = [batch.verdicts for files in cohorts for batch in files.batches]
+    outcomes = pd.concat([pd.DataFrame(columns=verdicts.OUTCOME), *of_batches], ignore_index=True)  # may have no batch
     rows = tables.from_frame(verdicts.verdict_rows(reviewed, outcomes, studies), tables.VERDICTS)
     tables.write(rows, tables.VERDICTS, folder / "verdicts" / "verdicts.parquet")
 
