@@ -98,7 +98,7 @@ def ours() -> Callable[..., None]:
 
     def work(out: str, ending: str, *folders: str) -> None:
         for folder in folders:
-            sound, _ = without_copies(read_folder(Path(folder)))
+            sound = without_copies(read_folder(Path(folder))).kept
             (stack,) = stacks_of(sound, max_gap_mm=max_gap_mm)
             path = Path(out) / f"{Path(folder).name}.{ending}"
             convert_stack(Linked(list(stack.headers)), path, max_gap_mm=max_gap_mm)

@@ -7,12 +7,14 @@ from trabecula.runtime.log import to_log
 to_log(snakemake.log[0], private=snakemake.params.private)
 
 from trabecula import convert
+from trabecula.cohort.pseudonym import key_of
 
 cohort = snakemake.wildcards.cohort
 convert.write_shard(
     Path(snakemake.input.shard),
     Path(snakemake.params.private) / cohort / "linkage.parquet",
     cohort=cohort,
+    key=key_of(Path(snakemake.params.private), synthetic=snakemake.params.synthetic),
     folder=Path(snakemake.output.ct),
     table=Path(snakemake.output.table),
     **snakemake.params.options,

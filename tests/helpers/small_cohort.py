@@ -203,6 +203,7 @@ def _stage_rows(schema: pa.Schema, cohort: str, study: Study, stage: str) -> lis
 
 
 _STAGE_FACTS = {"segmenter": "test 1", "n_vertebrae": 0, "picture": b"webp", "repairs": ["gantry_tilt"], "flags": []}
+_STAGE_FACTS |= {"slice_digests": []}
 _STAGE_FACTS |= {"air_hu": -999.0, "fat_hu": -95.0, "muscle_hu": 35.0, "blood_hu": 42.0, "level_flags": []}
 
 

@@ -162,17 +162,43 @@ def test_kernels_are_soft_or_sharp_by_their_makers_names(kernel, softness):
 
 
 def test_copies_are_counted_and_left_out():
-    kept, copies = without_copies([header(0), header(1), header(1, path="again")])
-    assert [part.path for part in kept] == ["000", "001"] and [part.path for part in copies] == ["again"]
+    instances = without_copies([header(0), header(1), header(1, path="again")])
+    assert [part.path for part in instances.kept] == ["000", "001"]
+    assert [part.path for part in instances.copies] == ["again"]
+    assert [(number, part.path) for number, part in instances.repeats(instances.kept)] == [(1, "again")]
 
 
 def parts(*files: Header) -> list[Stack]:
     return stacks_of(files, max_gap_mm=10)
 
 
-def test_of_copies_the_one_without_loss_is_kept():
-    kept, copies = without_copies([header(0, path="a", lossy="01"), header(0, path="b")])
-    assert [part.path for part in kept] == ["b"] and [part.path for part in copies] == ["a"]
+FLAGGED, JPEG2000, NEAR_LOSSLESS = {"lossy": "01"}, "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.81"
+
+
+@pytest.mark.parametrize(
+    ("worse", "better"),
+    [
+        (FLAGGED, {}),
+        ({"transfer_syntax": JPEG2000}, {"transfer_syntax": "1.2.840.10008.1.2.1"}),
+        ({"transfer_syntax": JPEG2000}, {"transfer_syntax": "1.2.840.10008.1.2.4.90"}),
+        ({"transfer_syntax": JPEG2000}, {"transfer_syntax": "1.2.840.10008.1.2.5"}),
+        ({"transfer_syntax": JPEG2000}, {"transfer_syntax": None}),
+        ({"transfer_syntax": "1.2.840.113619.5.2"}, {"transfer_syntax": "1.2.840.10008.1.2.4.201"}),
+        ({"transfer_syntax": NEAR_LOSSLESS}, {"transfer_syntax": "1.2.840.10008.1.2.4.80"}),
+        (FLAGGED, {"transfer_syntax": JPEG2000}),
+    ],
+)
+def test_of_copies_the_one_that_surely_lost_nothing_is_kept_and_not_compared_with_the_others(worse, better):
+    instances = without_copies([header(0, path="a", **worse), header(0, path="b", **better)])
+    assert [part.path for part in instances.kept] == ["b"] and [part.path for part in instances.copies] == ["a"]
+    assert instances.repeats(instances.kept) == []
+
+
+def test_copies_compressed_alike_are_remembered_and_the_first_path_is_kept():
+    files = [header(0, path=path, transfer_syntax=JPEG2000) for path in "cab"]
+    instances = without_copies([*files, header(1, path="a"), header(0, path="0", **FLAGGED)])
+    assert [part.path for part in instances.kept] == ["a", "a"]
+    assert [part.path for _, part in instances.repeats(files[1:2])] == ["b", "c"]
 
 
 def test_slices_that_differ_are_stacks_of_their_own():

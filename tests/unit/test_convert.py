@@ -28,6 +28,7 @@ from scipy.spatial.transform import Rotation
 from trabecula import tables
 from trabecula.cohort.linkage import LINKAGE, Linked
 from trabecula.cohort.linkage import slice_of as in_linkage
+from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.cohort.shards import Chosen
 from trabecula.convert import Converted, convert_shard, convert_stack, decoder, write_shard
 from trabecula.convert.arrange import arrange, in_order
@@ -474,7 +475,7 @@ def test_a_bad_study_becomes_a_row_and_its_neighbours_go_on(tmp_path):
     bad = _linked(save_all(_at(0, 3, 30), tmp_path / "bad"))
     studies = [Chosen(name, "patient", "series", "print") for name in ("bad", "good")]
     options = {"archive": tmp_path, "folder": tmp_path, "max_gap_mm": 10, "file_format": "nii"}
-    rows = list(convert_shard(studies, {"good": good, "bad": bad}, cohort="test", **options))
+    rows = list(convert_shard(studies, {"good": good, "bad": bad}, cohort="test", key=SYNTHETIC_KEY, **options))
     assert [row["status"] for row in rows] == ["failed", "ok"]
     assert rows[0]["reason"] == "missing_slices" and str(tmp_path) not in str(rows)
     assert [path.name for path in tmp_path.glob("*.nii")] == ["good.nii"]
@@ -485,6 +486,7 @@ def test_a_shard_is_written_as_nifti_and_table(tmp_path, file_format):
     files = save_all(axial_stack(), tmp_path / "archive")
     row = dict.fromkeys(LINKAGE.names) | {"study_id": "st1", "series_id": "se1", "stack": 0, "chosen": True}
     row |= {"archive": str(tmp_path / "archive"), "n_damaged": 1, "n_odd": 0, "files": [], "slices": _slices(files)}
+    row |= {"copies": []}
     others = [row | {"chosen": False, "stack": 1, "slices": None}, row | {"study_id": "st2", "slices": []}]
     linked = Writer(tmp_path / "linkage.parquet")
     with linked:
@@ -494,7 +496,9 @@ def test_a_shard_is_written_as_nifti_and_table(tmp_path, file_format):
     out = tmp_path / "ct"
     where = {"folder": out, "table": tmp_path / "t.parquet"}
     options = {"max_gap_mm": 10, "file_format": file_format}
-    write_shard(tmp_path / "00000.tsv", tmp_path / "linkage.parquet", cohort="test", **where, **options)
+    write_shard(
+        tmp_path / "00000.tsv", tmp_path / "linkage.parquet", cohort="test", key=SYNTHETIC_KEY, **where, **options
+    )
     (written,) = tables.read(tmp_path / "t.parquet", tables.CONVERT).to_pylist()
     assert written["status"] == "ok" and written["shape"] == [24, 20, 6] and written["repairs"] == ["damaged_slices"]
     ct = read_nifti(out / f"st1.{file_format}")

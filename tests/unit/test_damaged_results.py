@@ -74,7 +74,14 @@ def test_a_damaged_index_stops_aggregate_by_name(tmp_path, damage):
 
 def test_a_damaged_linkage_is_made_anew_by_the_index(tmp_path):
     path = tmp_path / "linkage.parquet"
-    row = dict.fromkeys(LINKAGE.names) | {"study_id": "st", "shard": "00000", "slices": [], "n_damaged": 0, "n_odd": 0}
+    row = dict.fromkeys(LINKAGE.names) | {
+        "study_id": "st",
+        "shard": "00000",
+        "slices": [],
+        "copies": [],
+        "n_damaged": 0,
+        "n_odd": 0,
+    }
     pq.write_table(pa.Table.from_pylist([row], schema=LINKAGE), path)
     error = damaged(path, cut_off, lambda path: read_linked(path, "00000"))
     assert str(error).endswith("Run again with --forcerun index, which makes it anew.")

@@ -85,6 +85,22 @@ def test_a_cohort_grows_and_shrinks(tmp_path):
     assert {row["study_id"] for row in gone} == chosen and gone[0]["shard"] == "00002"
 
 
+def test_copies_of_a_slice_are_remembered_for_convert_and_make_it_convert_anew(tmp_path):
+    archive = tmp_path / "archive"
+    add_study(archive, 0)
+    where = places(tmp_path, archive)
+    run(where)
+    (alone,) = shards.read_manifest(where.public / "shards/00000.tsv")
+    shutil.copyfile(archive / "study0/002", archive / "study0/002 again")
+    run(where)
+    entries = list(shards.read_ledger(where.public / "index/ledger.tsv").values())
+    assert [entry.study_id for entry in entries] == [alone.study_id] and entries[0].fingerprint != alone.fingerprint
+    (linked,) = linkage.read_linked(where.private / "test/linkage.parquet", entries[0].shard).values()
+    ((kept, copy),) = linked.copies
+    assert kept is linked.headers[2] and copy.path == f"{archive}/study0/002 again"
+    assert [(row["reason"], row["n_files"]) for row in read(where, "failures")] == [("duplicate_file", 1)]
+
+
 def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):
     add_study(tmp_path / "archive", 1)
     where = places(tmp_path, tmp_path / "archive")

@@ -12,6 +12,7 @@ from test_convert import headers_of
 from test_index import add_study, places, read, run
 
 from trabecula.cohort.linkage import Linked
+from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.cohort.shards import Chosen
 from trabecula.convert import convert_shard
 from trabecula.errors import ConfigError
@@ -145,7 +146,9 @@ def test_an_empty_mount_point_does_not_make_studies_vanish(tmp_path):
 def converted(paths: list[str], archive: Path, out: Path) -> dict:
     options = {"archive": archive, "folder": out, "max_gap_mm": 10, "file_format": "nii"}
     stacks = {"study": Linked(headers_of(paths))}
-    (row,) = convert_shard([Chosen("study", "patient", "series", "print")], stacks, cohort="test", **options)
+    (row,) = convert_shard(
+        [Chosen("study", "patient", "series", "print")], stacks, cohort="test", key=SYNTHETIC_KEY, **options
+    )
     return row
 
 
@@ -163,7 +166,7 @@ def test_a_slice_on_a_bad_sector_costs_its_study(tmp_path, monkeypatch):
     make_flaky(monkeypatch, "open", within=paths[2], times=float("inf"))
     options = {"archive": tmp_path / "archive", "folder": tmp_path, "max_gap_mm": 10, "file_format": "nii"}
     chosen = [Chosen("study", "patient", "series", "print")]
-    (row,) = convert_shard(chosen, {"study": stack}, cohort="test", **options)
+    (row,) = convert_shard(chosen, {"study": stack}, cohort="test", key=SYNTHETIC_KEY, **options)
     assert (row["status"], row["reason"]) == ("failed", "unreadable")
     assert row["detail"] == "Input/output error, also after some seconds"
     assert not list(tmp_path.glob("*.nii"))
@@ -175,4 +178,12 @@ def test_convert_stops_where_the_archive_is_away(tmp_path):
     shutil.rmtree(tmp_path / "archive")
     options = {"archive": tmp_path / "archive", "folder": tmp_path, "max_gap_mm": 10, "file_format": "nii"}
     with pytest.raises(ConfigError, match="can't be read now"):
-        list(convert_shard([Chosen("study", "patient", "series", "print")], {"study": stack}, cohort="test", **options))
+        list(
+            convert_shard(
+                [Chosen("study", "patient", "series", "print")],
+                {"study": stack},
+                cohort="test",
+                key=SYNTHETIC_KEY,
+                **options,
+            )
+        )

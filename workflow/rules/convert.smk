@@ -19,5 +19,6 @@ rule convert:
         code=digest("convert"),
         options=config["convert"],
         private=config["private"],
+        synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
     script:
         "../../scripts/convert.py"

@@ -53,6 +53,7 @@ REASONS: dict[str, str] = {
     "missing_slices": "slices are missing inside the volume, more than can be interpolated",
     "irregular_spacing": "slice positions are irregular",
     "implausible_hu": "values are not Hounsfield units of a patient",
+    "other_pixels": "files of one instance UID hold different pixels, so nobody can tell which are right",
     # segment, crop, measure
     "no_vertebra": "no vertebra was found",
     "mask_missing": "no label map for this study among the given masks",

@@ -1,6 +1,7 @@
 """The one table with original ids and paths: whom or what each pseudonym stands for, and where its slices lie."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ _SLICE = [
     *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset"),
 ]
 _of_slice = attrgetter(*_SLICE)
+_SLICE_TYPE = pa.struct([FILES.field(name) for name in _SLICE])
 LINKAGE = pa.schema(
     [
         ("cohort", _TEXT),
@@ -36,7 +38,9 @@ LINKAGE = pa.schema(
         ("files", pa.list_(_TEXT)),
         ("n_damaged", pa.int32()),
         ("n_odd", pa.int32()),
-        ("slices", pa.list_(pa.struct([FILES.field(name) for name in _SLICE]))),  # of a chosen stack, else NULL
+        ("slices", pa.list_(_SLICE_TYPE)),  # of a chosen stack, else NULL
+        # Files that repeat one of these slices, whose number comes first; of a chosen stack, else NULL.
+        ("copies", pa.list_(pa.struct([("number", pa.int32()), ("slice", _SLICE_TYPE)]))),
     ],
     metadata={"table": "linkage"},
 )
@@ -52,11 +56,14 @@ class Linked:
         Its files, with full paths.
     n_damaged, n_odd : int
         Files of the series that are damaged or do not fit in, and are not among them.
+    copies : list of (Header, Header)
+        Files among them, each with another file of the same instance.
     """
 
     headers: list[Header]
     n_damaged: int = 0
     n_odd: int = 0
+    copies: list[tuple[Header, Header]] = field(default_factory=list)
 
 
 def slice_of(header: Header, archive: str) -> dict[str, Any]:
@@ -70,10 +77,14 @@ def read_linked(path: Path, shard: str) -> dict[str, Linked]:
     """Read the chosen stacks of a shard's studies, by study."""
     with tables.reading(path, "Run again with --forcerun index, which makes it anew."):
         table = pq.read_table(path, filters=[("shard", "=", shard)])
-    stacks = {}
-    for row in table.select(["study_id", "slices", "n_damaged", "n_odd"]).to_pylist():
-        stacks[row["study_id"]] = Linked([Header(**entry) for entry in row["slices"]], row["n_damaged"], row["n_odd"])
-    return stacks
+    rows = table.select(["study_id", "slices", "copies", "n_damaged", "n_odd"]).to_pylist()
+    return {row["study_id"]: _linked(row) for row in rows}
+
+
+def _linked(row: Mapping[str, Any]) -> Linked:
+    headers = [Header(**entry) for entry in row["slices"]]
+    copies = [(headers[copy["number"]], Header(**copy["slice"])) for copy in row["copies"]]
+    return Linked(headers, row["n_damaged"], row["n_odd"], copies)
 
 
 def read_archive(path: Path) -> str:

@@ -31,6 +31,11 @@ def read_or_make_key(path: Path) -> bytes:
     return key
 
 
+def key_of(private: Path, *, synthetic: bool) -> bytes:
+    """Give the key of a cohort's pseudonyms: the site's secret one, or the public one of synthetic patients."""
+    return SYNTHETIC_KEY if synthetic else read_or_make_key(private / "key")
+
+
 def fingerprint(key: bytes) -> str:
     """Give 16 hexadecimal digits that differ from key to key, and from which no key can be found."""
     return _digest("key", "fingerprint", key).hex()[:16]
@@ -135,6 +140,11 @@ def pseudonym(kind: str, identity: str, key: bytes) -> str:
 def pseudonym_uid(kind: str, identity: str, key: bytes) -> str:
     """Give the same pseudonym as a DICOM UID: 2.25 and 128 bits as a decimal number (DICOM PS3.5 B.2)."""
     return f"2.25.{int.from_bytes(_digest(kind, identity, key), 'big')}"
+
+
+def pixel_key(key: bytes) -> bytes:
+    """Give the key of digests of pixels, which tells nothing of the key that it is made from."""
+    return _digest("key", "pixels", key)
 
 
 def _digest(kind: str, identity: str, key: bytes) -> bytes:

@@ -2,8 +2,9 @@
 
 Geometry comes from positions and orientations alone: slice thickness, spacing between slices, instance numbers and
 patient position are never looked at. A stack passes through the modules in this order: `slices` describes its slices
-by their headers, `arrange` finds their grid, `read` reads them (`decoder` decompresses, `hounsfield` rescales), `mend`
-moves and interpolates them. Slices are read, mended and written one by one, so that memory holds a few of them.
+by their headers, `copies` compares files that repeat an instance, `arrange` finds the slices' grid, `read` reads them
+(`decoder` decompresses, `hounsfield` rescales), `sketch` notes their digests, `mend` moves and interpolates them.
+Slices are read, mended and written one by one, so that memory holds a few of them.
 """
 
 import logging
@@ -16,11 +17,14 @@ import numpy as np
 
 from trabecula import tables
 from trabecula.cohort.linkage import Linked, read_archive, read_linked
+from trabecula.cohort.pseudonym import SYNTHETIC_KEY, pixel_key
 from trabecula.cohort.shards import Chosen, read_manifest
 from trabecula.convert.arrange import Arrangement, arrange
+from trabecula.convert.copies import refuse_other_pixels
 from trabecula.convert.hounsfield import Sample
 from trabecula.convert.mend import mended
 from trabecula.convert.read import SliceFailure, read_slices
+from trabecula.convert.sketch import Sketch
 from trabecula.convert.slices import Slice, slices_of
 from trabecula.dicom.attributes import quiet
 from trabecula.errors import StudyFailure
@@ -54,6 +58,8 @@ class Converted:
         Lean of the stack away from its slices' normal.
     hu_p01, hu_p99 : float
         1st and 99th percentile of a sample of the voxels.
+    slice_digests : list of str
+        Keyed digests of some slices (see `sketch`).
     """
 
     shape: tuple[int, int, int]
@@ -65,10 +71,13 @@ class Converted:
     tilt_degrees: float
     hu_p01: float
     hu_p99: float
+    slice_digests: list[str]
 
 
 @quiet()
-def convert_stack(stack: Linked, path: Path, *, max_gap_mm: float, any_values: bool = False) -> Converted:
+def convert_stack(
+    stack: Linked, path: Path, *, max_gap_mm: float, any_values: bool = False, key: bytes = SYNTHETIC_KEY
+) -> Converted:
     """Write a stack as a NIfTI file: int16 Hounsfield units, axes as acquired (row, column, normal).
 
     Parameters
@@ -81,15 +90,18 @@ def convert_stack(stack: Linked, path: Path, *, max_gap_mm: float, any_values: b
         Largest distance between uneven slices that is interpolated.
     any_values : bool
         Values that no patient can have are flagged, not refused.
+    key : bytes
+        Key of the site's pseudonyms, from which that of the slices' digests is made.
 
     Raises
     ------
     StudyFailure
-        If the stack is no volume, can't be read or holds no Hounsfield units.
+        If the stack is no volume, can't be read or holds no Hounsfield units, or files of one instance differ.
     """
     slices = slices_of(stack.headers)
+    refuse_other_pixels(stack.copies)
     repairs = ["odd_slices"] * (stack.n_odd > 0) + ["damaged_slices"] * (stack.n_damaged > 0)
-    options = {"max_gap_mm": max_gap_mm, "any_values": any_values}
+    options = {"max_gap_mm": max_gap_mm, "any_values": any_values, "key": pixel_key(key)}
     try:
         return _convert_slices(slices, path, repairs, **options)
     except SliceFailure:
@@ -97,11 +109,11 @@ def convert_stack(stack: Linked, path: Path, *, max_gap_mm: float, any_values: b
 
 
 def _convert_slices(
-    slices: list[Slice], path: Path, repairs: list[str], *, max_gap_mm: float, any_values: bool
+    slices: list[Slice], path: Path, repairs: list[str], *, max_gap_mm: float, any_values: bool, key: bytes
 ) -> Converted:
     """Write slices as a volume; raises SliceFailure where the pixels of one can't be had."""
     plan = arrange(slices, _have_same_values, max_gap_mm=max_gap_mm)
-    return _write(plan, path, repairs, _flags(slices), any_values=any_values)
+    return _write(plan, path, repairs, _flags(slices), any_values=any_values, key=key)
 
 
 def _have_same_values(first: Slice, second: Slice) -> bool:
@@ -144,11 +156,14 @@ def _flags(slices: Sequence[Slice]) -> list[str]:
     return [flag for flag, holds in applies.items() if holds]
 
 
-def _write(plan: Arrangement, path: Path, repairs: list[str], flags: list[str], *, any_values: bool) -> Converted:
+def _write(
+    plan: Arrangement, path: Path, repairs: list[str], flags: list[str], *, any_values: bool, key: bytes
+) -> Converted:
     """Read, mend and write the slices of a volume, and tell what became of it."""
-    sample = Sample()
+    sample, sketch = Sample(), Sketch(key)
     with writing_nifti(path, plan.shape, plan.affine, np.int16) as write:
-        for slice_hu in mended(read_slices(plan.slices), plan.moves, plan.between, plan.shape[:2]):
+        slices = sketch.watching(read_slices(plan.slices))
+        for slice_hu in mended(slices, plan.moves, plan.between, plan.shape[:2]):
             sample.add(slice_hu)
             write(slice_hu)
         implausible = sample.implausible()
@@ -165,6 +180,7 @@ def _write(plan: Arrangement, path: Path, repairs: list[str], flags: list[str], 
         tilt_degrees=plan.tilt_degrees,
         hu_p01=low,
         hu_p99=high,
+        slice_digests=sketch.digests(),
     )
 
 
@@ -174,6 +190,7 @@ def convert_shard(
     *,
     archive: Path | str,
     cohort: str,
+    key: bytes,
     folder: Path,
     max_gap_mm: float,
     file_format: str,
@@ -190,6 +207,8 @@ def convert_shard(
         Top folder of the archive.
     cohort : str
         Name of the cohort.
+    key : bytes
+        Key of the cohort's pseudonyms.
     folder : Path
         Where ``{study_id}.{file_format}`` files go.
     max_gap_mm : float
@@ -212,7 +231,7 @@ def convert_shard(
         row |= {"series_id": study.series_id}
         try:
             path = folder / f"{study.study_id}.{file_format}"
-            converted = convert_stack(stacks[study.study_id], path, max_gap_mm=max_gap_mm)
+            converted = convert_stack(stacks[study.study_id], path, max_gap_mm=max_gap_mm, key=key)
         except StudyFailure as failure:
             if failure.reason in ("vanished", "unreadable"):
                 must_be_there(archive)
@@ -226,7 +245,7 @@ def failure_entries(failure: StudyFailure) -> dict[str, Any]:
     """Give the table's entries for a stack that was refused."""
     unknown = ("shape", "spacing_mm", "n_slices", "largest_gap_mm", "tilt_degrees", "hu_p01", "hu_p99")
     outcome = {"status": "failed", "reason": failure.reason, "detail": failure.detail or None}
-    return outcome | {"repairs": [], "flags": []} | dict.fromkeys(unknown)
+    return outcome | {"repairs": [], "flags": [], "slice_digests": []} | dict.fromkeys(unknown)
 
 
 def volume_entries(converted: Converted) -> dict[str, Any]:
@@ -235,7 +254,15 @@ def volume_entries(converted: Converted) -> dict[str, Any]:
 
 
 def write_shard(
-    manifest: Path, linkage: Path, *, cohort: str, folder: Path, table: Path, max_gap_mm: float, file_format: str
+    manifest: Path,
+    linkage: Path,
+    *,
+    cohort: str,
+    key: bytes,
+    folder: Path,
+    table: Path,
+    max_gap_mm: float,
+    file_format: str,
 ) -> None:
     """Convert a shard: a NIfTI file per study, and a table with a row per study.
 
@@ -247,6 +274,8 @@ def write_shard(
         Private table with the files of each stack.
     cohort : str
         Name of the cohort.
+    key : bytes
+        Key of the cohort's pseudonyms.
     folder : Path
         Where the NIfTI files go.
     table : Path
@@ -259,4 +288,4 @@ def write_shard(
     shown = progress(studies, what=f"convert {manifest.stem}", unit="studies", total=len(studies))
     stacks = read_linked(linkage, manifest.stem)
     options = {"archive": read_archive(linkage), "folder": folder, "max_gap_mm": max_gap_mm, "file_format": file_format}
-    tables.write(convert_shard(shown, stacks, cohort=cohort, **options), tables.CONVERT, table)
+    tables.write(convert_shard(shown, stacks, cohort=cohort, key=key, **options), tables.CONVERT, table)

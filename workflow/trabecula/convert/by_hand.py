@@ -12,7 +12,15 @@ from trabecula.dicom.files import as_text
 from trabecula.dicom.geometry import is_thick
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile
-from trabecula.dicom.stacks import Stack, defect_of, reason_against_image, sound_and_damaged, stacks_of, without_copies
+from trabecula.dicom.stacks import (
+    Instances,
+    Stack,
+    defect_of,
+    reason_against_image,
+    sound_and_damaged,
+    stacks_of,
+    without_copies,
+)
 from trabecula.errors import StudyFailure
 from trabecula.runtime.defaults import default_of
 from trabecula.runtime.log import progress
@@ -42,11 +50,11 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
     out.mkdir(parents=True, exist_ok=True)
     headers = read_folder(folder)
     sound, damaged = sound_and_damaged(headers)
-    kept, copies = without_copies(sound)
-    stacks = stacks_of(kept, max_gap_mm=default_of("convert.max_gap_mm"), damaged=damaged)
+    instances = without_copies(sound)
+    stacks = stacks_of(instances.kept, max_gap_mm=default_of("convert.max_gap_mm"), damaged=damaged)
     shown = progress(stacks, what="convert", unit="stacks", total=len(stacks))
-    entries = [_converted(stack, out, f"{number:03d}.{form}") for number, stack in enumerate(shown)]
-    entries += _entries_without_stack(headers, sound, damaged, copies)
+    entries = [_converted(stack, instances, out / f"{number:03d}.{form}") for number, stack in enumerate(shown)]
+    entries += _entries_without_stack(headers, sound, damaged, instances.copies)
     (out / "convert.json").write_text(json.dumps(entries, indent=2) + "\n")
     return entries
 
@@ -68,7 +76,7 @@ def read_folder(folder: Path) -> list[Header]:
     return [header._replace(path=f"{top}/{header.path}") for header in headers]
 
 
-def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
+def _converted(stack: Stack, instances: Instances, path: Path) -> dict[str, Any]:
     """Convert a stack to a file, and give its entry."""
     header = stack.first
     about = {
@@ -85,11 +93,12 @@ def _converted(stack: Stack, out: Path, name: str) -> dict[str, Any]:
         reason = reason_against_image(stack)
         if reason:
             raise StudyFailure(reason)
-        linked = Linked(list(stack.headers), stack.n_damaged, stack.n_odd)
-        converted = convert_stack(linked, out / name, max_gap_mm=max_gap_mm, any_values=True)
+        copies = [(stack.headers[n], copy) for n, copy in instances.repeats(stack.headers)]
+        linked = Linked(list(stack.headers), stack.n_damaged, stack.n_odd, copies)
+        converted = convert_stack(linked, path, max_gap_mm=max_gap_mm, any_values=True)
     except StudyFailure as failure:
         return {"file": None, **failure_entries(failure), **about}
-    entry = {"file": name, **volume_entries(converted), **about}
+    entry = {"file": path.name, **volume_entries(converted), **about}
     entry["flags"] += stack.flags + ["thick_slices"] * is_thick(converted.spacing_mm[2], thick_mm)
     return entry
 

@@ -1,7 +1,7 @@
 """Put files together to series, and series to stacks of slices that belong together."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -122,20 +122,49 @@ def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Hea
     return [header for header in listed if not header.reason or identity_of(header) not in whole], damaged
 
 
-def without_copies(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
+@dataclass(frozen=True)
+class Instances:
+    """Files of an archive, each instance once.
+
+    Attributes
+    ----------
+    kept : list of Header
+        A file of each instance, sorted by path and frame.
+    copies : list of Header
+        The files that repeat an instance.
+    comparable : mapping
+        By path, member and frame of a kept file, those of its copies that are compressed no worse.
+    """
+
+    kept: list[Header]
+    copies: list[Header]
+    comparable: Mapping[Hashable, list[Header]]
+
+    def repeats(self, headers: Iterable[Header]) -> list[tuple[int, Header]]:
+        """List the copies whose pixels have to be those of some kept files, each with its file's number."""
+        return [
+            (number, copy) for number, header in enumerate(headers) for copy in self.comparable.get(_place(header), ())
+        ]
+
+
+def without_copies(headers: Iterable[Header]) -> Instances:
     """Part the files of an archive from those that repeat an instance of the same series at the same place.
 
-    Of copies that differ in compression, the one without loss is kept.
+    Of copies that differ in compression, one without loss is kept, by its transfer syntax; else the first by its path.
     """
     kept: dict[Hashable, Header] = {}
-    copies = []
-    for header in sorted(headers, key=lambda header: (header.is_lossy, *_file_order(header))):
-        key = place_of_instance(header)
-        if key in kept:
+    copies, comparable = [], defaultdict(list)
+    for header in sorted(headers, key=lambda header: (header.loss, *_file_order(header))):
+        first = kept.setdefault(place_of_instance(header), header)
+        if first is not header:
             copies.append(header)
-        else:
-            kept[key] = header
-    return sorted(kept.values(), key=_file_order), copies
+            if first.loss == header.loss:
+                comparable[_place(first)].append(header)
+    return Instances(sorted(kept.values(), key=_file_order), copies, comparable)
+
+
+def _place(header: Header) -> tuple[str, str | None, int | None]:
+    return header.path, header.member, header.frame
 
 
 def _file_order(header: Header) -> tuple[str, str, int]:

@@ -19,7 +19,7 @@ from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
 from trabecula.dicom.headers.record import Header
 from trabecula.dicom.identity import identity_of
-from trabecula.dicom.stacks import Stack, defect_of, sound_and_damaged, stacks_of, without_copies
+from trabecula.dicom.stacks import Instances, Stack, defect_of, sound_and_damaged, stacks_of, without_copies
 from trabecula.index import choose, facts
 
 Row = dict[str, Any]
@@ -112,13 +112,14 @@ def judge(files: Iterable[Header], rules: Rules) -> Judged:
     """Group a study's files to stacks, accept or refuse each stack, and choose one."""
     files = list(files)
     sound, damaged = sound_and_damaged(files)
-    kept, copies = without_copies(sound)
+    instances = without_copies(sound)
+    kept, copies = instances.kept, instances.copies
     judged = Judged()
     by_study: dict[tuple[str, str], list[Stack]] = defaultdict(list)
     for stack in stacks_of(kept, max_gap_mm=rules.gates.max_gap_mm, damaged=damaged):
         by_study[stack.identity.patient, stack.identity.study_uid].append(stack)
     for stacks in by_study.values():
-        _add_study(judged, _candidates(stacks, rules), rules)
+        _add_study(judged, _candidates(stacks, rules), instances, rules)
     in_series = {id(header) for header in sound}
     lost = [(header, defect_of(header) or "") for header in files if id(header) not in in_series]
     lost += [(header, "duplicate_file") for header in copies]
@@ -129,12 +130,12 @@ def judge(files: Iterable[Header], rules: Rules) -> Judged:
     return judged
 
 
-def _add_study(judged: Judged, candidates: list[Candidate], rules: Rules) -> None:
+def _add_study(judged: Judged, candidates: list[Candidate], instances: Instances, rules: Rules) -> None:
     """Add the rows of a study, all of whose stacks are given."""
     judged.series += [_series_row(rules, candidate) for candidate in candidates]
     judged.studies.append(_study_row(rules, candidates))
-    judged.linkage += [_linkage_row(rules, candidate) for candidate in candidates]
-    judged.chosen += [_chosen(candidate, rules.key) for candidate in candidates if candidate.reason is None]
+    judged.linkage += [_linkage_row(rules, candidate, instances) for candidate in candidates]
+    judged.chosen += [_chosen(candidate, instances, rules.key) for candidate in candidates if candidate.reason is None]
     first = candidates[0]
     if patient := first.stack.first.patient:
         judged.patients[first.pseudonyms.patient_id] = patient.strip()
@@ -160,9 +161,10 @@ def _candidate(stack: Stack, gates: list[str], is_best: bool, rules: Rules) -> C
     )
 
 
-def _chosen(candidate: Candidate, key: bytes) -> Chosen:
-    stack, names = candidate.stack, candidate.pseudonyms
-    files = [(header.path, header.member, header.size, header.mtime_ns, header.frame) for header in stack.headers]
+def _chosen(candidate: Candidate, instances: Instances, key: bytes) -> Chosen:
+    names, headers = candidate.pseudonyms, candidate.stack.headers
+    copies = [copy for _, copy in instances.repeats(headers)]
+    files = [(header.path, header.member, header.size, header.mtime_ns, header.frame) for header in (*headers, *copies)]
     fingerprint = hmac(key, repr(files).encode(), sha256).hexdigest()[:16]  # keyed: names may tell an identity
     return Chosen(names.study_id, names.patient_id, names.series_id, fingerprint)
 
@@ -294,8 +296,9 @@ def first_dates(dates: Dates) -> dict[str, date]:
     return first
 
 
-def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
-    stack, chosen = candidate.stack, candidate.reason is None
+def _linkage_row(rules: Rules, candidate: Candidate, instances: Instances) -> Row:
+    stack, chosen, archive = candidate.stack, candidate.reason is None, str(rules.archive)
+    copies = [{"number": n, "slice": slice_of(copy, archive)} for n, copy in instances.repeats(stack.headers)]
     return {
         "cohort": rules.cohort,
         "patient": stack.identity.patient,
@@ -305,11 +308,12 @@ def _linkage_row(rules: Rules, candidate: Candidate) -> Row:
         "stack": stack.number,
         "chosen": chosen,
         "study_date": stack.first.study_date,
-        "archive": str(rules.archive),
-        "files": [location(f"{rules.archive}/{path}", member) for path, member in stack.files],
+        "archive": archive,
+        "files": [location(f"{archive}/{path}", member) for path, member in stack.files],
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,
-        "slices": [slice_of(header, str(rules.archive)) for header in stack.headers] if chosen else None,
+        "slices": [slice_of(header, archive) for header in stack.headers] if chosen else None,
+        "copies": copies if chosen else None,
     }
 
 

@@ -59,6 +59,7 @@ CONVERT = schema(
     column("tilt_degrees", DEGREES, "Angle between the stack and the normal of its slices", NULLABLE),
     column("hu_p01", HU, "1st percentile of a sample of the voxels", NULLABLE),
     column("hu_p99", HU, "99th percentile of a sample of the voxels", NULLABLE),
+    column("slice_digests", TEXTS, "Keyed digests of up to eight slices; scans that share one hold the same pixels"),
 )
 
 SEGMENT = schema(

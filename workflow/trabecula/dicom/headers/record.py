@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydicom.uid import ImplicitVRLittleEndian
 
-from trabecula.dicom.attributes import LOSSY, UNCOMPRESSED
+from trabecula.dicom.attributes import LOSSLESS, LOSSY, UNCOMPRESSED
 from trabecula.dicom.headers.fields import FIELDS
 from trabecula.runtime.digest import digest
 
@@ -148,6 +148,11 @@ class Header(NamedTuple):
     def is_lossy(self) -> bool:
         """Tell whether the pixels were compressed with a loss, by the header."""
         return self.lossy == "01" or self.transfer_syntax in LOSSY
+
+    @property
+    def loss(self) -> int:
+        """Rank the compression: 0 loses nothing, 1 may lose something, 2 does, by the header."""
+        return 2 if self.is_lossy else int((self.transfer_syntax or ImplicitVRLittleEndian) not in LOSSLESS)
 
     def is_truncated(self, bytes_left: int, *, frames: int = 1) -> bool:
         """Tell whether uncompressed pixels of the first frames need more bytes than there are."""

@@ -1,0 +1,58 @@
+"""Note a few keyed digests of a scan's slices, by which the same pixels are known again whoever they are said to be of.
+
+The digests are those of Hounsfield units as they are read, so that compression, encoding, slope and intercept do not
+count. Of all slices the smallest digests are kept (a bottom-k sketch, Broder, Compression and Complexity of Sequences
+1997:21-29): a copy that lacks a third of the slices shares at least one of eight in 9,998 of 10,000 cases.
+"""
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_DIGESTS = 8
+_BYTES = 8  # no two of a thousand million different slices are expected to share 64 bits
+_ROWS = 64  # so many rows of a slice hold enough noise to tell scans apart, and take an eighth of the time
+_SAMPLED = 16  # rows and columns of a slice that are looked at for content
+_MIN_VALUES = 16  # a slice with fewer different values is blank, and many people have the same
+
+
+class Sketch:
+    """Collects the digests of a volume's slices.
+
+    Parameters
+    ----------
+    key : bytes
+        Key of the digests, at most 64 bytes: without it nobody can tell whether a scan that they have is among those of
+        a table.
+
+    Examples
+    --------
+    >>> scan = [np.arange(64, dtype=np.int16).reshape(8, 8) + k for k in range(3)]
+    >>> whole, part = Sketch(b"key"), Sketch(b"key")
+    >>> n_read = len(list(whole.watching(scan))), len(list(part.watching(scan[1:])))
+    >>> len(whole.digests()), set(part.digests()) < set(whole.digests())
+    (3, True)
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._digests: set[bytes] = set()
+
+    def watching(self, slices: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
+        """Pass slices on, (rows, columns) in Hounsfield units, and take the digest of each that is not blank."""
+        for slice_hu in slices:
+            if not _is_blank(slice_hu):
+                rows = np.ascontiguousarray(slice_hu[:: max(1, len(slice_hu) // _ROWS)], "<i2")
+                self._digests.add(blake2b(rows.data, digest_size=_BYTES, key=self._key).digest())
+            yield slice_hu
+
+    def digests(self) -> list[str]:
+        """Give the smallest digests, `N_DIGESTS` at most, as hexadecimal digits in ascending order."""
+        return [digest.hex() for digest in sorted(self._digests)[:N_DIGESTS]]
+
+
+def _is_blank(slice_hu: NDArray[np.int16]) -> bool:
+    step = max(1, min(slice_hu.shape) // _SAMPLED)
+    return len(set(slice_hu[::step, ::step].ravel().tolist())) < _MIN_VALUES
