@@ -11,6 +11,7 @@ from snakemake.logging import logger
 from trabecula.model import bundle_checks, segmenter_choice
 from trabecula.runtime import clock, places, privacy, stale_files
 from trabecula.runtime import config as settings
+from trabecula.runtime.content import content_digest
 from trabecula.runtime.digest import digest
 from trabecula.errors import ConfigError
 from trabecula.cohort.pseudonym import refuse_other_key
@@ -59,7 +60,7 @@ try:
             levels=config["aggregate"]["levels"],
             reduced_below_mg_cm3=config["aggregate"]["reduced_below_mg_cm3"],
         )
-    VERDICTS = settings.find_verdicts(config["aggregate"]["verdicts"], _places) or []
+    VERDICTS = settings.find_verdicts(config["aggregate"]["verdicts"], _places)
     SEGMENT = segmenter_choice.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))
@@ -75,6 +76,21 @@ onstart:
 wildcard_constraints:
     cohort="[A-Za-z0-9_-]+",
     shard=r"\d{5}",
+
+
+@cache
+def content(path, pattern="**/*"):
+    """Give a digest of a file or a folder; jobs, which plan nothing, need none.
+
+    As a parameter beside an input that is marked ancient, it makes the input's content count and not its time: a file
+    from an archive or a copy is often older than the results, and one that was only touched gives the same results.
+    """
+    return content_digest(Path(path), pattern=pattern) if path and workflow.is_main_process else None
+
+
+# A bundle that was given counts by the content of all its files. One that this run trains is a result like others.
+BUNDLE = f"{MODEL}/configs/metadata.json" if TRAINS else ancient(f"{MODEL}/configs/metadata.json")
+BUNDLE_CONTENT = None if TRAINS else content(MODEL)
 
 
 @cache

@@ -12,8 +12,8 @@ rule aggregate:
         cubes=of_shards("results/{cohort}/crop/{shard}.arrow"),
         measure=of_shards("results/{cohort}/measure/{shard}.parquet"),
         infer=of_shards("results/{cohort}/infer/{shard}.parquet"),
-        model=f"{MODEL}/configs/metadata.json",
-        verdicts=VERDICTS,
+        model=BUNDLE,
+        verdicts=ancient(VERDICTS or []),
     output:
         # Marked update, so that Snakemake does not delete the old files first: readers may have them open. Each file
         # is replaced by one rename when it is whole.
@@ -54,6 +54,8 @@ rule aggregate:
         runtime=grows(60),
     params:
         code=digest("aggregate"),
+        bundle=BUNDLE_CONTENT,
+        reviewed=content(VERDICTS),
         options=options("aggregate", "levels", "substitutes", "max_interval_days"),
         thresholds=options("aggregate", "reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"),
         keep_runs=config["aggregate"]["keep_runs"],

@@ -38,7 +38,7 @@ rule evaluate:
             cohort=COHORTS,
         ),
         labels=expand("results/tables/labels/cohort={cohort}/labels.parquet", cohort=COHORTS),
-        model=f"{MODEL}/configs/metadata.json",
+        model=BUNDLE,
     output:
         **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
     log:
@@ -53,6 +53,7 @@ rule evaluate:
         runtime=grows(15),
     params:
         code=digest("evaluate"),
+        bundle=BUNDLE_CONTENT,
         options=config["evaluate"],
         vbmd={name: config["aggregate"][name] for name in ["reduced_below_mg_cm3", "osteoporosis_below_mg_cm3"]},
     script:

@@ -8,7 +8,7 @@ rule export:
         studies="results/tables/studies/cohort={cohort}/studies.parquet",
         vertebrae="results/tables/vertebrae/cohort={cohort}/vertebrae.parquet",
         runs="results/tables/runs/runs.parquet",
-        mapping=config["export"]["mapping"] or [],
+        mapping=ancient(config["export"]["mapping"] or []),
     output:
         folder=directory("results/{cohort}/export/omop"),
     log:
@@ -24,6 +24,7 @@ rule export:
     params:
         code=digest("export"),
         mapping=config["export"]["mapping"],
+        concepts=lambda wildcards: content(config["export"]["mapping"]),
         synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
     script:
         "../../scripts/export.py"

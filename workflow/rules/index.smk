@@ -2,10 +2,17 @@ from trabecula.runtime.signature import signature
 
 
 def index_inputs(wildcards):
-    """Input function: give the inputs that Snakemake tracks by itself, a synthetic archive and a file of labels."""
+    """Input function: give the file of labels and, as a result that is made before, a synthetic archive."""
     cohort = COHORTS[wildcards.cohort]
-    labels = {"labels": str(cohort.labels)} if cohort.labels else {}
-    return labels | ({"archive": str(cohort.archive)} if cohort.synthetic else {})
+    if cohort.synthetic:
+        return {"archive": str(cohort.archive)} | ({"labels": str(cohort.labels)} if cohort.labels else {})
+    return {"labels": ancient(str(cohort.labels))} if cohort.labels else {}
+
+
+def labels_content(wildcards):
+    """Give a digest of a site's labels; those of a synthetic cohort are a result, which counts by its time."""
+    cohort = COHORTS[wildcards.cohort]
+    return None if cohort.synthetic else content(cohort.labels)
 
 
 @cache
@@ -51,6 +58,7 @@ checkpoint index:
         options=INDEX | {"max_gap_mm": config["convert"]["max_gap_mm"]},
         archive=lambda wildcards: str(COHORTS[wildcards.cohort].archive),
         signature=archive_signature,
+        labels=labels_content,
         synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
         private=config["private"],
         scheduler=config["dask"]["scheduler"],

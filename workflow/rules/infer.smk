@@ -5,7 +5,7 @@ rule infer:
         crops="results/{cohort}/crop/{shard}.parquet",
         # This table grows with the archive, but its rows on this shard's studies change only with the shard.
         studies=ancient("results/{cohort}/index/studies.parquet"),
-        metadata=f"{MODEL}/configs/metadata.json",
+        metadata=BUNDLE,
     output:
         table="results/{cohort}/infer/{shard}.parquet",
     log:
@@ -21,6 +21,7 @@ rule infer:
     params:
         code=digest("infer"),
         scan_inputs=digest("model.scan_inputs"),
+        bundle=BUNDLE_CONTENT,
         batch_size=config["infer"]["batch_size"],
         device=config["infer"]["device"],
     script:

@@ -13,7 +13,7 @@ rule report:
         flow="results/tables/flow/cohort={cohort}/flow.parquet",
         verdicts="results/tables/verdicts/verdicts.parquet",
         runs="results/tables/runs/runs.parquet",
-        model=f"{MODEL}/configs/metadata.json",
+        model=BUNDLE,
         crops=lambda wildcards: of_shards("results/{cohort}/crop/{shard}.parquet", [wildcards.cohort])(wildcards),
         measures=lambda wildcards: of_shards("results/{cohort}/measure/{shard}.parquet", [wildcards.cohort])(wildcards),
     output:
@@ -96,6 +96,7 @@ rule report:
         runtime=grows(30),
     params:
         code=digest("report"),
+        bundle=BUNDLE_CONTENT,
         title=config["report"]["title"],
         patients_per_page=config["report"]["patients_per_page"],
         cohort=lambda wildcards: wildcards.cohort,
@@ -116,7 +117,7 @@ rule report_summary:
         flow=expand("results/tables/flow/cohort={cohort}/flow.parquet", cohort=COHORTS),
         verdicts="results/tables/verdicts/verdicts.parquet",
         runs="results/tables/runs/runs.parquet",
-        model=f"{MODEL}/configs/metadata.json",
+        model=BUNDLE,
     output:
         page=report(
             "results/report/index.html",
@@ -136,6 +137,7 @@ rule report_summary:
         runtime=grows(30),
     params:
         code=digest("report"),
+        bundle=BUNDLE_CONTENT,
         title=config["report"]["title"],
         roles={name: cohort.role for name, cohort in COHORTS.items()},
         thresholds=REPORT_THRESHOLDS,

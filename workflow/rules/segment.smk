@@ -3,7 +3,7 @@ rule segment:
     input:
         ct="results/{cohort}/convert/{shard}",
         table="results/{cohort}/convert/{shard}.parquet",
-        coding=SEGMENT.coding_file,
+        coding=ancient(SEGMENT.coding_file),
     output:
         labels=temp(directory("results/{cohort}/segment/{shard}")),
         table="results/{cohort}/segment/{shard}.parquet",
@@ -20,6 +20,7 @@ rule segment:
     params:
         code=digest("segment"),
         options=SEGMENT.as_params(),
+        read_files=[content(path, pattern) for path, pattern in SEGMENT.read_files],
         private=config["private"],
     script:
         "../../scripts/segment.py"

@@ -46,7 +46,7 @@ checkpoint train_cases:
         measures=of_shards("results/{cohort}/measure/{shard}.parquet", DEVELOPMENT),
         studies=expand("results/{cohort}/index/studies.parquet", cohort=DEVELOPMENT),
         labels=expand("results/{cohort}/index/labels.parquet", cohort=DEVELOPMENT),
-        verdicts=VERDICTS,
+        verdicts=ancient(VERDICTS or []),
     output:
         cases="results/train/cases.parquet",
         audit="results/train/audit.parquet",
@@ -65,6 +65,7 @@ checkpoint train_cases:
         runtime=grows(60),
     params:
         code=[digest("train.cases"), digest("train.audit"), digest("train.rois"), digest("train.splits")],
+        reviewed=content(VERDICTS),
         order=DEVELOPMENT,
         choice=CHOICE,
         protocol=PROTOCOL,

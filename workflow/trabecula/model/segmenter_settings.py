@@ -42,6 +42,14 @@ class Settings:
         """Path of the user's own coding that a job reads; empty where there is none."""
         return []
 
+    @property
+    def read_files(self) -> list[tuple[str, str]]:
+        """Files and folders of the user's that every job reads; for a folder, the pattern of the files that count.
+
+        The networks of TotalSegmentator are not among them: each of its releases names its own weights.
+        """
+        return [(path, "") for path in self.coding_file]
+
 
 @dataclass(frozen=True)
 class Builtin(Settings):
@@ -59,6 +67,11 @@ class Builtin(Settings):
     memory_mb = 6000  # 3,500 were measured
     network: str
     device: Device
+
+    @property
+    def read_files(self) -> list[tuple[str, str]]:
+        """Files of the bundle, all of them."""
+        return [(self.network, "**/*")]
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,11 @@ class NnUNet(_Coded):
     folder: str
     folds: Sequence[int | str] | None
     device: Device
+
+    @property
+    def read_files(self) -> list[tuple[str, str]]:
+        """Files of the network that a prediction reads, and the user's own coding."""
+        return [*super().read_files, (self.folder, "*.json"), (self.folder, "fold_*/checkpoint_final.pth")]
 
 
 @dataclass(frozen=True)
