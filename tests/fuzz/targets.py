@@ -139,7 +139,7 @@ def labels(folder: Path) -> tuple[list[bytes], Run]:
     def run(data: bytes) -> None:
         path.write_bytes(data)
         try:
-            rows = label_rows("fuzz", read_labels(path), patients, first, key=KEY)
+            rows = label_rows("fuzz", read_labels(path), patients, first, ambiguous=set(), key=KEY)
         except TrabeculaError as error:
             assert str(error)
         else:

@@ -25,6 +25,8 @@ REASONS: dict[str, str] = {
     "dicomdir": "table of contents of a DICOM medium, without an image",
     "duplicate_file": "a file that repeats an instance of the series",
     "not_ct": "modality or storage class is not CT",
+    "several_people": "the files of this patient's id contradict each other in sex or date of birth, so it may "
+    "stand for several people",
     "missing_uid": "study, series or instance UID is missing, and nothing could replace it",
     "localizer": "localizer (scout) image",
     "secondary_capture": "secondary capture, dose page or screen shot",
@@ -88,7 +90,8 @@ REASONS: dict[str, str] = {
     "too_few_patients": "too few patients for the figure",
     "one_class": "all patients are of one class",
     "no_label": "no QCT label for this patient",
-    "ambiguous_patient": "two issuers gave this id to different patients of the archive",
+    "ambiguous_patient": "the id may stand for several patients of the archive: two issuers gave it, or the files of "
+    "this id contradict each other",
     "no_scan": "the patient has a label, but no measured scan",
     "bad_line": "a line of the labels or verdicts has more entries than the header line has names",
     "missing_patient": "the label names no patient",

@@ -16,7 +16,7 @@ import pyarrow as pa
 from trabecula import tables
 from trabecula.cohort import pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
-from trabecula.index import choose, link, rows, scan
+from trabecula.index import choose, link, people, rows, scan
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there
 
@@ -97,7 +97,8 @@ def index_cohort(
     memory = cohort.private / cohort.name / "files"
     scan.scan(cohort.archive, memory, workers=workers, scheduler=scheduler, archives=archives)
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
-    rules = rows.Rules(cohort.name, key, limits, choose.Weights(**score), cohort.archive)
+    ambiguous = people.ambiguous(people.people_of(scan.statements(memory)))
+    rules = rows.Rules(cohort.name, key, limits, choose.Weights(**score), cohort.archive, ambiguous)
     growing = _Tables()
     linkage = link.Writer(memory.with_name("linkage.parquet"))
     with linkage:
@@ -132,6 +133,7 @@ class _Tables:
         self.chosen: list[shards.Chosen] = []
         self.lost: Counter[tuple[str | None, ...]] = Counter()
         self.patients: dict[str, str] = {}
+        self.ambiguous: set[str] = set()
         self.dates: rows.Dates = {}
         self.present: set[str] = set()
 
@@ -143,6 +145,7 @@ class _Tables:
         self.chosen += judged.chosen
         self.lost.update(judged.lost)
         self.patients.update(judged.patients)
+        self.ambiguous.update(judged.ambiguous)
         self.dates.update(judged.dates)
         linkage.add(judged.linkage)
         if len(self.loose["series"]) >= _ROWS:
@@ -161,7 +164,8 @@ class _Tables:
 
 def _label_rows(cohort: Cohort, growing: _Tables, key: bytes) -> list[rows.Row]:
     labels = None if cohort.labels is None else read_labels(cohort.labels)
-    return rows.label_rows(cohort.name, labels, growing.patients, rows.first_dates(growing.dates), key=key)
+    first = rows.first_dates(growing.dates)
+    return rows.label_rows(cohort.name, labels, growing.patients, first, ambiguous=growing.ambiguous, key=key)
 
 
 def _write(growing: _Tables, ledger: Mapping[str, shards.Entry], labels: list[rows.Row], cohort: Cohort) -> None:

@@ -41,20 +41,29 @@ def age_years(header: Header) -> float | None:
     The age that the scanner wrote counts before the one from the dates. Zero counts as unknown: anonymising tools
     write it, and a study of a newborn holds no adult bone.
     """
-    years = _stated_years(header.age)
-    born, studied = date_of(header.birth_date), date_of(header.study_date)
+    years = stated_years(header)
+    born, studied = birth_date(header), date_of(header.study_date)
     if not years and born and studied:
         years = round((studied - born).days / 365.25, 1)
     return min(years, OLDEST_YEARS) if years and years > 0 else None
 
 
-def _stated_years(age: str | None) -> float | None:
-    """Give the years of a DICOM age string.
+def birth_date(header: Header) -> date | None:
+    """Give the date of birth (0010,0030); None where it is unknown.
 
-    >>> _stated_years("045Y"), _stated_years("018M"), _stated_years("old")
-    (45.0, 1.5, None)
+    A date up to 1900 stands for none, since anonymising tools write 19000101; so does one after the study.
     """
-    stated = _AGE.fullmatch((age or "").strip().upper())
+    born, studied = date_of(header.birth_date), date_of(header.study_date)
+    return born if born and born.year > 1900 and (studied is None or born <= studied) else None
+
+
+def stated_years(header: Header) -> float | None:
+    """Give the years of the age (0010,1010); None where it is absent or no age.
+
+    >>> [stated_years(Header("", None, 0, 0, age=age)) for age in ("045Y", "018M", "old")]
+    [45.0, 1.5, None]
+    """
+    stated = _AGE.fullmatch((header.age or "").strip().upper())
     return round(int(stated[1]) * _YEARS_PER_UNIT[stated[2]], 1) if stated else None
 
 

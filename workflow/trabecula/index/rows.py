@@ -1,7 +1,7 @@
 """Judge an archive's series and make the index's tables of them, with pseudonyms in place of identities."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
@@ -47,6 +47,8 @@ class Rules:
         Weights of the score.
     archive : Path
         The archive's top folder.
+    ambiguous : frozenset of str
+        Identities of patients whose files contradict each other (see `people.ambiguous`): none of their studies counts.
     """
 
     cohort: str
@@ -54,6 +56,7 @@ class Rules:
     gates: choose.Gates
     weights: choose.Weights
     archive: Path
+    ambiguous: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Judged:
         Files that belong to no series, by reason and pseudonyms of patient, study and series.
     patients : dict
         Pseudonym of patients to the hospital's id.
+    ambiguous : set of str
+        Pseudonyms of patients whose files contradict each other.
     dates : dict
         Pseudonym of studies to that of the patient and the date; studies without a date are left out.
     """
@@ -105,6 +110,7 @@ class Judged:
     chosen: list[Chosen] = field(default_factory=list)
     lost: Counter[tuple[str | None, ...]] = field(default_factory=Counter)
     patients: dict[str, str] = field(default_factory=dict)
+    ambiguous: set[str] = field(default_factory=set)
     dates: Dates = field(default_factory=dict)
 
 
@@ -139,16 +145,24 @@ def _add_study(judged: Judged, candidates: list[Candidate], instances: Instances
     first = candidates[0]
     if patient := first.stack.first.patient:
         judged.patients[first.pseudonyms.patient_id] = patient.strip()
+    if first.stack.identity.patient in rules.ambiguous:
+        judged.ambiguous.add(first.pseudonyms.patient_id)
     if day := study_date(candidates):
         judged.dates[first.pseudonyms.study_id] = first.pseudonyms.patient_id, day
 
 
 def _candidates(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:
     """Judge the stacks of a study, and choose the best of those that no gate refuses."""
-    gates = [choose.reasons_against(stack, rules.gates) for stack in stacks]
+    gates = [_reasons_against(stack, rules) for stack in stacks]
     acceptable = (stack for stack, reasons in zip(stacks, gates, strict=True) if not reasons)
     best = choose.best(acceptable, rules.weights)
     return [_candidate(stack, reasons, stack is best, rules) for stack, reasons in zip(stacks, gates, strict=True)]
+
+
+def _reasons_against(stack: Stack, rules: Rules) -> list[str]:
+    """List why a stack can't be measured, for its patient's sake first."""
+    whose = ["several_people"] if stack.identity.patient in rules.ambiguous else []
+    return whose + choose.reasons_against(stack, rules.gates)
 
 
 def _candidate(stack: Stack, gates: list[str], is_best: bool, rules: Rules) -> Candidate:
@@ -323,12 +337,13 @@ def label_rows(
     patients: Mapping[str, str],
     first: Mapping[str, date],
     *,
+    ambiguous: Set[str],
     key: bytes,
 ) -> list[Row]:
     """Make the rows of the table `labels`: patients by pseudonym, dates as days from the patient's first study.
 
     A usable label is left unused, reason no_scan, where the archive holds no study of its patient; and reason
-    ambiguous_patient where two issuers gave the patient's id to different patients.
+    ambiguous_patient where the id stands for several patients, by their issuers or by what their files say.
 
     Parameters
     ----------
@@ -340,6 +355,8 @@ def label_rows(
         Pseudonym of each scanned patient to the hospital's id.
     first : mapping
         Pseudonym of each scanned patient to the date of the first study.
+    ambiguous : set of str
+        Pseudonyms of patients whose files contradict each other.
     key : bytes
         Key of the pseudonyms.
     """
@@ -349,15 +366,20 @@ def label_rows(
     for patient, original in patients.items():
         pseudonyms_by_id[original].append(patient)
     lines: list[Any] = labels.to_dict("records")
-    return [_label_row(cohort, label, pseudonyms_by_id[label["patient"].strip()], first, key) for label in lines]
+    rows = []
+    for label in lines:
+        scanned = pseudonyms_by_id[label["patient"].strip()]
+        patient = scanned[0] if len(scanned) == 1 else pseudonym("patient", label["patient"], key)
+        lost = "no_scan" if not scanned else "ambiguous_patient" if len(scanned) > 1 or patient in ambiguous else None
+        rows.append({"cohort": cohort, **_label_row(label, patient, lost, first)})
+    return rows
 
 
-def _label_row(cohort: str, label: Mapping[str, Any], scanned: list[str], first: Mapping[str, date], key: bytes) -> Row:
-    patient = scanned[0] if len(scanned) == 1 else pseudonym("patient", label["patient"], key)
+def _label_row(label: Mapping[str, Any], patient: str, lost: str | None, first: Mapping[str, date]) -> Row:
     is_dated = not pd.isna(label["study_date"]) and patient in first
-    lost = {0: "no_scan", 1: None}.get(len(scanned), "ambiguous_patient") if label["status"] == "used" else None
+    if label["status"] != "used":
+        lost = None
     return {
-        "cohort": cohort,
         "line": label["line"],
         "patient_id": patient,
         "level": label["level"],

@@ -18,6 +18,7 @@ from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import FILES, Header, ListedFile, as_table
 from trabecula.errors import ConfigError
 from trabecula.index.database import database, in_sql
+from trabecula.index.people import Statement
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there, patiently
 from trabecula.runtime.workers import cluster, connect
@@ -238,11 +239,7 @@ def by_study(memory: Path) -> Iterator[list[Header]]:
     files = in_sql(parts(memory))
     order = "patient, study_uid, issuer, series_uid, path, member, frame"
     with database(memory) as opened:
-        rows = opened.sql(
-            "SELECT t.* EXCLUDE filename REPLACE (coalesce(t.issuer, s.only_issuer, p.only_issuer) AS issuer) "
-            f"FROM {files} t LEFT JOIN {_issuers(files, 'patient, study_uid')} s USING (patient, study_uid) "
-            f"LEFT JOIN {_issuers(files, 'patient')} p USING (patient) ORDER BY {order}"
-        )
+        rows = opened.sql(f"SELECT * EXCLUDE filename FROM ({_with_issuers(files)}) ORDER BY {order}")
         study: list[Header] = []
         for batch in rows.to_arrow_reader(_ROWS):
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -258,6 +255,29 @@ def by_study(memory: Path) -> Iterator[list[Header]]:
 
 def _study(header: Header) -> tuple[str | None, ...]:
     return header.patient, header.study_uid, header.issuer
+
+
+def statements(memory: Path) -> list[Statement]:
+    """List each distinct statement on the patient of a study, of files that name a study.
+
+    Issuers are filled in as `by_study` does.
+    """
+    if not parts(memory):
+        return []
+    columns = ", ".join(Statement._fields)
+    with database(memory) as opened:
+        opened.sql(f"CREATE TEMP TABLE statements AS SELECT DISTINCT {columns} FROM {in_sql(parts(memory))}")
+        rows = opened.sql(f"SELECT DISTINCT {columns} FROM ({_with_issuers('statements')}) WHERE study_uid IS NOT NULL")
+        return [Statement(*row) for row in rows.fetchall()]
+
+
+def _with_issuers(files: str) -> str:
+    """Write the SQL that gives files with their issuers filled in."""
+    return (
+        "SELECT t.* REPLACE (coalesce(t.issuer, s.only_issuer, p.only_issuer) AS issuer) "
+        f"FROM {files} t LEFT JOIN {_issuers(files, 'patient, study_uid')} s USING (patient, study_uid) "
+        f"LEFT JOIN {_issuers(files, 'patient')} p USING (patient)"
+    )
 
 
 def _issuers(files: str, keys: str) -> str:
