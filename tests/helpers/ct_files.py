@@ -2,6 +2,7 @@
 
 import io
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -120,6 +121,20 @@ def save_all(datasets: Sequence[Dataset], folder: Path, **attributes: Any) -> li
                 setattr(dataset, keyword, value)
         paths.append(str(save(dataset, folder / f"{number:03d}")))
     return paths
+
+
+def save_odd(datasets: Sequence[Dataset], folder: Path, **attributes: Any) -> None:
+    """Write slices with attributes in common, also such as the standard forbids; one given as None is removed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number, dataset in enumerate(datasets):
+            plain = {"SOPInstanceUID": dataset.get("SOPInstanceUID", f"{UID}.7.{number}")}
+            for keyword, value in (plain | attributes).items():
+                if value is None:
+                    delattr(dataset, keyword)
+                else:
+                    setattr(dataset, keyword, value)
+            save_as(dataset, folder / f"{number:03d}", ExplicitVRLittleEndian)
 
 
 def axial_stack(n: int = 6, spacing_mm: float = 3.0, **options: Any) -> list[Dataset]:

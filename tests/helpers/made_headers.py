@@ -11,7 +11,8 @@ from trabecula.index import choose
 from trabecula.runtime.config import with_defaults
 
 SCHEMA = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
-DEFAULTS = with_defaults({}, SCHEMA)["index"]
+# Options of the index; `watch` decides only when it runs.
+DEFAULTS = {name: value for name, value in with_defaults({}, SCHEMA)["index"].items() if name != "watch"}
 GATES = choose.Gates(**DEFAULTS["gates"], max_gap_mm=10)
 WEIGHTS = choose.Weights(**DEFAULTS["score"])
 CT = "1.2.840.10008.5.1.4.1.1.2"

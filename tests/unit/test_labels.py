@@ -73,6 +73,8 @@ def test_ids_stay_text_and_levels_become_canonical(tmp_path):
         ("1,2020-02-30,L1,98,mg/cm3 HA,x", "bad_date"),
         (",2020-01-02,L1,98,mg/cm3 HA,x", "missing_patient"),
         (" ,2020-01-02,L1,98,mg/cm3 HA,x", "missing_patient"),
+        ("0,2020-01-02,L1,98,mg/cm3 HA,x", "missing_patient"),
+        ("[unbekannt],2020-01-02,L1,98,mg/cm3 HA,x", "missing_patient"),
         ("Doe, Jane,2020-01-02,L1,98,mg/cm3 HA,x", "bad_line"),
     ],
 )
@@ -110,7 +112,7 @@ def test_each_wrong_entry_is_told_once_in_its_line_alone(tmp_path_factory, lines
     """Entries are spoiled or not, and exactly those are rows."""
     texts = [",".join("?" if line[column] else GOOD[i] for i, column in enumerate(LABEL_COLUMNS)) for line in lines]
     rows = read(tmp_path_factory.mktemp("labels"), *texts, header=",".join(LABEL_COLUMNS))
-    expected = [[FAULTS[column] for column in FAULTS if line[column] and column != "patient_id"] for line in lines]
+    expected = [[FAULTS[column] for column in FAULTS if line[column]] for line in lines]
     assert rows["faults"].tolist() == expected
 
 

@@ -94,7 +94,7 @@ REASONS: dict[str, str] = {
     "this id contradict each other",
     "no_scan": "the patient has a label, but no measured scan",
     "bad_line": "a line of the labels or verdicts has more entries than the header line has names",
-    "missing_patient": "the label names no patient",
+    "missing_patient": "the label names no patient, or has an entry such as 0 or unknown that stands for none",
     "bad_date": "the label's date is missing or not written as 2020-01-31",
     "bad_level": "the label's level is neither a vertebra nor a range of vertebrae from head to foot",
     "unknown_unit": "the label's unit is not mg/cm3 with the material, HA or K2HPO4",
@@ -128,7 +128,7 @@ REPAIRS: dict[str, str] = {
 # Findings about a scan that limit its figures.
 FLAGS: dict[str, str] = {
     "thick_slices": "slices lie further apart than is good for trabecular bone",
-    "substitute_ids": "an id or UID was missing and is replaced by one made from folder and content",
+    "substitute_ids": "an id or UID was missing or stood for none, and is replaced by one made from folder and content",
     "elsewhere_by_text": "the header names a head or an extremity, which nothing else confirms",
     "split": "the series held several acquisitions or phases, of which this is one",
     "monochrome1": "stored as MONOCHROME1; the values were not inverted",

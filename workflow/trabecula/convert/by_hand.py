@@ -12,6 +12,7 @@ from trabecula.dicom.files import as_text
 from trabecula.dicom.geometry import is_thick
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile
+from trabecula.dicom.identity import with_own_uids
 from trabecula.dicom.stacks import (
     Instances,
     Stack,
@@ -48,7 +49,7 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
         reason why files belong to no stack, their number. No identity is among it.
     """
     out.mkdir(parents=True, exist_ok=True)
-    headers = read_folder(folder)
+    headers = with_own_uids(read_folder(folder))
     sound, damaged = sound_and_damaged(headers)
     instances = without_copies(sound)
     stacks = stacks_of(instances.kept, max_gap_mm=default_of("convert.max_gap_mm"), damaged=damaged)

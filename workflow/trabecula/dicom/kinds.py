@@ -3,15 +3,28 @@
 from functools import lru_cache
 from typing import Literal
 
+from pydicom import config
+from pydicom.uid import UID
+
 from trabecula.dicom.headers.record import Header
 
 Kind = Literal["image", "localizer", "projection", "other_values", "page"]
 
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 CT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT Image Storage",
+    CT_IMAGE: "CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image Storage",
     "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image Storage",
 }
+# Defined terms of Modality (DICOM PS3.3 C.7.3.1.1.1), with the retired ones, and PET, which some write for PT. Other
+# words there, such as ANONYMIZED, say nothing.
+_MODALITIES = """
+ANN AR ASMT AU BDUS BI BMD CFM CR CT CTPROTOCOL DG DMS DOC DX ECG EEG EMG EOG EPS ES FID GM HC HD IO IOL IVOCT IVUS KER
+KO LEN LS M3D MG MR NM OAM OCT OP OPM OPT OPTBSV OPTENF OPV OSS OT PA PLAN POS PR PT PX REG RESP RF RG RTDOSE RTIMAGE
+RTINTENT RTPLAN RTRAD RTRECORD RTSEGANN RTSTRUCT RWV SEG SM SMR SR SRF STAIN TEXTUREMAP TG US VA XA XAPROTOCOL XC
+AS CD CF CP CS DD DF DM DS EC FA FS LP MA MS OPR PET ST VF
+"""
+_KNOWN_MODALITIES = frozenset(_MODALITIES.split())
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and the multi-frame classes below it
 PAGE_TYPES = {"SCREEN SAVE", "SCREENSHOT", "PROT", "DOSE", "DOSE_INFO", "DOSE INFO", "PROTOCOL"}
 PROJECTION_TYPES = {
@@ -23,6 +36,38 @@ OTHER_VALUES = {
     *("SUBTRACTION", "IODINE", "IODINE_MAP", "VNC", "VNCA", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "PERFUSION"),
     *("MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_MODIFIED"),
 }
+
+
+def is_ct(header: Header) -> bool:
+    """Tell whether a file is a CT image, by its modality and storage class.
+
+    Where Modality (0008,0060) or SOPClassUID (0008,0016) is missing, or no value of the standard (a tool that takes
+    names out may have replaced it), the other one tells. Where they contradict each other, it is no CT.
+    """
+    return _is_ct(header.modality, header.sop_class, header.rows is not None)
+
+
+@lru_cache(maxsize=1000)
+def _is_ct(modality: str | None, sop_class: str | None, is_image: bool) -> bool:
+    """Tell whether a file is a CT image. Raw data have classes of their makers' own, and no rows.
+
+    >>> _is_ct("CT", "05703841015643452503", True), _is_ct("ANONYMIZED", "1.2.840.10008.5.1.4.1.1.2", True)
+    (True, True)
+    >>> _is_ct("MR", None, True), _is_ct("MR", "1.2.840.10008.5.1.4.1.1.2", True), _is_ct(None, None, True)
+    (False, False, False)
+    """
+    word = (modality or "").strip().upper()
+    by_modality = word == "CT" if word in _KNOWN_MODALITIES else None
+    if sop_class and UID(sop_class, config.IGNORE).type == "SOP Class":
+        return sop_class in CT_CLASSES and by_modality is not False
+    return by_modality is True and (is_image or not sop_class)
+
+
+def ct_class_of(header: Header) -> str | None:
+    """Give the storage class of a CT image, that of plain CT images where none is known; None for anything else."""
+    if not is_ct(header):
+        return None
+    return header.sop_class if header.sop_class in CT_CLASSES else CT_IMAGE
 
 
 def kind_of(header: Header) -> Kind:

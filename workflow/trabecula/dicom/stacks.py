@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
 from trabecula.dicom.headers.record import Header
-from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, place_of_instance
-from trabecula.dicom.kinds import CT_CLASSES, kind_of
+from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, patient_of, place_of_instance
+from trabecula.dicom.kinds import ct_class_of, is_ct, kind_of
 from trabecula.errors import StudyFailure
 
 # Cosines and millimetres within which slices have one direction and one pixel spacing.
@@ -87,7 +87,7 @@ class Stack:
     @property
     def flags(self) -> list[str]:
         """List the flags of how the stack came about, keys of `trabecula.errors.FLAGS`."""
-        substitute = any(header.substitute or header.patient is None for header in self.headers)
+        substitute = any(header.substitute or patient_of(header) is None for header in self.headers)
         return ["substitute_ids"] * substitute + ["split"] * self.split
 
 
@@ -240,8 +240,9 @@ def _kind_of_slice(header: Header) -> tuple[Any, ...]:
     """Give the values that the slices of a stack share exactly."""
     size = (header.rows or 0, header.columns or 0)
     kernel = (header.kernel or "").split("\\")[0]  # Siemens' second value, a strength, may differ from slice to slice
-    texts = (kernel, header.modality or "", header.sop_class or "")
-    return (kind_of(header), *size, *texts, header.is_lossy, header.positions_mm is None)
+    ct_class = ct_class_of(header)
+    storage = ("CT", ct_class) if ct_class else (header.modality or "", header.sop_class or "")
+    return (kind_of(header), *size, kernel, *storage, header.is_lossy, header.positions_mm is None)
 
 
 def _likeness(headers: Sequence[Header]) -> Callable[[Header], tuple[Any, ...]]:
@@ -339,7 +340,7 @@ def reason_against_image(stack: Stack) -> str | None:
         return header.reason
     if kind == "page":
         return "secondary_capture"
-    if header.modality != "CT" or (header.sop_class and header.sop_class not in CT_CLASSES):
+    if not is_ct(header):
         return "not_ct"
     if kind != "image":
         return kind

@@ -18,7 +18,8 @@ from trabecula.cohort.pseudonym import Pseudonyms, pseudonym, pseudonym_uid, pse
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
 from trabecula.dicom.headers.record import Header
-from trabecula.dicom.identity import identity_of
+from trabecula.dicom.identity import identity_of, patient_of, with_own_uids
+from trabecula.dicom.kinds import is_ct
 from trabecula.dicom.stacks import Instances, Stack, defect_of, sound_and_damaged, stacks_of, without_copies
 from trabecula.index import choose, facts
 
@@ -116,7 +117,7 @@ class Judged:
 
 def judge(files: Iterable[Header], rules: Rules) -> Judged:
     """Group a study's files to stacks, accept or refuse each stack, and choose one."""
-    files = list(files)
+    files = with_own_uids(list(files))
     sound, damaged = sound_and_damaged(files)
     instances = without_copies(sound)
     kept, copies = instances.kept, instances.copies
@@ -143,7 +144,7 @@ def _add_study(judged: Judged, candidates: list[Candidate], instances: Instances
     judged.linkage += [_linkage_row(rules, candidate, instances) for candidate in candidates]
     judged.chosen += [_chosen(candidate, instances, rules.key) for candidate in candidates if candidate.reason is None]
     first = candidates[0]
-    if patient := first.stack.first.patient:
+    if patient := patient_of(first.stack.first):
         judged.patients[first.pseudonyms.patient_id] = patient.strip()
     if first.stack.identity.patient in rules.ambiguous:
         judged.ambiguous.add(first.pseudonyms.patient_id)
@@ -171,7 +172,7 @@ def _candidate(stack: Stack, gates: list[str], is_best: bool, rules: Rules) -> C
         pseudonyms_of(*stack.identity, key=rules.key),
         gates,
         gates[0] if gates else None if is_best else "not_chosen",
-        choose.score(stack, rules.weights) if stack.first.modality == "CT" and stack.spacing_mm else None,
+        choose.score(stack, rules.weights) if is_ct(stack.first) and stack.spacing_mm else None,
     )
 
 
@@ -219,7 +220,7 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
         "accepted": candidate.reason is None,
         "reason": candidate.reason,
         "gates": candidate.gates,
-        "flags": choose.flags_of(stack, rules.gates) if stack.first.modality == "CT" else [],
+        "flags": choose.flags_of(stack, rules.gates) if is_ct(stack.first) else [],
         "score": candidate.score,
         "n_slices": stack.n_slices,
         "n_damaged": stack.n_damaged,

@@ -7,6 +7,7 @@ import pandera.pandas as pa
 
 from trabecula.cohort.labels import levels_of, status_of
 from trabecula.density.units import PHANTOM_MATERIALS, ha_from_k2hpo4, material_of
+from trabecula.dicom.identity import stands_for_none
 from trabecula.runtime.csv_lines import LABEL_COLUMNS, read_lines
 
 # Trabecular bone of living people; 0 stands for "missing" in many hospital files.
@@ -82,7 +83,7 @@ def _parse(texts: pd.DataFrame) -> pd.DataFrame:
     study_date = pd.to_datetime(texts["study_date"], format="%Y-%m-%d", errors="coerce")
     return pd.DataFrame(
         {
-            "patient_id": texts["patient_id"],
+            "patient_id": texts["patient_id"].mask(texts["patient_id"].map(stands_for_none).astype(bool), ""),
             "study_date": study_date.astype("datetime64[us]"),
             "level": pd.Series([_canonical(level) for level in texts["level"]], texts.index, object),
             "unit": unit,

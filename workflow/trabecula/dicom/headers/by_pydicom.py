@@ -1,23 +1,28 @@
 """Read headers by pydicom: all that is unusual, and a file here and there to check the quick reader."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from struct import unpack
 from typing import Any, BinaryIO
 
+from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.valuerep import TEXT_VR_DELIMS
 
-from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, read_dicom, value
+from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, quiet, read_dicom, value
 from trabecula.dicom.files import is_container
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.record import Header, Source, failed, pixel_bytes
+from trabecula.dicom.kinds import is_ct
 from trabecula.errors import StudyFailure
 
 # First bytes of a data set without the 128-byte preamble: group 0002 or 0008, little-endian.
 _BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _MAX_FRAMES = 100_000
+_NO_SIGN = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_TEXT = 10_000  # characters: far beyond what the standard allows, also for several values
 _TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in FIELDS)]
 # Values that differ from frame to frame, and the attributes that stand for those of a file in functional groups.
@@ -97,7 +102,7 @@ def _frames_of(dataset: Dataset, header: Header) -> list[Header]:
     """Give a record per frame of a multi-frame CT (DICOM PS3.3 A.38), with what differs from frame to frame."""
     frames = header.frames or 1
     described = len(dataset.get(PER_FRAME) or [])
-    if frames == 1 or header.modality != "CT" or described != frames or frames > _MAX_FRAMES:
+    if frames == 1 or not is_ct(header) or described != frames or frames > _MAX_FRAMES:
         return [header]
     return [header._replace(frame=frame, **_values_of_frame(dataset, frame)) for frame in range(frames)]
 
@@ -108,6 +113,8 @@ def _values_of_frame(dataset: Dataset, frame: int) -> dict[str, Any]:
 
 
 def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
+    if field.name in ("patient", "issuer"):
+        return _identifier(dataset, field.keyword)
     if field.kind == "text":
         return _text(dataset, field.keyword, frame)
     decimals = numbers(dataset, field.keyword, field.length, frame)
@@ -119,6 +126,54 @@ def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
     if b"IS" not in field.representations:  # padding may be written with a sign or without: 16 bits either way
         return count & 0xFFFF
     return count if 0 <= count < 2**31 else None
+
+
+def _identifier(dataset: Dataset, keyword: str) -> str | None:
+    """Give the text of an id (see `text_of_id`)."""
+    if keyword not in dataset:
+        return None
+    raw = dataset.get_item(keyword).value
+    if not isinstance(raw, bytes):
+        return _text(dataset, keyword, 0)
+    declared = value(dataset, "SpecificCharacterSet") or []
+    return text_of_id(raw, [declared] if isinstance(declared, str) else list(map(str, declared)))
+
+
+def text_of_id(raw: bytes, declared: Sequence[str]) -> str | None:
+    """Decode an id so that no two ids fall together, also where their bytes do not fit the declared character set.
+
+    pydicom puts one sign in place of every byte that does not fit. Here, bytes that do not fit are read as UTF-8, which
+    lists of patients are written in, and where they do not fit that either, as Latin-1, which takes every byte.
+
+    Parameters
+    ----------
+    raw : bytes
+        Value of the element.
+    declared : sequence of str
+        Values of SpecificCharacterSet (0008,0005); none where it is absent.
+
+    >>> text_of_id("MÜLLER".encode("latin-1"), ["ISO_IR 192"]), text_of_id("MÜLLER".encode(), [])
+    ('MÜLLER', 'MÜLLER')
+    """
+    text = _strictly_decoded(raw, declared)
+    if text is None:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = raw.decode("latin-1")
+    return "\\".join(part.rstrip("\0 ") for part in text.split("\\")).replace("\0", "").strip()[:_LONGEST_TEXT] or None
+
+
+@quiet()
+def _strictly_decoded(raw: bytes, declared: Sequence[str]) -> str | None:
+    """Decode bytes by the declared character set, by ASCII where none is declared; None where they do not fit."""
+    if raw.isascii() and b"\x1b" not in raw:
+        return raw.decode()
+    encodings = convert_encodings(list(declared))
+    if encodings[0] == default_encoding and b"\x1b" not in raw:  # ASCII, or a set that nobody knows
+        return None
+    text = decode_bytes(raw, encodings, TEXT_VR_DELIMS)
+    return None if _NO_SIGN in text else text
 
 
 def _text(dataset: Dataset, keyword: str, frame: int) -> str | None:

@@ -9,6 +9,7 @@ from trabecula.dicom.attributes import UNCOMPRESSED
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.parse import Doubt, Parsed, Read, parse
 from trabecula.dicom.headers.record import Header, Source, pixel_bytes
+from trabecula.dicom.kinds import is_ct
 
 _UNIQUE = {"instance_uid", "positions_mm"}  # differ in every file: not worth remembering
 _REMEMBERED = 10_000
@@ -37,7 +38,7 @@ def _decoded(parsed: Parsed, source: Source) -> Header:
     header = Header._make((*file, *_values(parsed.values), 0, syntax, offset, False, None))
     if (header.frames or 1) > 1 or None in _mandatory(header):
         raise Doubt
-    if header.modality == "CT" and None in _mandatory_in_ct(header):
+    if is_ct(header) and None in _mandatory_in_ct(header):
         raise Doubt
     if offset is None:
         if syntax in UNCOMPRESSED and header.rows is not None:
