@@ -1,5 +1,6 @@
 """A cohort's index: walked, remembered, chosen, kept and hidden."""
 
+import errno
 import os
 import shutil
 import zipfile
@@ -59,6 +60,100 @@ def test_what_is_no_file_is_not_opened(tmp_path):
         "gone": "link_outside",
         "pipe": "not_regular",
     }
+
+
+SYSTEM = [".snapshot", ".zfs", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", ".Trash-1000"]
+
+
+@pytest.mark.parametrize("name", [*SYSTEM, "lost+found", "LOST+FOUND", "__MACOSX", ".Snapshots"])
+@pytest.mark.parametrize("place", ["", "patient/study/"])
+def test_folders_of_the_storage_are_not_searched_and_have_a_row(tmp_path, name, place):
+    save(axial_stack(1)[0], tmp_path / "archive/patient/study/x")
+    save(axial_stack(1)[0], tmp_path / f"archive/{place}{name}/patient/x")
+    (tmp_path / "archive/led").symlink_to(tmp_path / f"archive/{place}{name}/patient")
+    reasons = {path: reason for path, _, _, reason in scan.walk(tmp_path / "archive")}
+    assert reasons == {"patient/study/x": None, f"{place}{name}": "system_folder", "led": "system_folder"}
+
+
+@pytest.mark.parametrize("name", ["snapshot", "snapshots", "zfs", ".patient", "recycle", "Trash-1", "lost", "MACOSX"])
+def test_other_folders_are_searched(tmp_path, name):
+    save(axial_stack(1)[0], tmp_path / f"archive/{name}/{name}")
+    assert [file.path for file in scan.walk(tmp_path / "archive")] == [f"{name}/{name}"]
+
+
+@pytest.fixture
+def close(monkeypatch):
+    """Close folders, which the tests' account may be allowed to open whatever their mode is."""
+    closed, really = {}, os.scandir
+
+    def scandir(folder):
+        if error := closed.get(str(folder)):
+            raise OSError(error, os.strerror(error), folder)
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return lambda folder, error=errno.EACCES: closed.update({str(folder): error})
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM])
+def test_a_closed_folder_has_a_row_and_is_named_in_private_alone(tmp_path, close, caplog, error):
+    archive = tmp_path / "archive"
+    add_study(archive, 1)
+    add_study(archive / "Exxample Jane", 2)
+    close(archive / "Exxample Jane/study2", error)
+    where = places(tmp_path, archive)
+    run(where)
+    assert [row["n_files"] for row in read(where, "failures") if row["reason"] == "closed_folder"] == [1]
+    assert len(read(where, "studies")) == 1
+    names = where.private / "test/closed_folders.txt"
+    assert names.read_text() == "Exxample Jane/study2\n" and names.stat().st_mode & 0o777 == 0o600
+    assert f"1 folders can't be opened, and are listed in {names}; 0 files" in caplog.text
+    assert "Jane" not in caplog.text
+    for file in where.public.rglob("*"):
+        assert not file.is_file() or b"Jane" not in file.read_bytes()
+
+
+def test_studies_in_a_folder_that_was_closed_later_are_not_lost(tmp_path, close, caplog, monkeypatch):
+    archive = tmp_path / "archive"
+    for number in range(3):
+        add_study(archive / f"patient{number}", number)
+    (archive / "patient1").rename(archive / "patient")  # its name begins those of the others
+    where = places(tmp_path, archive)
+    run(where)
+    before = {name: read(where, name) for name in ("studies", "series")}
+    close(archive / "patient")
+    for _ in range(2):  # what is known of it does not fade
+        run(where)
+        assert {name: read(where, name) for name in before} == before
+        assert [row["reason"] for row in read(where, "failures")] == ["closed_folder"]
+        assert "6 files that earlier runs read in them count as unchanged" in caplog.text
+        caplog.clear()
+    close(archive / "patient", 0)
+    shutil.rmtree(archive / "patient")
+    run(where)
+    assert sum(row["reason"] == "vanished" for row in read(where, "studies")) == 1
+    assert not (where.private / "test/closed_folders.txt").exists()
+
+
+@pytest.mark.parametrize("top_error", [errno.EACCES, errno.EPERM])
+def test_an_archive_that_may_no_longer_be_opened_stops_the_index(tmp_path, close, top_error):
+    add_study(tmp_path / "archive", 1)
+    where = places(tmp_path, tmp_path / "archive")
+    run(where)
+    before = read(where, "studies")
+    close(tmp_path / "archive", top_error)
+    close(tmp_path / "archive/study1", top_error)
+    with pytest.raises(ConfigError, match="can't be"):
+        run(where)
+    assert read(where, "studies") == before
+
+
+def test_a_folder_that_fails_for_a_moment_too_long_stops_the_index(tmp_path, close, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    add_study(tmp_path / "archive", 1)
+    close(tmp_path / "archive/study1", errno.EIO)
+    with pytest.raises(ConfigError, match="can't be opened: Input/output error"):
+        run(places(tmp_path, tmp_path / "archive"))
 
 
 def test_a_cohort_grows_and_shrinks(tmp_path):

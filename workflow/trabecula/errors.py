@@ -21,6 +21,8 @@ REASONS: dict[str, str] = {
     "empty": "a file without content",
     "not_regular": "a device, pipe or socket instead of a file",
     "link_outside": "a link that leads out of the archive or nowhere",
+    "closed_folder": "a folder that can't be opened; make it readable if it belongs to the archive",
+    "system_folder": "a folder of the storage system, such as snapshots or a recycle bin, which is not searched",
     "archive": "a zip or tar archive; with index.archives: true its files are read",
     "dicomdir": "table of contents of a DICOM medium, without an image",
     "duplicate_file": "a file that repeats an instance of the series",

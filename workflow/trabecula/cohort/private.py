@@ -1,4 +1,4 @@
-"""Write tables with identities: files that only their owner can read."""
+"""Write tables and texts with identities: files that only their owner can read."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -16,6 +16,13 @@ def write_private(table: pa.Table, path: Path, groups: Iterable[pa.Table] | None
     with whole_file(path) as unfinished, private_writer(unfinished, table.schema) as writer:
         for group in [table] if groups is None else groups:
             writer.write_table(group)
+
+
+def write_private_text(text: str, path: Path) -> None:
+    """Write a text file that only its owner can read."""
+    with whole_file(path) as unfinished:
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(text)
 
 
 @contextmanager

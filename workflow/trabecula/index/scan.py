@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dask.distributed import Client, as_completed
 
-from trabecula.cohort.private import write_private
+from trabecula.cohort.private import write_private, write_private_text
 from trabecula.dicom.files import as_text
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import FILES, Header, ListedFile, as_table
@@ -21,6 +22,7 @@ from trabecula.index.database import database, in_sql
 from trabecula.index.people import Statement
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there, patiently
+from trabecula.runtime.system_folders import is_system_folder
 from trabecula.runtime.workers import cluster, connect
 
 log = logging.getLogger(__name__)
@@ -41,21 +43,28 @@ def walk(archive: Path) -> Iterator[ListedFile]:
     Yields
     ------
     ListedFile
-        An entry that is no readable file has a reason; its size and time are 0.
+        An entry that is no readable file, and a folder that is not searched, have a reason; their size and time are 0.
 
     Raises
     ------
     ConfigError
-        If a folder can't be opened.
+        If the top folder can't be opened, or another folder for a reason that may pass.
     """
     root = os.path.realpath(archive)
     todo = [""]
     while todo:
         folder = todo.pop()
-        for entry in _entries(root, folder):
+        entries = _entries(root, folder)
+        if entries is None:
+            yield ListedFile(folder, 0, 0, "closed_folder")
+            continue
+        for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                todo.append(path)
+                if is_system_folder(entry.name):
+                    yield ListedFile(path, 0, 0, "system_folder")
+                else:
+                    todo.append(path)
             elif entry.is_file(follow_symlinks=False):
                 yield ListedFile(path, *_size_and_mtime(entry))
             elif entry.is_symlink():
@@ -64,12 +73,16 @@ def walk(archive: Path) -> Iterator[ListedFile]:
                 yield ListedFile(path, 0, 0, "not_regular")
 
 
-def _entries(root: str, folder: str) -> list[os.DirEntry[str]]:
+def _entries(root: str, folder: str) -> list[os.DirEntry[str]] | None:
+    """List a folder's entries; None where this account may not open it, though it may open the archive."""
     try:
         return patiently(_listed, f"{root}/{folder}" if folder else root)
     except FileNotFoundError:
         must_be_there(root)
         return []  # moved away since its parent was listed
+    except PermissionError:
+        must_be_there(root)  # with an expired ticket (Kerberos) no folder opens, and then none is closed by itself
+        return None
     except OSError as error:  # its own text would put the folder's name, maybe a patient's, into the log
         raise ConfigError(f"A folder of the archive can't be opened: {error.strerror}; make it readable.") from None
 
@@ -93,6 +106,8 @@ def _linked(entry: os.DirEntry[str], path: str, root: str) -> Iterator[ListedFil
         yield ListedFile(path, 0, 0, "link_outside")
     elif os.path.isfile(target):
         yield ListedFile(path, *_size_and_mtime(entry))
+    elif any(map(is_system_folder, target[len(root) :].split("/"))):
+        yield ListedFile(path, 0, 0, "system_folder")
     elif not os.path.isdir(target):
         yield ListedFile(path, 0, 0, "not_regular" if os.path.exists(target) else "link_outside")
 
@@ -136,6 +151,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     memory.chmod(0o700)
     _forget_other_code(memory)
     listed = listing(archive)
+    listed = pa.concat_tables([listed, _known_in_closed(memory, listed)])
     new = _compare(memory, listed, archives=archives)
     log.info("%d files, %d of them new or changed", len(listed), len(new))
     begun, done, unsaved = time.monotonic(), 0, []
@@ -197,6 +213,32 @@ def _compare(memory: Path, listed: pa.Table, *, archives: bool) -> pa.Table:
                 write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
         query = f"SELECT * FROM listed ANTI JOIN (SELECT path FROM {in_sql(remembered)}) USING (path) ORDER BY path"
         return opened.sql(query).to_arrow_table()
+
+
+def _known_in_closed(memory: Path, listed: pa.Table) -> pa.Table:
+    """List the files that earlier scans read in folders that are closed now, and name these folders in private.
+
+    Nobody can tell what became of such files, so they count as unchanged: their studies are not lost.
+    """
+    closed = listed.filter(pc.field("reason") == "closed_folder")["path"]
+    names = memory.with_name("closed_folders.txt")
+    names.unlink(missing_ok=True)
+    if not closed:
+        return LISTING.empty_table()
+    write_private_text("".join(f"{folder}\n" for folder in closed.to_pylist()), names)
+    files = LISTING.empty_table()
+    if remembered := parts(memory):
+        with database(memory) as opened:
+            opened.register("closed", pa.table({"folder": closed}))
+            files = opened.sql(
+                f"SELECT DISTINCT path, size, mtime_ns, NULL AS reason FROM {in_sql(remembered)} f WHERE reason IS "
+                "DISTINCT FROM 'closed_folder' AND EXISTS (FROM closed WHERE starts_with(f.path, folder || '/'))"
+            ).to_arrow_table()
+    text = (
+        "%d folders can't be opened, and are listed in %s; %d files that earlier runs read in them count as unchanged"
+    )
+    log.warning(text, len(closed), names, len(files))
+    return files.cast(LISTING)
 
 
 def _keep(unsaved: list[pa.Table], memory: Path) -> None:
