@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from trabecula.model import bundle_checks, segmenter_choice
-from trabecula.runtime import clock, places, privacy, stale_files
+from trabecula.runtime import clock, places, privacy, records, stale_files
 from trabecula.runtime import config as settings
 from trabecula.runtime.content import content_digest
 from trabecula.runtime.digest import digest
@@ -64,6 +64,22 @@ try:
     SEGMENT = segmenter_choice.resolve(config["segment"], _places)
 except ConfigError as error:
     raise WorkflowError(str(error))
+
+if workflow.is_main_process:  # before Snakemake opens its records, which it does when this file has been read
+    try:
+        records.keep_beside(Path("results"), Path(".snakemake"))
+    except OSError as error:
+        logger.warning(
+            f"Snakemake's records can't be kept in results/{records.FOLDER} ({error.strerror}). They stay in "
+            ".snakemake; copy this folder wherever you copy the results."
+        )
+    if _unrecorded := records.unrecorded(Path("results")):
+        logger.warning(
+            f"Results without a record of how they were made: {len(_unrecorded)}, the first is {_unrecorded[0]}. They "
+            f"were copied without results/{records.FOLDER}, or it was removed. Whether options, code or archives have "
+            "changed since can't be told for them, so they stay as they are. Run `snakemake --forcerun index` to look "
+            "for new and changed studies, or `snakemake --forceall` to make all results anew."
+        )
 
 
 onstart:

@@ -54,13 +54,13 @@ def finished(repository: Path, without_network: tuple[str, ...], tmp_path_factor
         Site(folder, repository, without_network).run()
 
     site = tmp_path_factory.mktemp("finished") / "site"
-    return Site(shutil.copytree(kept("finished", make), site), repository)
+    return Site(shutil.copytree(kept("finished", make), site, symlinks=True), repository)
 
 
 @pytest.fixture
 def copied(finished: Site, tmp_path: Path) -> Site:
     """A copy of the finished site, with its times, that a test may change."""
-    return replace(finished, folder=shutil.copytree(finished.folder, tmp_path / "site"))
+    return replace(finished, folder=shutil.copytree(finished.folder, tmp_path / "site", symlinks=True))
 
 
 @pytest.fixture
