@@ -20,6 +20,7 @@ results = report.Results(
     statistics=report.of_cohort(statistics, params.cohort, params.role),
     training=report.read_training(model),
     bundle=model,
+    roles={params.cohort: params.role},
 )
 report.write_gallery(results, files.crops, files.measures, output.gallery, patients_per_page=params.patients_per_page)
 thresholds = Thresholds(**params.thresholds)

@@ -21,6 +21,7 @@ results = report.Results(
     statistics=report.pooled(statistics),
     training=report.read_training(model),
     bundle=model,
+    roles=params.roles,
 )
 by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in params.roles.items()}
 page = report.compose_summary(results, by_cohort, title=params.title, thresholds=Thresholds(**params.thresholds))

@@ -41,6 +41,7 @@ def results(n: int = N) -> report.Results:
         statistics={},
         training=tables.TRAINING.empty_table(),
         bundle=_bundle(),
+        roles={COHORT: "development"},
     )
 
 

@@ -145,7 +145,11 @@ def of_cohort(outcome: tuple[dict, dict], cohort: str) -> report.Results:
     whole = {name: cast[name] for name in ("runs", "bundle", "training")}
     verdicts = report.verdicts_of(cast["verdicts"], cohort)
     return report.Results(
-        **selected, **whole, verdicts=verdicts, statistics=report.of_cohort(statistics, cohort, ROLES[cohort])
+        **selected,
+        **whole,
+        verdicts=verdicts,
+        statistics=report.of_cohort(statistics, cohort, ROLES[cohort]),
+        roles={cohort: ROLES[cohort]},
     )
 
 
@@ -158,7 +162,7 @@ def summary(outcome: tuple[dict, dict]) -> str:
     """Compose the page over all cohorts."""
     cast, statistics = outcome
     by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in ROLES.items()}
-    results = report.Results(**cast, statistics=report.pooled(statistics))
+    results = report.Results(**cast, statistics=report.pooled(statistics), roles=ROLES)
     return report.compose_summary(results, by_cohort, title="Bones & <more>", thresholds=THRESHOLDS)
 
 

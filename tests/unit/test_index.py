@@ -1,6 +1,7 @@
 """A cohort's index: walked, remembered, chosen, kept and hidden."""
 
 import errno
+import io
 import os
 import shutil
 import zipfile
@@ -20,6 +21,7 @@ from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import failed
 from trabecula.errors import ConfigError
 from trabecula.index import facts, scan
+from trabecula.runtime import log
 
 
 def places(folder: Path, archive: Path, labels: Path | None = None) -> index.Cohort:
@@ -194,6 +196,24 @@ def test_copies_of_a_slice_are_remembered_for_convert_and_make_it_convert_anew(t
     ((kept, copy),) = linked.copies
     assert kept is linked.headers[2] and copy.path == f"{archive}/study0/002 again"
     assert [(row["reason"], row["n_files"]) for row in read(where, "failures")] == [("duplicate_file", 1)]
+
+
+@pytest.mark.parametrize(("n_gone", "warned"), [(0, False), (1, False), (2, True), (6, True)])
+def test_much_of_an_archive_gone_is_a_warning_with_numbers_and_no_names(tmp_path, monkeypatch, n_gone, warned):
+    archive, terminal = tmp_path / "archive", io.StringIO()
+    for number in range(12):
+        add_study(archive, number)
+    where = places(tmp_path, archive)
+    monkeypatch.setattr(log, "_terminal", terminal)
+    run(where)
+    for number in range(n_gone):
+        shutil.rmtree(archive / f"study{number}")
+    run(where)
+    assert ("no longer in the archive" in terminal.getvalue()) == warned
+    if warned:
+        assert f"Cohort test: Of 12 studies that were ever accepted, {n_gone} (" in terminal.getvalue()
+    assert "HOSPITAL" not in terminal.getvalue() and str(archive) not in terminal.getvalue()
+    assert sum(row["reason"] == "vanished" for row in read(where, "studies")) == n_gone
 
 
 def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):

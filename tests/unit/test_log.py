@@ -52,5 +52,14 @@ def test_the_packages_own_errors_say_what_to_do(tmp_path):
     assert "ConfigError: Give another one." in run(tmp_path, error="ConfigError('Give another one.')")
 
 
+def test_a_warning_reaches_the_terminal_and_the_log(tmp_path):
+    package = str(Path(log.__file__).parents[2])
+    text = f"import sys; sys.path.append({package!r}); from trabecula.runtime import log; log.to_log('a.log'); "
+    text += "log.warn('Half of it is gone.')"
+    done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "Warning: Half of it is gone.\n")
+    assert "WARNING" in (tmp_path / "a.log").read_text() and "Half of it is gone." in (tmp_path / "a.log").read_text()
+
+
 def test_a_job_that_reads_no_identities_tells_all(tmp_path):
     assert f"KeyError: '{NAME}'" in run(tmp_path, private=None)

@@ -142,7 +142,9 @@ def test_cohorts_without_labels_or_results_have_their_report(pages):
     assert "How common is reduced density?" in screening
     assert "Calibration" not in screening
     assert "No patient was measured" in nobody
-    assert "0 CT studies of 0 patients" in nobody
+    assert "No CT study was found" in nobody
+    assert "clinic_d screening 0 0 – –" in re.sub(r"\s+", " ", nobody)
+    assert "so there is no image" in nobody
 
 
 def test_an_external_cohort_without_labels_is_not_judged(tmp_path):

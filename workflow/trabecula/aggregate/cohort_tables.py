@@ -18,6 +18,7 @@ from trabecula.aggregate.inputs import Cohort, Model
 from trabecula.aggregate.prediction_checks import check_predictions
 from trabecula.aggregate.reconciliation import reconcile
 from trabecula.cohort import labels, patients
+from trabecula.cohort.gone import in_archive
 from trabecula.density import calibrate
 from trabecula.density.thresholds import Thresholds
 
@@ -186,7 +187,7 @@ def patient_tables(
     candidates = patients.candidates(studies, results)
     matching = {"levels": rules.levels, "max_interval_days": rules.max_interval_days}
     truth = labels.patient_truth(index["labels"], candidates, **matching)
-    rows = patients.patient_rows(studies[patients.in_archive(studies)], results, truth, rules.thresholds)
+    rows = patients.patient_rows(studies[in_archive(studies)], results, truth, rules.thresholds)
     public = {
         "studies": studies,
         "patients": rows.assign(

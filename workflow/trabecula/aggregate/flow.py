@@ -11,7 +11,7 @@ import pyarrow.compute
 
 from trabecula import tables
 from trabecula.aggregate.reconciliation import require
-from trabecula.cohort.patients import GONE
+from trabecula.cohort.gone import GONE
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute

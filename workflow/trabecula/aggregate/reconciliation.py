@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from trabecula.cohort.patients import in_archive
+from trabecula.cohort.gone import in_archive
 
 
 def require(holds: bool, problem: str) -> None:

@@ -10,23 +10,6 @@ from trabecula.errors import STAGES
 
 # Flags of a vertebra that no result stands on.
 BARRING = frozenset({"metal", "rejected_by_reviewer"})
-# Status, stage and reason of a study that an earlier run found and that is no longer in the archive.
-GONE = ("rejected", "index", "vanished")
-
-
-def in_archive(studies: pd.DataFrame) -> pd.Series:
-    """Mark the studies that the archive holds; the others are those that only earlier runs found.
-
-    Parameters
-    ----------
-    studies : DataFrame
-        Columns status, stage and reason, as in the table `studies`.
-
-    >>> fates = [("measured", None, None), ("rejected", "index", "vanished"), ("failed", "convert", "vanished")]
-    >>> in_archive(pd.DataFrame(fates, columns=["status", "stage", "reason"])).tolist()
-    [True, False, True]
-    """
-    return ~studies[["status", "stage", "reason"]].eq(list(GONE)).all(axis="columns")
 
 
 def usable(vertebrae: pd.DataFrame) -> pd.DataFrame:

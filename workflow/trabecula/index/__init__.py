@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from trabecula import tables
-from trabecula.cohort import pseudonym, shards
+from trabecula.cohort import gone, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
 from trabecula.index import choose, link, people, rows, scan
-from trabecula.runtime.log import progress
+from trabecula.runtime.log import progress, warn
 from trabecula.runtime.storage import must_be_there
 
 log = logging.getLogger(__name__)
@@ -110,6 +110,15 @@ def index_cohort(
     linkage.finish({study.study_id: ledger[study.study_id].shard for study in growing.chosen})
     _write(growing, ledger, _label_rows(cohort, growing, key), cohort)
     log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
+    _warn_of_gone(cohort.name, n_gone=len(ledger.keys() - growing.present), n_known=len(ledger))
+
+
+def _warn_of_gone(cohort: str, *, n_gone: int, n_known: int) -> None:
+    """Say how many studies are gone: in the log, and on the terminal where they are many."""
+    if gone.too_many(n_gone, n_known):
+        warn(f"Cohort {cohort}: {gone.sentence(n_gone, n_known)}")
+    elif n_gone:
+        log.info(gone.sentence(n_gone, n_known))
 
 
 def _key(cohort: Cohort) -> bytes:

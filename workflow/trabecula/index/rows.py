@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from trabecula import tables
+from trabecula.cohort.gone import GONE
 from trabecula.cohort.linkage import slice_of
-from trabecula.cohort.patients import GONE
 from trabecula.cohort.pseudonym import Pseudonyms, pseudonym, pseudonym_uid, pseudonyms_of, series_identity
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location

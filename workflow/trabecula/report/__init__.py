@@ -25,8 +25,9 @@ from trabecula.report import (
     wording,
 )  # fmt: skip
 from trabecula.report.checklists import checklists
+from trabecula.report.counts import count
 from trabecula.report.failures import losses
-from trabecula.report.gallery import write_gallery
+from trabecula.report.gallery import has_cards, write_gallery
 from trabecula.report.learning_figures import read_training
 from trabecula.report.page_table import Table
 from trabecula.report.pages import inline, render
@@ -79,6 +80,7 @@ def compose(results: Results, *, cohort: str, title: str, thresholds: Thresholds
         Between the grades.
     """
     patients = patient_rows(results.patients)
+    n = count(results.studies, patients)
     figures = draw(results, patients, thresholds=thresholds, names=COHORT_FIGURES)
     lists = checklists(results, patients, thresholds=thresholds)
     common = _common(results, title=f"{title}: {cohort}")
@@ -87,11 +89,12 @@ def compose(results: Results, *, cohort: str, title: str, thresholds: Thresholds
         **common,
         **_shared(results, patients, thresholds),
         cohort=cohort,
-        first_paragraph=first_paragraph.of_cohort(results, patients),
+        first_paragraph=first_paragraph.of_cohort(results, patients, n),
         figures=_inline(figures),
         tables=page_tables(results) | tables_of_patients(results, patients),
         judged=results.judged,
-        measured=bool(patients["vbmd_mg_cm3"].notna().any()),
+        measured=bool(n.results),
+        pictured=has_cards(results),
         checklists=lists,
     )
     return Report(page, render("checklists.html.j2", **common, checklists=lists, cohort=cohort), figures)
@@ -116,8 +119,8 @@ def compose_summary(results: Results, by_cohort: Mapping[str, Mapping], *, title
         "summary.html.j2",
         **_common(results, title=title),
         **_shared(results, patients, thresholds),
-        overviews=summary.overviews(patients, results.flow, results.failures, metrics),
-        first_paragraph=first_paragraph.of_all(results, patients),
+        overviews=summary.overviews(results, patients, metrics),
+        first_paragraph=first_paragraph.of_all(results, count(results.studies, patients)),
         figures=_inline(figures),
         tables=page_tables(results),
         trained=results.training.num_rows > 0,
@@ -133,7 +136,7 @@ def _shared(results: Results, patients: pd.DataFrame, thresholds: Thresholds) ->
     """Give what a cohort's page and the summary need."""
     present = {row["set"] for row in results.rows("metrics")}
     return {
-        "cohorts": patient_tables.cohorts(patients),
+        "cohorts": patient_tables.cohorts(patients, results.roles),
         "thresholds": thresholds,
         "flow": results.flow.to_pylist(),
         "reason": wording.reason,

@@ -7,6 +7,7 @@ import pandas as pd
 
 from trabecula.density.thresholds import Thresholds
 from trabecula.report import first_paragraph, model_and_run, patient_tables, wording
+from trabecula.report.counts import count
 from trabecula.report.page_table import pick
 from trabecula.report.results import Results
 
@@ -27,18 +28,16 @@ def intended(_: Cohort) -> str:
 
 def aim(cohort: Cohort) -> str:
     """Say whether the cohort serves development, evaluation or application, by its role."""
-    if cohort.patients.empty:
-        return ""
-    role = cohort.patients["role"].iloc[0]
+    (role,) = cohort.results.roles.values()
     return f"Role of the cohort: {role} ({wording.ROLE_MEANS[role]})."
 
 
 def sources(cohort: Cohort) -> str:
     """Count the patients and list their scanners."""
-    return " ".join(
-        f"{row.name}: {wording.counted(row.patients, 'patient')}; scanners {', '.join(row.devices) or 'unknown'}."
-        for row in patient_tables.cohorts(cohort.patients)
-    )
+    (row,) = patient_tables.cohorts(cohort.patients, cohort.results.roles)
+    if not row.patients:
+        return ""
+    return f"{row.name}: {wording.counted(row.patients, 'patient')}; scanners {', '.join(row.devices) or 'unknown'}."
 
 
 def side_by_side(cohort: Cohort) -> str:
@@ -87,6 +86,8 @@ def reviewers(cohort: Cohort) -> str:
 
 def missing(cohort: Cohort) -> str:
     """Count the patients without a result."""
+    if cohort.patients.empty:
+        return ""
     n = int(cohort.patients["vbmd_mg_cm3"].isna().sum())
     return f"{wording.counted(n, 'patient')} have no result, each with a reason code. No value is imputed."
 
@@ -164,13 +165,13 @@ def code(cohort: Cohort) -> str:
 
 def flow(cohort: Cohort) -> str:
     """Count studies and patients."""
-    return first_paragraph.counts(cohort.results.flow, cohort.patients)
+    return " ".join(first_paragraph.counts(count(cohort.results.studies, cohort.patients)))
 
 
 def people(cohort: Cohort) -> str:
     """Give age and sex."""
-    rows = patient_tables.cohorts(cohort.patients)
-    return " ".join(f"Age, median (quartiles): {row.age}; {row.sex}." for row in rows)
+    (row,) = patient_tables.cohorts(cohort.patients, cohort.results.roles)
+    return f"Age, median (quartiles): {row.age}; {row.sex}." if row.patients else ""
 
 
 def events(cohort: Cohort) -> str:
@@ -189,6 +190,8 @@ def performance(cohort: Cohort) -> str:
 
 def abstention(cohort: Cohort) -> str:
     """Count the decisions that were withheld."""
+    if cohort.patients.empty:
+        return ""
     n = int(cohort.patients["decision"].isin(list(wording.NO_DECISION)).sum())
     return f"{wording.counted(n, 'patient')} of {len(cohort.patients):,} have no decision, each with a reason."
 

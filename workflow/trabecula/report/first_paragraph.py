@@ -1,12 +1,12 @@
 """The first paragraph of a page: how many studies and patients, how accurate, against HU, and with what caution."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
-import pyarrow as pa
 
+from trabecula.cohort import gone
 from trabecula.report import wording
+from trabecula.report.counts import Counts
 from trabecula.report.page_table import groups, pick
 from trabecula.report.results import PROTOCOL_SETS, Results, Row
 
@@ -29,7 +29,7 @@ TASK = {
 }
 
 
-def of_cohort(results: Results, patients: pd.DataFrame) -> list[str]:
+def of_cohort(results: Results, patients: pd.DataFrame, n: Counts) -> list[str]:
     """Write the sentences about one cohort.
 
     Parameters
@@ -38,11 +38,13 @@ def of_cohort(results: Results, patients: pd.DataFrame) -> list[str]:
         Of one cohort.
     patients : frame
         Of `results.patient_rows`.
+    n : Counts
+        Of the cohort.
     """
-    return [counts(results.flow, patients), *against_qct(results), *without_qct(results, patients), CAUTION]
+    return [*counts(n), *against_qct(results), *without_qct(results, patients), CAUTION]
 
 
-def of_all(results: Results, patients: pd.DataFrame) -> list[str]:
+def of_all(results: Results, n: Counts) -> list[str]:
     """Write the sentences about all cohorts together."""
     trained = any(row["set"] in PROTOCOL_SETS for row in results.rows("metrics"))
     compared = against_qct(results)
@@ -50,22 +52,24 @@ def of_all(results: Results, patients: pd.DataFrame) -> list[str]:
         compared = [
             "No patient of these cohorts has a QCT value; all figures of the model's accuracy come from its training."
         ]
-    return [counts(results.flow, patients), *compared, CAUTION]
+    return [*counts(n), *compared, CAUTION]
 
 
-def counts(flow: pa.Table, patients: pd.DataFrame) -> str:
-    """Say how many studies and patients were found, were measured, and have a QCT value."""
-    n: Counter[tuple[str, str]] = Counter()
-    for row in flow.to_pylist():
-        if row["reason"] is None:
-            n[row["unit"], row["step"]] += row["n"]
-    measured = patients["vbmd_mg_cm3"].notna()
-    labelled = int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum())
-    return (
-        f"{wording.counted(n['studies', 'found'], 'CT study')} of {wording.counted(n['patients', 'found'], 'patient')} "
-        f"were found; bone density was measured in {wording.counted(n['studies', 'measured'], 'study')}, and "
-        f"{wording.counted(int(measured.sum()), 'patient')} have a result. Of these, {labelled:,} have a QCT value."
-    )
+def counts(n: Counts) -> list[str]:
+    """Say how many studies and patients were found, were measured, and have a QCT value, and how many are gone."""
+    sentences = ["No CT study was found."]
+    if n.studies:
+        sentences = [
+            f"{wording.counted(n.studies, 'CT study')} of {wording.counted(n.patients, 'patient')} were found; bone "
+            f"density was measured in {wording.counted(n.measured, 'study')}, and "
+            f"{wording.counted(n.results, 'patient')} have a result. Of these, {n.labelled:,} have a QCT value."
+        ]
+    if n.patients_in_several:
+        sentences.append(
+            f"{wording.counted(n.patients_in_several, 'patient')} and {wording.counted(n.studies_in_several, 'study')} "
+            "stand in several cohorts; in these numbers each counts once."
+        )
+    return [*sentences, *filter(None, [gone.sentence(n.gone, n.known)])]
 
 
 def against_qct(results: Results) -> list[str]:
@@ -153,10 +157,8 @@ def without_qct(results: Results, patients: pd.DataFrame) -> list[str]:
     """Write what holds without QCT values: how common reduced density is, and how many decisions were withheld."""
     measured = patients["vbmd_mg_cm3"].notna()
     if not measured.any():
-        return [
-            "No patient was measured, so this page shows nothing about bone density; it shows below what dropped out, "
-            "and why."
-        ]
+        below = "; it shows below what dropped out, and why" if results.failures.num_rows else ""
+        return [f"No patient was measured, so this page shows nothing about bone density{below}."]
     undecided = int(patients.loc[measured, "decision"].isin(list(wording.NO_DECISION)).sum())
     sentences = [
         *_prevalence(results.rows("distribution")),

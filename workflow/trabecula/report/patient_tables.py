@@ -1,6 +1,6 @@
 """Counts over the patients, their results and the reviewers' verdicts, as tables of the pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -30,12 +30,20 @@ class CohortSummary:
     uncertain: int
 
 
-def cohorts(patients: pd.DataFrame) -> list[CohortSummary]:
-    """Summarise each cohort, from the frame of `results.patient_rows`."""
-    return [_cohort(str(name), rows) for name, rows in patients.groupby("cohort", sort=True)]
+def cohorts(patients: pd.DataFrame, roles: Mapping[str, str]) -> list[CohortSummary]:
+    """Summarise each cohort, also one without a patient.
+
+    Parameters
+    ----------
+    patients : frame
+        Of `results.patient_rows`.
+    roles : mapping
+        Role of each cohort, by its name.
+    """
+    return [_cohort(name, roles[name], patients[patients["cohort"] == name]) for name in sorted(roles)]
 
 
-def _cohort(name: str, rows: pd.DataFrame) -> CohortSummary:
+def _cohort(name: str, role: str, rows: pd.DataFrame) -> CohortSummary:
     ages, grades = rows["age_years"].dropna(), rows["grade"].value_counts()
     sexes = rows["sex"].fillna("unknown").value_counts().sort_index()
     devices = rows["device_key"].dropna().value_counts().sort_index()
@@ -44,11 +52,11 @@ def _cohort(name: str, rows: pd.DataFrame) -> CohortSummary:
     age = f"{middle:.0f} ({low:.0f}–{high:.0f}), n = {len(ages):,}" if len(ages) else wording.MISSING
     return CohortSummary(
         name=name,
-        role=rows["role"].iloc[0],
+        role=role,
         patients=len(rows),
         results=int(rows["vbmd_mg_cm3"].notna().sum()),
         age=age,
-        sex=", ".join(f"{sex} {n:,}" for sex, n in sexes.items()),
+        sex=", ".join(f"{sex} {n:,}" for sex, n in sexes.items()) or wording.MISSING,
         devices=tuple(f"{device}: {n:,}" for device, n in devices.items()),
         labelled=int(rows["qct_vbmd_mg_cm3"].notna().sum()),
         grades=", ".join(f"{grade} {grades[grade]:,}" for grade in get_args(Grade) if grade in grades),

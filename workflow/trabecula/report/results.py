@@ -18,9 +18,9 @@ pc: Any = pyarrow.compute
 # Sets whose figures come from the model's training protocol; they belong to the patients of its training.
 PROTOCOL_SETS = ("training", "random grouping", "leave one device out")
 PATIENT_COLUMNS = (
-    "cohort", "role", "age_years", "sex", "device_key", "vbmd_mg_cm3", "trabecular_hu", "probability_reduced", "grade",
-    "decision", "decision_reason", "novelty", "flags", "quality", "reviewed", "level_uncertain", "qct_vbmd_mg_cm3",
-    "qct_reduced",
+    "cohort", "patient_id", "age_years", "sex", "device_key", "vbmd_mg_cm3", "trabecular_hu", "probability_reduced",
+    "grade", "decision", "decision_reason", "novelty", "flags", "quality", "reviewed", "level_uncertain",
+    "qct_vbmd_mg_cm3", "qct_reduced",
 )  # fmt: skip
 
 
@@ -38,6 +38,8 @@ class Results:
         Learning curves of the model, of the schema TRAINING.
     bundle : Bundle
         The model.
+    roles : mapping
+        Role of each cohort, by its name; also of cohorts without a patient.
     """
 
     patients: pa.Table
@@ -50,6 +52,7 @@ class Results:
     statistics: Mapping[str, pa.Table]
     training: pa.Table
     bundle: Bundle
+    roles: Mapping[str, str]
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """List the rows of one table of evaluate; use `frame` for tables with a row per patient."""

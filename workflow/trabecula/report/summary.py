@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
-import pyarrow as pa
 
 from trabecula.report import wording
 from trabecula.report.page_table import DASH, Cell, figure, pick
 from trabecula.report.patient_tables import share_of
-from trabecula.report.results import Row
+from trabecula.report.results import Results, Row
 
 
 @dataclass(frozen=True)
@@ -30,26 +29,25 @@ class Overview:
 COLUMNS = (("network", "auc"), ("hu", "auc"), ("network", "mae"), ("hu", "mae"))
 
 
-def overviews(
-    patients: pd.DataFrame, flow: pa.Table, failures: pa.Table, metrics: Mapping[str, Sequence[Row]]
-) -> list[Overview]:
+def overviews(results: Results, patients: pd.DataFrame, metrics: Mapping[str, Sequence[Row]]) -> list[Overview]:
     """Make the line of each cohort.
 
     Parameters
     ----------
+    results : Results
+        Of all cohorts.
     patients : frame
         Of `results.patient_rows`.
-    flow, failures : tables
-        Of all cohorts.
     metrics : mapping
         Rows of the table metrics of each cohort, by its name.
     """
-    steps = flow.to_pandas()
+    steps = results.flow.to_pandas()
     arrived = steps[(steps["unit"] == "patients") & (steps["step"] == "found") & steps["reason"].isna()]
-    lost = failures.to_pandas()["cohort"].value_counts()
+    lost = results.failures.to_pandas()["cohort"].value_counts()
     return [
         Overview(
             name=name,
+            role=results.roles[name],
             found=int(arrived.loc[arrived["cohort"] == name, "n"].sum()),
             figures=_figures(rows),
             failures=int(lost.get(name, 0)),
@@ -63,7 +61,6 @@ def _counts(patients: pd.DataFrame) -> dict:
     measured = patients["vbmd_mg_cm3"].notna()
     reduced, graded = patients["grade"].isin(["low", "osteoporosis"]), patients["grade"].notna()
     return {
-        "role": patients["role"].iloc[0] if len(patients) else wording.MISSING,
         "measured": int(measured.sum()),
         "labelled": int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum()),
         "reduced": share_of(int(reduced.sum()), int(graded.sum())),

@@ -75,6 +75,12 @@ def without_messages(error: BaseException) -> Iterator[str]:
     yield f"{type(error).__qualname__}: {message}\n"
 
 
+def warn(message: str) -> None:
+    """Write a warning to the job's log and to the terminal; the message names nobody."""
+    logging.getLogger(__name__).warning(message)
+    print(f"Warning: {message}", file=_terminal, flush=True)
+
+
 T = TypeVar("T")
 
 

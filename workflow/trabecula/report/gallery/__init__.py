@@ -8,6 +8,9 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pyarrow.compute
 
 from trabecula.report.gallery.cards import LEVELS, Card, cards
 from trabecula.report.gallery.image_files import overlay_path, thumbnail_path, write_overlays, write_thumbnails
@@ -16,7 +19,10 @@ from trabecula.report.pages import TEMPLATES, render
 from trabecula.report.results import Results, synthetic_note
 from trabecula.runtime.whole_file import whole_folder
 
-__all__ = ["page_name", "write_gallery"]
+__all__ = ["has_cards", "page_name", "write_gallery"]
+
+# Its functions are made on import, so type checkers can't see them.
+pc: Any = pyarrow.compute
 
 
 def write_gallery(
@@ -45,6 +51,11 @@ def write_gallery(
         in_order = cards(results, overlays, thumbnails)
         shutil.copyfile(TEMPLATES / "gallery.js", unfinished / "gallery.js")
         _write_pages(in_order, unfinished, per_page=patients_per_page, synthetic=synthetic_note(results))
+
+
+def has_cards(results: Results) -> bool:
+    """Tell whether the gallery shows any study."""
+    return bool(pc.any(pc.not_equal(results.studies["status"], "rejected")).as_py())
 
 
 def page_name(number: int) -> str:

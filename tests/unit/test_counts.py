@@ -1,0 +1,104 @@
+"""What the pages count: every study and person once, over all cohorts; what is gone from the archive is said apart."""
+
+import pandas as pd
+import pytest
+import small_report
+from hypothesis import given
+from hypothesis import strategies as st
+from small_study import empty
+
+from trabecula import tables
+from trabecula.cohort import gone
+from trabecula.report import first_paragraph
+from trabecula.report.counts import Counts, count
+
+MEASURED, REFUSED = ("measured", None, None), ("rejected", "index", "too_short")
+FAILED = ("failed", "convert", "vanished")
+FATES = st.sampled_from([MEASURED, REFUSED, FAILED, gone.GONE])
+# The fate of a study by cohort and number.
+ARCHIVES = st.dictionaries(st.tuples(st.sampled_from("abc"), st.integers(0, 7)), FATES, max_size=20)
+
+
+def tables_of(archives: dict[tuple[str, int], tuple]) -> tuple:
+    """Make studies and patients: studies 2n and 2n + 1 are of patient n, who has a result by a measured study."""
+    studies, results = [], {}
+    for (cohort, number), (status, stage, reason) in archives.items():
+        key = {"cohort": cohort, "patient_id": f"pa{number // 2}", "study_id": f"st{number}"}
+        shard = None if (status, stage, reason) == REFUSED else "00000"
+        studies.append(empty(tables.STUDIES, **key, status=status, stage=stage, reason=reason, shard=shard))
+        if (status, stage, reason) != gone.GONE:
+            results.setdefault((cohort, key["patient_id"]), []).append(status)
+    patients = [
+        {"cohort": cohort, "patient_id": patient, "vbmd_mg_cm3": 99.0 if "measured" in fates else None}
+        for (cohort, patient), fates in results.items()
+    ]
+    columns = ["cohort", "patient_id", "vbmd_mg_cm3"]
+    return tables.cast(studies, tables.STUDIES), pd.DataFrame(patients, columns=columns).assign(qct_vbmd_mg_cm3=None)
+
+
+@given(ARCHIVES)
+def test_every_study_and_person_counts_once_whatever_the_number_of_cohorts(archives):
+    n = count(*tables_of(archives))
+    present = {key: fate for key, fate in archives.items() if fate != gone.GONE}
+    studies = {number for _, number in present}
+    assert (n.studies, n.patients) == (len(studies), len({number // 2 for number in studies}))
+    measured = {number for (_, number), fate in present.items() if fate == MEASURED}
+    assert (n.measured, n.results) == (len(measured), len({number // 2 for number in measured}))
+    cohorts_of = {number: {cohort for cohort, other in present if other == number} for number in studies}
+    assert n.studies_in_several == sum(len(cohorts) > 1 for cohorts in cohorts_of.values())
+    assert n.gone == len({number for _, number in archives} - studies)
+    assert n.gone <= n.known <= len({number for _, number in archives})
+
+
+@given(ARCHIVES)
+def test_one_cohort_has_nobody_in_several(archives):
+    one = {key: fate for key, fate in archives.items() if key[0] == "a"}
+    n = count(*tables_of(one))
+    assert (n.patients_in_several, n.studies_in_several) == (0, 0)
+    assert not any("several cohorts" in sentence for sentence in first_paragraph.counts(n))
+
+
+def counts_of(**numbers: int) -> Counts:
+    return Counts(**(dict.fromkeys(Counts.__dataclass_fields__, 0) | numbers))
+
+
+def test_an_empty_archive_is_said_in_one_sentence():
+    assert first_paragraph.counts(counts_of()) == ["No CT study was found."]
+
+
+@pytest.mark.parametrize(
+    ("n_gone", "n_known", "said", "warned"),
+    [(0, 9, False, False), (4, 40, True, False), (5, 40, True, True), (9, 9, True, True)],
+)
+def test_what_is_gone_is_said_with_numbers_and_much_of_it_is_a_warning(n_gone, n_known, said, warned):
+    text = " ".join(first_paragraph.counts(counts_of(gone=n_gone, known=n_known)))
+    assert (f"Of {n_known} studies that were ever accepted, {n_gone}" in text) == said
+    assert ("check that the archive is complete" in text) == warned
+    assert gone.too_many(n_gone, n_known) == warned
+
+
+def test_the_summary_counts_a_person_of_several_cohorts_once_and_says_so(tmp_path):
+    """Five of the ten patients of one cohort are in the other one too, by the same studies."""
+    sizes = {"clinic_a": 10, "clinic_b": 10}
+    cast, statistics = small_report.everything(tmp_path, sizes)
+    same = {f"{kind}b{i:018d}": f"{kind}a{i:018d}" for kind in ("pa", "st") for i in range(5)}
+    for name, schema in (("patients", tables.PATIENTS), ("studies", tables.STUDIES)):
+        rows = cast[name].to_pylist()
+        for row in rows:
+            row |= {key: same.get(row[key], row[key]) for key in ("patient_id", "study_id")}
+        cast[name] = tables.cast(rows, schema)
+    page = small_report.summary((cast, statistics))
+    assert "15 CT studies of 15 patients were found" in page
+    assert "5 patients and 5 studies stand in several cohorts" in page
+
+
+def test_studies_that_are_gone_are_no_patients_and_no_studies_of_the_page(tmp_path):
+    cast, statistics = small_report.everything(tmp_path, {"clinic_b": 12})
+    vanished = dict(zip(("status", "stage", "reason"), gone.GONE, strict=True)) | {"shard": "00000"}
+    studies = [row | (vanished if i < 6 else {}) for i, row in enumerate(cast["studies"].to_pylist())]
+    left = {row["patient_id"] for row in studies[:6]}
+    patients = [row for row in cast["patients"].to_pylist() if row["patient_id"] not in left]
+    cast |= {"studies": tables.cast(studies, tables.STUDIES), "patients": tables.cast(patients, tables.PATIENTS)}
+    page = small_report.compose((cast, statistics), "clinic_b").page
+    assert "6 CT studies of 6 patients were found" in page
+    assert "studies that were ever accepted, 6 (" in page
