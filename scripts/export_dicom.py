@@ -15,9 +15,9 @@ from trabecula.tables import cubes
 # highdicom would log every attribute that it copies.
 logging.getLogger("highdicom").setLevel(logging.WARNING)
 files = snakemake.input
-study_ids = cubes.read_facts(files.cubes)["study_id"].to_pylist()
+study_ids = objects.studies_of_shard(files.studies, files.cubes)
 scans = objects.make_objects(
-    cubes.read_cubes(files.cubes),
+    (crop for crop in cubes.read_cubes(files.cubes) if crop.study_id in study_ids),
     *objects.read_rows(files.studies, files.vertebrae, study_ids),
     tables.read_columns(files.runs),
     spacing_mm=cubes.read_spacing_mm(files.cubes),

@@ -7,6 +7,7 @@ from trabecula.runtime.log import to_log
 to_log(snakemake.log[0])
 
 from trabecula import tables
+from trabecula.cohort.current import read_current_studies
 from trabecula.model.bundle import Roi
 from trabecula.train import audit, cases, rois, splits
 
@@ -22,7 +23,14 @@ audit.check_cases(patients, audited, folds=protocol.folds)
 tables.write(tables.from_frame(patients, tables.CASES), tables.CASES, snakemake.output.cases)
 
 renamed = cases.renamed_levels(sources.vertebrae)
-rois.write_regions(files.cubes, patients, roi=Roi(*params.roi), path=snakemake.output.rois, renamed=renamed)
+rois.write_regions(
+    files.cubes,
+    patients,
+    current=read_current_studies(files.studies),
+    roi=Roi(*params.roi),
+    path=snakemake.output.rois,
+    renamed=renamed,
+)
 
 division = splits.divide(patients, protocol, splits.read_earlier(snakemake.output.splits))
 tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, snakemake.output.splits)

@@ -15,6 +15,8 @@ COHORT = "clinic_a"
 N, FAILED, REJECTED, UNCERTAIN, METAL, REVIEWED = 12, 3, 4, 5, 6, 7
 LEVELS = ("T12", "L1", "L2", "L3")
 KEYS = ("cohort", "patient_id", "study_id")
+# This study, the first one of the second shard, was in the first shard before and has left other pictures there.
+MOVED_ON, SHARDS = 6, ("00000", "00001")
 
 
 def results(n: int = N) -> report.Results:
@@ -24,7 +26,7 @@ def results(n: int = N) -> report.Results:
     for i in range(n):
         fate = {FAILED: {"status": "failed", "stage": "convert", "reason": "missing_slices"}}.get(i, {})
         fate = {"status": "rejected", "stage": "index", "reason": "no_acceptable_series"} if i == REJECTED else fate
-        studies.append(study(COHORT, i, **fate))
+        studies.append(study(COHORT, i, shard=SHARDS[i >= MOVED_ON], **fate))
         patients.append(
             patient(studies[-1], "development", rng, **(LOST | {"decision_reason": fate["reason"]} if fate else {}))
         )
@@ -85,7 +87,8 @@ def webp(colour: int) -> bytes:
 
 
 def write_images(shown: report.Results, folder: Path) -> tuple[list[Path], list[Path]]:
-    """Write the overlays as tables of crop in two shards, and the thumbnails as one of measure; L3 has no thumbnail."""
+    """Write the overlays as tables of crop, and the thumbnails as tables of measure; L3 has no thumbnail."""
+    shards = {row["study_id"]: row["shard"] for row in shown.studies.to_pylist()}
     measured = [row for row in shown.studies.to_pylist() if row["status"] == "measured"]
     crops = [
         empty(tables.CROP, status="ok", picture=webp(i)) | {name: row[name] for name in KEYS}
@@ -96,14 +99,16 @@ def write_images(shown: report.Results, folder: Path) -> tuple[list[Path], list[
         | {name: row[name] for name in KEYS}
         | {"level": row["level_found"]}
         for i, row in enumerate(shown.vertebrae.to_pylist())
-    ]
-    for name, rows, schema in (
-        ("0", crops[:4], tables.CROP),
-        ("1", crops[4:], tables.CROP),
-        ("m", thumbnails[::-1], tables.MEASURE),
-    ):
-        tables.write(rows, schema, folder / f"{name}.parquet")
-    return [folder / "0.parquet", folder / "1.parquet"], [folder / "m.parquet"]
+    ][::-1]
+    paths: dict[str, list[Path]] = {"crop": [], "measure": []}
+    for stage, rows, schema in (("crop", crops, tables.CROP), ("measure", thumbnails, tables.MEASURE)):
+        by_shard = {shard: [row for row in rows if shards[row["study_id"]] == shard] for shard in SHARDS}
+        moved = shown.studies["study_id"][MOVED_ON].as_py()
+        by_shard[SHARDS[0]] += [row | {"picture": webp(99)} for row in rows if row["study_id"] == moved]
+        for shard, rows_of_shard in by_shard.items():
+            paths[stage].append(folder / COHORT / stage / f"{shard}.parquet")
+            tables.write(rows_of_shard, schema, paths[stage][-1])
+    return paths["crop"], paths["measure"]
 
 
 def write_gallery(folder: Path, *, per_page: int = 4) -> report.Results:

@@ -74,9 +74,9 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
     shards = [names[::2], names[1::2]]
     cubes, crops, measures = [], [], []
     for number, members in enumerate(shards):
-        cubes.append(str(folder / f"{number:05d}.arrow"))
-        crops.append(str(folder / f"{number:05d}.parquet"))
-        measures.append(str(folder / f"{number:05d}.measure.parquet"))
+        cubes.append(str(folder / f"toy/crop/{number:05d}.arrow"))
+        crops.append(str(folder / f"toy/crop/{number:05d}.parquet"))
+        measures.append(str(folder / f"toy/measure/{number:05d}.parquet"))
         rows = []
         with open_cubes(cubes[-1], size=SIZE, spacing_mm=SPACING_MM) as write:
             for name in members:
@@ -87,7 +87,8 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
                 rows += [measurement(crop_of_level) for crop_of_level in vertebrae]
         tables.write(rows, tables.MEASURE, measures[-1])
         tables.write([crop(name, number) for number, name in enumerate(members)], tables.CROP, crops[-1])
-    tables.write([study(name) for name in names], tables.STUDIES, folder / "studies.parquet")
+    studies = [study(name) | {"shard": f"{number % 2:05d}"} for number, name in enumerate(names)]
+    tables.write(studies, tables.STUDIES, folder / "studies.parquet")
     labels = [label(name, vbmd[name]) for name in names[:labelled]]
     tables.write(labels, tables.LABELS, folder / "labels.parquet")
     index = [str(folder / "studies.parquet")], [str(folder / "labels.parquet")]
@@ -114,7 +115,7 @@ def crop(name: str, number: int) -> dict:
 
 def study(name: str) -> dict:
     """Make a study of the index; two devices take turns."""
-    keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}", "shard": "00000"}
+    keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}"}
     device = int(name.removeprefix("pa")) // 2 % 2
     facts = {"days_from_first_study": 0, "age_years": 60.0 + device, "sex": "F", "device_key": f"toy {device}"}
     facts |= {"kvp": 120.0 - 20 * device, "thickness_mm": 2.5, "spacing_mm": 2.5}

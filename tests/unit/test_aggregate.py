@@ -15,6 +15,7 @@ from small_cohort import LEVELS, SUBSTITUTES, Study, good, shard_paths, write_bu
 from trabecula import aggregate, tables
 from trabecula.aggregate import vertebra_tables
 from trabecula.aggregate.out_of_core import buckets, shard_files, table_files
+from trabecula.cohort.retries import Retries, Retry, read_retries
 from trabecula.density import calibrate
 from trabecula.density.thresholds import Thresholds
 from trabecula.errors import REASONS
@@ -292,6 +293,36 @@ def test_row_groups_have_one_size_whatever_the_pieces(tmp_path, monkeypatch):
     assert tables.read(path, tables.LABELS).equals(whole)
 
 
+def test_what_a_study_left_in_a_shard_that_it_has_left_counts_nowhere(results, copy, tmp_path):
+    model = bundle.read(copy.parent / "model").model_id
+    left = [
+        Study("twice", "first", vertebrae={"L1": {"trabecular_hu_mean": 20.0, "vbmd": 20.0}, "L4": {}}),
+        Study("near", "near", fails=("segment", "mask_missing")),
+    ]
+    in_first_shard = [study for study in STUDIES if study.shard == "00000" and study.status == "accepted"]
+    write_shard(copy / "dev", "00000", "dev", [*in_first_shard, *left], model, SPLITS)
+    run(copy, tmp_path / "again")
+    assert digests(tmp_path / "again" / "tables") == digests(results / "tables")
+
+
+def test_what_may_pass_is_asked_for_again_as_long_as_it_stands(copy):
+    def retries_after(**reasons: str) -> Retries:
+        studies = [Study(name, name, fails=("convert", reason)) for name, reason in reasons.items()]
+        model = bundle.read(copy.parent / "model").model_id
+        write_cohort(copy, "dev", [Study("whole", "whole", vertebrae=good("L1")), *studies], [], model, SPLITS)
+        (copy / "dev/convert/00001.parquet").unlink(missing_ok=True)
+        rewrite(copy / "dev/index/failures.parquet", tables.FAILURES, lambda rows: [])
+        run(copy)
+        return read_retries(copy / "dev/retries.tsv")
+
+    waits = (Retry("a", "00000", "unreadable"), Retry("b", "00000", "vanished"))
+    assert retries_after(a="unreadable", b="vanished", c="mask_missing", d="truncated") == Retries(1, waits)
+    assert retries_after(a="changed") == Retries(2, (Retry("a", "00000", "changed"),))
+    assert retries_after(c="mask_missing", d="lossy") == Retries(2)
+    assert retries_after() == Retries(2)
+    assert read_retries(copy / "ext/retries.tsv") == Retries(4)  # files that the index could not read
+
+
 def test_a_run_that_was_killed_leaves_nothing_behind(copy):
     left = copy / aggregate.STAGING / "parts" / "dev.00000.vertebrae.arrow"
     left.parent.mkdir(parents=True)
@@ -335,7 +366,7 @@ def rewrite(path: Path, schema: pa.Schema, change) -> None:
         ("infer/00000", "INFER", lambda rows: rows[1:], "not predicted for every task"),
         ("index/series", "SERIES", lambda rows: rows[1:], "accepted series and accepted studies differ"),
         ("index/series", "SERIES", lambda rows: [*rows, rows[0]], "a series is there twice"),
-        ("index/studies", "STUDIES", lambda rows: rows[1:], "hold different studies"),
+        ("index/studies", "STUDIES", lambda rows: rows[1:], "accepted series and accepted studies differ"),
         ("index/studies", "STUDIES", lambda rows: [row | {"shard": "00000"} for row in rows], "hold different studies"),
     ],
 )

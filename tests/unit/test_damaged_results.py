@@ -53,7 +53,9 @@ def damaged(path: Path, damage: Callable[[Path], None], read: Callable[[Path], o
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", ["00000.measure.parquet", "00000.parquet", "studies.parquet", "labels.parquet"])
+@pytest.mark.parametrize(
+    "name", ["toy/measure/00000.parquet", "toy/crop/00000.parquet", "studies.parquet", "labels.parquet"]
+)
 def test_a_damaged_table_is_named(tmp_path, name, damage):
     write_cohort(tmp_path, patients=40)
     damaged(tmp_path / name, damage, tables.read_columns)
@@ -63,7 +65,7 @@ def test_a_damaged_table_is_named(tmp_path, name, damage):
 @pytest.mark.parametrize("read", [lambda path: list(cubes.read_cubes(path)), cubes.read_facts])
 def test_damaged_cubes_are_named(tmp_path, read, damage):
     write_cohort(tmp_path, patients=4)
-    damaged(tmp_path / "00000.arrow", damage, read)
+    damaged(tmp_path / "toy/crop/00000.arrow", damage, read)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -91,7 +93,7 @@ def test_a_damaged_linkage_is_made_anew_by_the_index(tmp_path):
 def test_a_ledger_that_is_cut_off_is_not_taken_for_a_shorter_one(tmp_path, keep):
     chosen = [shards.Chosen(f"st{i}", "pa", "se", "print") for i in range(5)]
     path = tmp_path / "ledger.tsv"
-    shards.write_ledger(shards.assign({}, chosen, shard_size=2), path)
+    shards.write_ledger(shards.assign({}, chosen, lists={}, again={}, shard_size=2), path)
     assert len(shards.read_ledger(path)) == 5
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ResultError, match="Restore it from a backup"):

@@ -14,6 +14,7 @@ from monai.bundle.config_parser import ConfigParser
 from toy_spines import SPACING_MM, Cohort, write_cohort
 
 from trabecula import tables
+from trabecula.cohort.current import read_current_studies
 from trabecula.errors import ConfigError
 from trabecula.model import bundle, network
 from trabecula.model.bundle import TASKS, Roi
@@ -68,7 +69,9 @@ def prepare(cohort: Cohort, folder: Path) -> pd.DataFrame:
     rows = audit.audit(sources, patients, order=["toy"], choice=CHOICE)
     tables.write(tables.from_frame(rows, tables.AUDIT), tables.AUDIT, folder / "audit.parquet")
     renamed = cases.renamed_levels(sources.vertebrae)
-    rois.write_regions(cohort.cubes, patients, roi=RECIPE.roi, path=folder / "rois.arrow", renamed=renamed)
+    current = read_current_studies(cohort.studies)
+    path = folder / "rois.arrow"
+    rois.write_regions(cohort.cubes, patients, current=current, roi=RECIPE.roi, path=path, renamed=renamed)
     division = splits.divide(patients, PROTOCOL)
     tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, folder / "splits.parquet")
     return patients
@@ -151,7 +154,9 @@ def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp
 def test_a_chosen_vertebra_without_a_cube_is_a_bug(cohort: Cohort, tmp_path: Path):
     patients = prepare(cohort, tmp_path)
     with pytest.raises(AssertionError, match="have no cube"):
-        rois.write_regions(cohort.cubes[:1], patients, roi=RECIPE.roi, path=tmp_path / "other.arrow", renamed={})
+        current = read_current_studies(cohort.studies)
+        path = tmp_path / "other.arrow"
+        rois.write_regions(cohort.cubes[:1], patients, current=current, roi=RECIPE.roi, path=path, renamed={})
     assert not (tmp_path / "other.arrow").exists()
 
 

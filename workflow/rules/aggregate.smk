@@ -36,6 +36,7 @@ rule aggregate:
         calibrations=update("results/tables/calibrations/calibrations.parquet"),
         verdicts=update("results/tables/verdicts/verdicts.parquet"),
         runs=update("results/tables/runs/runs.parquet"),
+        retries=update(expand("results/{cohort}/retries.tsv", cohort=COHORTS)),
         catalog=update(
             expand(
                 "results/tables/{file}",

@@ -1,3 +1,4 @@
+from trabecula.cohort.retries import read_retries
 from trabecula.runtime.signature import signature
 
 
@@ -31,6 +32,11 @@ def archive_signature(wildcards):
 INDEX = {name: value for name, value in config["index"].items() if name != "watch"}
 
 
+def retries_asked_for(wildcards):
+    """Give the number of times that aggregate asked to try failed studies again; a new request makes the index anew."""
+    return read_retries(Path("results", wildcards.cohort, "retries.tsv")).number
+
+
 checkpoint index:
     """Find what the archive holds, choose a series per study, and list the studies in shards."""
     input:
@@ -59,6 +65,7 @@ checkpoint index:
         archive=lambda wildcards: str(COHORTS[wildcards.cohort].archive),
         signature=archive_signature,
         labels=labels_content,
+        retries=retries_asked_for,
         synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
         private=config["private"],
         scheduler=config["dask"]["scheduler"],

@@ -117,6 +117,10 @@ REASONS: dict[str, str] = {
     "level_taken": "another vertebra of the study keeps the new level, or a later line assigns it to another vertebra",
 }
 
+# Reasons that the archive's storage, a delivery under way or the machine may be to blame for: a study that failed so is
+# tried again in the next run, for a missing label map once label maps have come.
+PASSING = frozenset({"vanished", "unreadable", "changed", "mask_missing", "out_of_memory"})
+
 # Repairs that made a scan a volume.
 REPAIRS: dict[str, str] = {
     "gantry_tilt": "slices were moved within their planes, since the gantry was tilted",

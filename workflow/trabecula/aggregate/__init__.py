@@ -13,7 +13,10 @@ from pathlib import Path
 from trabecula.aggregate import out_of_core, publish, record
 from trabecula.aggregate.cohort_tables import Rules
 from trabecula.aggregate.inputs import Cohort, Inputs, list_shards, read_model
+from trabecula.aggregate.out_of_core.table_files import read_columns
+from trabecula.cohort.retries import Retry, write_retries
 from trabecula.density import calibrate
+from trabecula.errors import PASSING
 from trabecula.runtime.workers import workers
 
 __all__ = ["Cohort", "Inputs", "Rules", "Runtime", "list_shards", "run"]
@@ -53,6 +56,8 @@ class Runtime:
 def run(inputs: Inputs, rules: Rules, calibration: calibrate.Options, runtime: Runtime) -> None:
     """Make the public tables and publish them; nothing is put in its place before all cohorts add up.
 
+    Then note what the next run tries again (see `trabecula.cohort.retries`).
+
     Parameters
     ----------
     inputs : Inputs
@@ -77,6 +82,21 @@ def run(inputs: Inputs, rules: Rules, calibration: calibrate.Options, runtime: R
     digests = {cohort.name: _digest(inputs.index_of(cohort.name).values()) for cohort in inputs.cohorts}
     made_by = record.Run(started=started, config=runtime.config, code=runtime.code, bundle=model.bundle, inputs=digests)
     publish.publish(staged, runtime.results, run=made_by, keep_runs=runtime.keep_runs)
+    for cohort in inputs.cohorts:
+        _note_retries(runtime.results, cohort.name)
+
+
+def _note_retries(results: Path, cohort: str) -> None:
+    """Ask the next run to try again what failed for a reason that may pass.
+
+    Studies, and files that the index could not read. A study without a label map waits until label maps come.
+    """
+    studies = read_columns(results / "tables", "studies", cohort, ["study_id", "shard", "status", "reason"]).to_pylist()
+    failed = [row for row in studies if row["status"] == "failed" and row["reason"] in PASSING]
+    retries = [Retry(row["study_id"], row["shard"], row["reason"]) for row in failed if row["reason"] != "mask_missing"]
+    failures = read_columns(results / "tables", "failures", cohort, ["n_files", "reason"]).to_pylist()
+    lost_files = any(row["n_files"] and row["reason"] in PASSING for row in failures)
+    write_retries(results / cohort / "retries.tsv", retries, stand=bool(retries) or lost_files)
 
 
 def _digest(paths: Iterable[Path]) -> str:

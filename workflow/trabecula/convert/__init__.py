@@ -284,8 +284,9 @@ def write_shard(
         See `convert_shard`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    studies = read_manifest(manifest)
-    shown = progress(studies, what=f"convert {manifest.stem}", unit="studies", total=len(studies))
     stacks = read_linked(linkage, manifest.stem)
+    # Studies that moved to another shard since have no stack in this one.
+    studies = [study for study in read_manifest(manifest) if study.study_id in stacks]
+    shown = progress(studies, what=f"convert {manifest.stem}", unit="studies", total=len(studies))
     options = {"archive": read_archive(linkage), "folder": folder, "max_gap_mm": max_gap_mm, "file_format": file_format}
     tables.write(convert_shard(shown, stacks, cohort=cohort, key=key, **options), tables.CONVERT, table)

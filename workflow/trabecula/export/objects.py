@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from trabecula import tables
+from trabecula.cohort.current import current_studies
 from trabecula.export import measurements
 from trabecula.export.grid import join
 from trabecula.export.identity import Study
@@ -43,6 +45,11 @@ class ScanObjects:
     study: Study
     seg: highdicom.seg.Segmentation
     report: highdicom.sr.Comprehensive3DSR
+
+
+def studies_of_shard(studies: Path | str, cubes: Path | str) -> frozenset[str]:
+    """List the studies, of a cohort's table `studies`, that belong to the shard of a file of cubes."""
+    return current_studies(tables.read(studies, tables.STUDIES)).of_file(cubes)
 
 
 def read_rows(studies: Path | str, vertebrae: Path | str, study_ids: Iterable[str]) -> tuple[pa.Table, pa.Table]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from trabecula import tables
 from trabecula.cohort import gone, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
+from trabecula.cohort.retries import read_retries
 from trabecula.index import choose, link, people, rows, scan
 from trabecula.runtime.log import progress, warn
 from trabecula.runtime.storage import must_be_there
@@ -105,10 +106,14 @@ def index_cohort(
         studies = scan.by_study(memory)
         for files in progress(studies, what="series", unit="files", total=scan.count(memory), count=len):
             growing.add(rows.judge(files, rules), linkage)
-    ledger = shards.assign(ledger, growing.chosen, shard_size=shard_size)
+    lists = shards.read_manifests(cohort.public / "shards")
+    again = read_retries(cohort.public / "retries.tsv").shards()
+    ledger = shards.assign(ledger, growing.chosen, lists=lists, again=again, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
     linkage.finish({study.study_id: ledger[study.study_id].shard for study in growing.chosen})
     _write(growing, ledger, _label_rows(cohort, growing, key), cohort)
+    texts = shards.manifests(ledger, growing.chosen, lists)
+    shards.write_manifests(texts, cohort.public / "shards", ledger_path.with_name("shards.txt"))
     log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
     _warn_of_gone(cohort.name, n_gone=len(ledger.keys() - growing.present), n_known=len(ledger))
 
@@ -178,7 +183,7 @@ def _label_rows(cohort: Cohort, growing: _Tables, key: bytes) -> list[rows.Row]:
 
 
 def _write(growing: _Tables, ledger: Mapping[str, shards.Entry], labels: list[rows.Row], cohort: Cohort) -> None:
-    """Write the cohort's tables, and its shards' list files."""
+    """Write the cohort's tables."""
     folder = cohort.public / "index"
     vanished = tables.cast(rows.vanished_rows(cohort.name, growing.present, ledger), tables.STUDIES)
     studies = pa.concat_tables([_studies(growing, ledger), vanished])
@@ -186,8 +191,6 @@ def _write(growing: _Tables, ledger: Mapping[str, shards.Entry], labels: list[ro
     tables.write(studies, tables.STUDIES, folder / "studies.parquet")
     tables.write(labels, tables.LABELS, folder / "labels.parquet")
     tables.write(rows.failure_rows(cohort.name, growing.lost), tables.FAILURES, folder / "failures.parquet")
-    texts = shards.manifests(ledger, growing.chosen)
-    shards.write_manifests(texts, cohort.public / "shards", folder / "shards.txt")
 
 
 def _studies(growing: _Tables, ledger: Mapping[str, shards.Entry]) -> pa.Table:

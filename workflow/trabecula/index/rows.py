@@ -177,10 +177,11 @@ def _candidate(stack: Stack, gates: list[str], is_best: bool, rules: Rules) -> C
 
 
 def _chosen(candidate: Candidate, instances: Instances, key: bytes) -> Chosen:
-    names, headers = candidate.pseudonyms, candidate.stack.headers
-    copies = [copy for _, copy in instances.repeats(headers)]
-    files = [(header.path, header.member, header.size, header.mtime_ns, header.frame) for header in (*headers, *copies)]
-    fingerprint = hmac(key, repr(files).encode(), sha256).hexdigest()[:16]  # keyed: names may tell an identity
+    names, stack = candidate.pseudonyms, candidate.stack
+    read = [*stack.headers, *(copy for _, copy in instances.repeats(stack.headers))]
+    files = [(header.path, header.member, header.size, header.mtime_ns, header.frame) for header in read]
+    noted = repr((files, stack.n_damaged, stack.n_odd))
+    fingerprint = hmac(key, noted.encode(), sha256).hexdigest()[:16]  # keyed: names may tell an identity
     return Chosen(names.study_id, names.patient_id, names.series_id, fingerprint)
 
 

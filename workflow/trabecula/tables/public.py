@@ -148,7 +148,7 @@ STUDIES = _public(
     "Every study that is or was in the archive, with its result or the reason why it has none",
     *KEYS,
     SERIES_ID,
-    column("shard", TEXT, "Shard that the study always belongs to", "No series was acceptable"),
+    column("shard", TEXT, "Shard in which the study was made last", "No series was acceptable"),
     AGE,
     column("sex", one_of(SEXES), "F, M or O (0010,0040)", HEADER_SILENT),
     column("days_from_first_study", DAYS, "Days since the patient's first study", "A date is missing"),

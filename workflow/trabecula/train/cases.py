@@ -1,7 +1,8 @@
 """The labelled patients that a model learns from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from trabecula import tables
 from trabecula.cohort import verdicts
+from trabecula.cohort.current import CurrentStudies, read_current_studies
 from trabecula.cohort.labels import patient_truth
 from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.errors import ConfigError
@@ -17,12 +19,21 @@ from trabecula.tables.cubes import read_facts
 from trabecula.train.rois import PATIENT, VERTEBRA
 
 
-def read_vertebrae(cubes: Iterable[Path | str], measures: Iterable[Path | str]) -> pd.DataFrame:
+def read_vertebrae(
+    cubes: Iterable[Path | str], measures: Iterable[Path | str], current: CurrentStudies
+) -> pd.DataFrame:
     """Read the vertebrae of all shards without voxels and overlays: columns of the tables `vertebrae` and `measure`."""
-    facts = pd.concat([read_facts(path).to_pandas() for path in cubes], ignore_index=True)
+    facts = _read_current(cubes, read_facts, current)
     columns = [name for name in tables.MEASURE.names if name != "picture"]
-    measured = pd.concat([tables.read_columns(path, columns).to_pandas() for path in measures], ignore_index=True)
+    measured = _read_current(measures, partial(tables.read_columns, columns=columns), current)
     return facts.merge(measured, on=VERTEBRA, validate="one_to_one")
+
+
+def _read_current(
+    paths: Iterable[Path | str], read: Callable[[Path | str], pa.Table], current: CurrentStudies
+) -> pd.DataFrame:
+    """Read the shards' files one after the other, without rows of studies that moved on."""
+    return pd.concat([current.rows(read(path), path).to_pandas() for path in paths], ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -94,12 +105,13 @@ def read_sources(
         raise ConfigError(
             "The development cohorts have no scan that can be measured; their tables index/series.parquet say why not."
         )
-    scans = [tables.read_columns(path, ["study_id", "status", "blood_hu"]).to_pandas() for path in crops]
-    segmented = read_vertebrae(cubes, measures)
+    current = read_current_studies(studies)
+    scans = _read_current(crops, partial(tables.read_columns, columns=["study_id", "status", "blood_hu"]), current)
+    segmented = read_vertebrae(cubes, measures, current)
     reviewed_vertebrae, _, _ = verdicts.apply(segmented, segmented[VERTEBRA], verdicts.read(reviewed))
     return Sources(
         reviewed_vertebrae,
-        pd.concat(scans, ignore_index=True),
+        scans,
         _read(studies, tables.STUDIES),
         _read(labels, tables.LABELS),
     )

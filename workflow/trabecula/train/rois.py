@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from trabecula.cohort.current import CurrentStudies
 from trabecula.model.bundle import Roi
 from trabecula.model.network import cut_roi
 from trabecula.runtime.whole_file import whole_file
@@ -30,6 +31,7 @@ def write_regions(
     cubes: Iterable[Path | str],
     cases: pd.DataFrame,
     *,
+    current: CurrentStudies,
     roi: Roi,
     path: Path | str,
     renamed: Mapping[tuple[str, str, str], str],
@@ -42,6 +44,8 @@ def write_regions(
         Files of vertebrae, as `crop` writes them; one study's cubes and one shard's regions are held in memory.
     cases : DataFrame
         Columns cohort, study_id and levels.
+    current : CurrentStudies
+        Studies by the shard that they belong to.
     roi : Roi
         Size of the region, see `bundle.Roi`.
     path : Path
@@ -60,11 +64,11 @@ def write_regions(
     with whole_file(path) as unfinished, pa.ipc.new_file(unfinished, schema) as writer:
         for file in cubes:
             spacing_mm = read_spacing_mm(file)
-            rows, regions = [], []
+            rows, regions, of_shard = [], [], current.of_file(file)
             for crop in read_cubes(file):
                 level = renamed.get((crop.cohort, crop.study_id, crop.level), crop.level)
                 vertebra = (crop.cohort, crop.study_id, level)
-                if vertebra in missing:
+                if crop.study_id in of_shard and vertebra in missing:
                     missing.remove(vertebra)
                     rows.append([crop.cohort, crop.patient_id, crop.study_id, level])
                     regions.append(cut_roi(crop.ct, spacing_mm=spacing_mm, roi=roi))

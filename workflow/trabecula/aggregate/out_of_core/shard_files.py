@@ -12,6 +12,7 @@ from trabecula.aggregate.cohort_tables import SCAN_FACT_COLUMNS, StageTables
 from trabecula.aggregate.inputs import Shard
 from trabecula.aggregate.reconciliation import require
 from trabecula.aggregate.study_fates import CONVERT_COLUMNS
+from trabecula.cohort.current import CurrentStudies
 from trabecula.tables.cubes import read_facts
 
 # Some hundred files per task: with one file per task, Dask's own work takes most of the time.
@@ -33,23 +34,24 @@ def batches(shards: Sequence[Shard]) -> list[Sequence[Shard]]:
     return [shards[i : i + SHARDS_PER_BATCH] for i in range(0, len(shards), SHARDS_PER_BATCH)]
 
 
-def read_stages(shards: Sequence[Shard]) -> StageTables:
-    """Read all stages' tables of some shards, one after the other.
+def read_stages(shards: Sequence[Shard], current: CurrentStudies) -> StageTables:
+    """Read all stages' tables of some shards, one after the other, without rows of studies that moved on.
 
     Raises
     ------
     ValueError
         If a file is of another schema: stages cast their tables when they write them.
     """
-    cubes = pa.concat_tables([read_facts(shard.cubes) for shard in shards])
-    return StageTables(cubes=cubes, **{stage: _read_stage(shards, stage) for stage in _STAGES})
+    cubes = pa.concat_tables([current.rows(read_facts(shard.cubes), shard.cubes) for shard in shards])
+    return StageTables(cubes=cubes, **{stage: _read_stage(shards, stage, current) for stage in _STAGES})
 
 
-def _read_stage(shards: Sequence[Shard], stage: str) -> pa.Table:
+def _read_stage(shards: Sequence[Shard], stage: str, current: CurrentStudies) -> pa.Table:
     """Read a stage's files; of convert, whose rows are the studies, with the shard that each row comes from."""
     pieces = []
     for shard in shards:
-        piece = _read_file(getattr(shard, stage), stage)
+        path = getattr(shard, stage)
+        piece = current.rows(_read_file(path, stage), path)
         pieces.append(piece.append_column("shard", pa.repeat(shard.name, len(piece))) if stage == "convert" else piece)
     return pa.concat_tables(pieces).combine_chunks()
 

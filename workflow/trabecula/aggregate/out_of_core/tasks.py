@@ -21,6 +21,7 @@ from trabecula.aggregate.out_of_core.shard_files import read_stages
 from trabecula.aggregate.out_of_core.table_files import table_writer
 from trabecula.aggregate.reconciliation import require
 from trabecula.aggregate.vertebra_tables import in_order
+from trabecula.cohort.current import read_current_studies
 from trabecula.density import calibrate
 
 
@@ -79,7 +80,7 @@ class BatchFiles:
     vertebrae, predictions, outcomes : Path
         Rows as in `cohort_tables.BatchTables`, the first two without the column cohort.
     n_vertebrae, n_predictions : int
-        Number of rows that the shards' own files hold.
+        Number of rows that the shards' own files hold of studies that belong to them.
     verdicts : DataFrame
         What became of the reviewers' verdicts on these studies (see `verdicts.apply`).
     """
@@ -129,7 +130,8 @@ class CohortFiles:
 
 def join_shards(job: Job, shards: Sequence[Shard]) -> BatchFiles:
     """Join the tables of a batch of shards (see `cohort_tables.batch_tables`)."""
-    stages = read_stages(shards)
+    current = read_current_studies([job.index["studies"]], [shard.name for shard in shards])
+    stages = read_stages(shards, current)
     batch = cohort_tables.batch_tables(stages, job.model, job.reviewed, job.rules)
     stem = f"{job.cohort.name}.{shards[0].name}"
     rows = {

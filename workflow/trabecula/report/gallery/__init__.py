@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.compute
 
+from trabecula.cohort.current import current_studies
 from trabecula.report.gallery.cards import LEVELS, Card, cards
 from trabecula.report.gallery.image_files import overlay_path, thumbnail_path, write_overlays, write_thumbnails
 from trabecula.report.gallery.packed_cards import Vocabulary
@@ -46,8 +47,9 @@ def write_gallery(
         Cards per page.
     """
     with whole_folder(folder) as unfinished:
-        overlays = {key for path in crops for key in write_overlays(path, unfinished)}
-        thumbnails = {key for path in measures for key in write_thumbnails(path, unfinished)}
+        current = current_studies(results.studies)
+        overlays = {key for path in crops for key in write_overlays(path, unfinished, current)}
+        thumbnails = {key for path in measures for key in write_thumbnails(path, unfinished, current)}
         in_order = cards(results, overlays, thumbnails)
         shutil.copyfile(TEMPLATES / "gallery.js", unfinished / "gallery.js")
         _write_pages(in_order, unfinished, per_page=patients_per_page, synthetic=synthetic_note(results))

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trabecula import tables
+from trabecula.cohort.current import CurrentStudies
 
 # Rows whose images are held at a time.
 BATCH = 256
@@ -21,20 +23,22 @@ def thumbnail_path(cohort: str, study_id: str, level: str) -> str:
     return f"pictures/{cohort}/{study_id}_{level}.webp"
 
 
-def write_overlays(path: Path | str, folder: Path) -> Iterator[tuple[str, str]]:
+def write_overlays(path: Path | str, folder: Path, current: CurrentStudies) -> Iterator[tuple[str, str]]:
     """Write the overlays of one table of the stage crop, and list cohort and study of each."""
-    return _write(path, folder, ("cohort", "study_id"), overlay_path)
+    return _write(path, folder, current, ("cohort", "study_id"), overlay_path)
 
 
-def write_thumbnails(path: Path | str, folder: Path) -> Iterator[tuple[str, str, str]]:
+def write_thumbnails(path: Path | str, folder: Path, current: CurrentStudies) -> Iterator[tuple[str, str, str]]:
     """Write the thumbnails of one table of the stage measure, and list cohort, study and level of each."""
-    return _write(path, folder, ("cohort", "study_id", "level"), thumbnail_path)
+    return _write(path, folder, current, ("cohort", "study_id", "level"), thumbnail_path)
 
 
-def _write(path: Path | str, folder: Path, keys: tuple[str, ...], image_path: Callable[..., str]) -> Iterator[tuple]:
+def _write(
+    path: Path | str, folder: Path, current: CurrentStudies, keys: tuple[str, ...], image_path: Callable[..., str]
+) -> Iterator[tuple]:
     with tables.reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(BATCH, columns=[*keys, "picture"]):
-            for row in batch.to_pylist():
+            for row in current.rows(pa.Table.from_batches([batch]), path).to_pylist():
                 if row["picture"]:
                     key = tuple(row[name] for name in keys)
                     target = folder / image_path(*key)
