@@ -82,6 +82,13 @@ if workflow.is_main_process:  # before Snakemake opens its records, which it doe
         )
 
 
+if workflow.is_main_process and (_scheduler := config["dask"]["scheduler"]) and not _scheduler.startswith("tls://"):
+    logger.warning(
+        f"The Dask scheduler {_scheduler} is reached without TLS: whoever can connect to it can run code as you, and read "
+        "the pseudonym key. See docs/threats.md."
+    )
+
+
 onstart:
     # Only from here on does this run hold the lock of the working directory.
     for _folder in places.written(Path(config["private"]), COHORTS):

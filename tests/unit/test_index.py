@@ -316,7 +316,7 @@ def test_what_is_in_an_archive_is_found_when_asked_and_forgotten_when_not(tmp_pa
 
 
 @pytest.mark.slow
-def test_dask_reads_what_one_process_reads(tmp_path, monkeypatch):
+def test_processes_read_what_one_process_reads(tmp_path, monkeypatch):
     for number in range(3):
         add_study(tmp_path / "archive", number)
     alone = memory(tmp_path / "alone", tmp_path / "archive")

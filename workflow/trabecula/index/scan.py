@@ -4,14 +4,15 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, as_completed, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from dask.distributed import Client, as_completed
 
 from trabecula.cohort.private import write_private, write_private_text
 from trabecula.dicom.files import as_text
@@ -23,7 +24,7 @@ from trabecula.index.people import Statement
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there, patiently
 from trabecula.runtime.system_folders import is_system_folder
-from trabecula.runtime.workers import cluster, connect
+from trabecula.runtime.workers import connect, processes
 
 log = logging.getLogger(__name__)
 
@@ -335,21 +336,23 @@ Mapper = Callable[[Callable, Iterator], Iterator[Any]]
 
 @contextmanager
 def _mapper(tasks: int, workers: int, scheduler: str | None) -> Iterator[Mapper]:
-    """Give a map that yields results as they come: over Dask, or in this process where there is little to do."""
-    if scheduler is None and (workers == 1 or tasks <= IN_PROCESS):
+    """Give a map that yields results as they come: in processes, on Dask, or here where there is little to do."""
+    if scheduler is not None:
+        with connect(scheduler) as client, client.get_executor(pure=False) as executor:
+            yield partial(_as_they_come, executor, _QUEUED * len(client.scheduler_info()["workers"]))
+    elif workers > 1 and tasks > IN_PROCESS:
+        with processes(workers) as pool:
+            yield partial(_as_they_come, pool, _QUEUED * workers)
+    else:
         yield map
-        return
-    with cluster(workers) if scheduler is None else connect(scheduler) as client:
-        yield lambda function, items: _as_they_come(client, function, items)
 
 
-def _as_they_come(client: Client, function: Callable, items: Iterator) -> Iterator[Any]:
+def _as_they_come(executor: Executor, limit: int, function: Callable, items: Iterator) -> Iterator[Any]:
     """Yield results in the order in which they come, with only so many tasks under way that no worker waits."""
-    under_way = as_completed()
-    limit = _QUEUED * max(1, len(client.scheduler_info()["workers"]))
+    under_way = set()
     for item in items:
-        under_way.add(client.submit(function, item, pure=False))
-        if under_way.count() >= limit:
-            yield next(under_way).result()
-    for future in under_way:
-        yield future.result()
+        under_way.add(executor.submit(function, item))
+        if len(under_way) >= limit:
+            finished, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+    yield from (future.result() for future in as_completed(under_way))

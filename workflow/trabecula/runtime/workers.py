@@ -1,10 +1,10 @@
 """Dask tasks in threads or processes of this job, or on a cluster that was started elsewhere."""
 
-import logging
+import multiprocessing
 import os
 import site
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 from dask.base import compute
 from dask.delayed import delayed
 from distributed import Client, WorkerPlugin
-from distributed.deploy.subprocess import SubprocessCluster
+
+from trabecula.runtime.children import end_with
 
 # The folder that holds this package.
 HERE = str(Path(__file__).parents[2])
@@ -53,42 +54,21 @@ def _package_path() -> WorkerPlugin:
 
 
 @contextmanager
-def cluster(processes: int) -> Iterator[Client]:
-    """Start a cluster of processes that end with this process, also where it is killed, and leave no file.
+def processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes that work for this one, and end with it, also where it is killed.
+
+    Tasks and results pass through pipes, which no other process can open. A cluster of Dask's would listen at ports,
+    where any user of the machine could send it code.
 
     Parameters
     ----------
-    processes : int
-        Number of workers, each with one thread.
+    number : int
+        Number of processes.
     """
-    os.environ |= {"PYTHONPATH": HERE, "DASK_LOGGING__DISTRIBUTED": "warning"}
-    # Not LocalCluster: its processes import the main script anew, which under Snakemake would run the job again.
-    with (
-        # Processes that are ended leave their files.
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch,
-        SubprocessCluster(
-            host="127.0.0.1",
-            dashboard_address=None,  # pyright: ignore[reportArgumentType] (it may be None by its docstring)
-            n_workers=processes,
-            threads_per_worker=1,
-            scheduler_kwargs={
-                "scheduler_file": f"{scratch}/scheduler.json",
-                "local_directory": scratch,
-                "preload": [_ending(scratch)],
-            },
-            worker_kwargs={"local_directory": scratch, "preload_nanny": [_ending(scratch)]},
-            silence_logs=logging.CRITICAL,  # a failed task's arguments, which are paths, stay out of the log
-        ) as started,
-        Client(started) as client,
-    ):
-        yield client
-
-
-def _ending(folder: str) -> str:
-    """Write the module that a cluster's processes load first, so that they end with this process; give its path."""
-    path = Path(folder) / "ending.py"
-    path.write_text(f"from trabecula.runtime.children import end_with\n\nend_with({os.getpid()})\n")
-    return str(path)
+    # Forked, since a spawned process would run the main script anew, and under Snakemake that is the job.
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(number, fork, initializer=end_with, initargs=(os.getpid(),)) as pool:
+        yield pool
 
 
 @contextmanager
