@@ -7,6 +7,11 @@ from trabecula.dicom.headers.record import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
 OLDEST_YEARS = 90.0
+# Nobody whose CT is in an archive was older.
+LONGEST_LIFE_YEARS = 110
+# The largest numbers that fit into an age (DICOM PS3.5 6.2, AS): nobody counts so many years, months, weeks or days.
+_FILLED_AGE = re.compile("999+")
+_YEARS_OF_CT = range(1971, 2100)
 # Entries of ContrastBolusAgent that stand for no contrast medium.
 _NO_CONTRAST = frozenset({"NONE", "NO", "N", "NATIVE", "NON", "WITHOUT", "NO CONTRAST", "NONCONTRAST", "OHNE", "0"})
 _YEARS_PER_UNIT = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -35,36 +40,54 @@ def date_of(text: str | None) -> date | None:
         return None
 
 
+def day_of_study(text: str | None) -> date | None:
+    """Read the date of a study (0008,0020); None where it is no date of a CT.
+
+    Anonymising tools write dates such as 1900-01-01; counted from there, days would tell the others' true dates.
+    """
+    day = date_of(text)
+    return day if day and day.year in _YEARS_OF_CT else None
+
+
 def age_years(header: Header) -> float | None:
     """Give the age at the study in years, at most 90; None where unknown.
 
-    The age that the scanner wrote counts before the one from the dates. Zero counts as unknown: anonymising tools
-    write it, and a study of a newborn holds no adult bone.
+    The age that the scanner wrote counts before the one from the dates, unless nobody can have it.
     """
     years = stated_years(header)
-    born, studied = birth_date(header), date_of(header.study_date)
-    if not years and born and studied:
-        years = round((studied - born).days / 365.25, 1)
-    return min(years, OLDEST_YEARS) if years and years > 0 else None
+    born, studied = birth_date(header), day_of_study(header.study_date)
+    if years is None and born and studied:
+        years = round((studied - born).days / 365.25, 1) or None
+    return None if years is None else min(years, OLDEST_YEARS)
 
 
 def birth_date(header: Header) -> date | None:
     """Give the date of birth (0010,0030); None where it is unknown.
 
-    A date up to 1900 stands for none, since anonymising tools write 19000101; so does one after the study.
+    A date up to 1900 stands for none, since anonymising tools write 19000101; so does one after the study, or more than
+    110 years before it.
     """
-    born, studied = date_of(header.birth_date), date_of(header.study_date)
-    return born if born and born.year > 1900 and (studied is None or born <= studied) else None
+    born, studied = date_of(header.birth_date), day_of_study(header.study_date)
+    if born is None or born.year <= 1900:
+        return None
+    if studied and not 0 <= (studied - born).days <= LONGEST_LIFE_YEARS * 365.25:
+        return None
+    return born
 
 
 def stated_years(header: Header) -> float | None:
-    """Give the years of the age (0010,1010); None where it is absent or no age.
+    """Give the years of the age (0010,1010); None where it is absent, or an age that nobody has.
 
-    >>> [stated_years(Header("", None, 0, 0, age=age)) for age in ("045Y", "018M", "old")]
-    [45.0, 1.5, None]
+    Anonymising tools write such ages as 999Y and 000Y; and a study of a newborn holds no adult bone.
+
+    >>> [stated_years(Header("", None, 0, 0, age=age)) for age in ("045Y", "018M", "999Y", "000D", "old")]
+    [45.0, 1.5, None, None, None]
     """
     stated = _AGE.fullmatch((header.age or "").strip().upper())
-    return round(int(stated[1]) * _YEARS_PER_UNIT[stated[2]], 1) if stated else None
+    if stated is None or _FILLED_AGE.fullmatch(stated[1]):
+        return None
+    years = round(int(stated[1]) * _YEARS_PER_UNIT[stated[2]], 1)
+    return years if 0 < years <= LONGEST_LIFE_YEARS else None
 
 
 def sex(header: Header) -> str | None:

@@ -70,5 +70,5 @@ def _birth_year(header: Header) -> int | None:
 
     An age of 90 or more says nothing, since 90 stands for all that are older.
     """
-    years, studied = facts.stated_years(header), facts.date_of(header.study_date)
+    years, studied = facts.stated_years(header), facts.day_of_study(header.study_date)
     return int(studied.year - years) if studied and years and years < facts.OLDEST_YEARS else None

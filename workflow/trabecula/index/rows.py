@@ -24,7 +24,6 @@ from trabecula.dicom.stacks import Instances, Stack, defect_of, sound_and_damage
 from trabecula.index import choose, facts
 
 Row = dict[str, Any]
-_YEARS_OF_CT = range(1971, 2100)
 # What later stages find out.
 _UNKNOWN_YET: Row = dict.fromkeys(
     column.name for column in (*tables.SCAN_FACTS, *tables.CONTRAST, *tables.SCAN_RESULT)
@@ -295,9 +294,7 @@ def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -
 def study_date(candidates: Iterable[Candidate]) -> date | None:
     """Give the earliest date that the files of a study state; None where there is none."""
     texts = {header.study_date for candidate in candidates for header in candidate.stack.headers}
-    days = (facts.date_of(text) for text in texts)
-    # Anonymising tools write dates such as 1900-01-01; counted from there, days would tell the others' true dates.
-    return min((day for day in days if day and day.year in _YEARS_OF_CT), default=None)
+    return min(filter(None, map(facts.day_of_study, texts)), default=None)
 
 
 def first_dates(dates: Dates) -> dict[str, date]:

@@ -118,7 +118,7 @@ REPAIRED = column("repairs", some_of("repairs"), "Repairs that made the scan a v
 LEVEL_FLAGGED = column("level_flags", some_of("level_flags"), "Findings against the name of the level, codes")
 FLAGGED = column("flags", some_of("flags"), "Findings that limit the figures of the scan, flag codes")
 KEYS = (COHORT, PATIENT, STUDY)
-AGE = column("age_years", YEARS, "Age at the study", "The header gives neither age nor dates of birth and study")
+AGE = column("age_years", YEARS, "Age at the study", "The header gives no possible age, nor dates for one")
 SPACING = column("spacing_mm", MM, "Median distance between slices, from their positions", NO_SPACING)
 INTERVAL = (
     column("vbmd_low", MG_CM3, "Lower end of the 90 % interval", NO_PREDICTION),
