@@ -80,7 +80,7 @@ def test_a_stage_has_one_word(stage):
 
 def test_there_is_no_stage_but_these():
     named = {file.stem for folder in ("workflow/rules", "scripts") for file in (HOME / folder).glob("*.*")}
-    assert {name.split("_")[0] for name in named} == set(STAGES)
+    assert {name.split("_")[0] for name in named} == {*STAGES, "targets"}
 
 
 def test_a_section_of_the_configuration_is_called_like_its_stage():
@@ -91,7 +91,7 @@ def test_a_section_of_the_configuration_is_called_like_its_stage():
 
 def test_the_snakefile_follows_the_data():
     included = re.findall(r'^include: "workflow/(.*)"$', (HOME / "Snakefile").read_text(), flags=re.MULTILINE)
-    assert included == ["common.smk", *(f"rules/{stage}.smk" for stage in STAGES)]
+    assert included == ["common.smk", *(f"rules/{stage}.smk" for stage in STAGES), "rules/targets.smk"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
