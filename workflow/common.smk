@@ -14,6 +14,7 @@ from trabecula.runtime import config as settings
 from trabecula.runtime.content import content_digest
 from trabecula.runtime.digest import digest
 from trabecula.errors import ConfigError
+from trabecula.cohort.private_owner import refuse_other_owner
 from trabecula.cohort.pseudonym import refuse_other_key
 
 # Because this file is included, its folder is on the Python path of the driver and of every script.
@@ -39,6 +40,9 @@ try:
         if not _cohort.synthetic:
             refuse_other_key(Path(config["private"], "key"), Path("results", _cohort.name, "index/key.txt"))
     places.check(Path(config["private"]), {name: cohort.archive for name, cohort in COHORTS.items()})
+    if workflow.is_main_process:
+        for _cohort in COHORTS:
+            refuse_other_owner(Path(config["private"], _cohort), Path())
     TRAINS = config["model"] is None
     MODEL = (
         f"results/models/{config['train']['name']}"

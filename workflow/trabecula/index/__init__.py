@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from trabecula import tables
-from trabecula.cohort import gone, pseudonym, shards
+from trabecula.cohort import gone, private_owner, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
 from trabecula.cohort.retries import read_retries
 from trabecula.index import choose, link, people, rows, scan
@@ -87,9 +87,10 @@ def index_cohort(
     Raises
     ------
     ConfigError
-        If the archive, in which studies were found before, is empty or can't be listed; or if the key is not the one
-        that the cohort's pseudonyms were made with.
+        If the archive, in which studies were found before, is empty or can't be listed; if the key is not the one that
+        the cohort's pseudonyms were made with; or if the cohort's private folder is another working directory's.
     """
+    private_owner.claim(cohort.private / cohort.name, Path.cwd())
     ledger_path = cohort.public / "index" / "ledger.tsv"
     ledger = shards.read_ledger(ledger_path)
     if ledger:
