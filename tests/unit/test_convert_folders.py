@@ -70,6 +70,16 @@ def test_folders_keep_apart_what_has_no_identifiers(tmp_path):
     assert sorted(plus for ct in volumes for plus in (0, 9) if error_hu(ct, plus) <= EXACT) == [0, 9]
 
 
+def test_folders_keep_apart_people_who_were_given_the_same_uids(tmp_path):
+    for name, plus in (("a", 0), ("b", 9)):
+        for number, dataset in enumerate(every(3, 8, plus=plus)):
+            change(dataset, dict.fromkeys(IDS, "1.2.826.0.1.7"))
+            save_as(dataset, tmp_path / "in" / name / f"{number:03d}", uid.ExplicitVRLittleEndian)
+    entries, volumes = converted(tmp_path / "in", tmp_path / "out")
+    assert [(entry["status"], entry["flags"]) for entry in entries] == [("ok", ["substitute_ids"])] * 2
+    assert sorted(plus for ct in volumes for plus in (0, 9) if error_hu(ct, plus) <= EXACT) == [0, 9]
+
+
 def test_missing_slices_and_missing_identifiers_are_both_said(tmp_path):
     bare(tmp_path / "in", without(every(3, 8), 5), ["SOPInstanceUID", "SeriesInstanceUID"], "")
     (entry,), (ct,) = converted(tmp_path / "in", tmp_path / "out")
