@@ -352,6 +352,7 @@ def indexed() -> Callable[..., object]:
     def work(archive: str, out: str, workers: str) -> None:
         config = with_defaults({}, schema)
         options = {**config["index"], "workers": int(workers), "max_gap_mm": config["convert"]["max_gap_mm"]}
+        del options["watch"]  # decides only when the index runs
         cohort = index.Cohort("bench", False, Path(archive), None, Path(out) / "results", Path(out) / "private")
         index.index_cohort(cohort, scheduler=None, **options)
 

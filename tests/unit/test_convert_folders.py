@@ -1,5 +1,7 @@
 """Convert folders as they come: slices without identifiers, and files of other kinds between them."""
 
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -110,6 +112,21 @@ def test_every_file_of_a_mixed_folder_is_accounted_for(tmp_path):
     assert reasons[None] == 8 and reasons["localizer"] == 1 and reasons["not_dicom"] == 3
     assert reasons["empty"] == 1 and reasons["dicomdir"] == 1 and reasons["truncated"] == 1
     assert sum(entry["n_files"] for entry in entries) == 15
+
+
+def test_a_closed_folder_is_accounted_for(tmp_path, monkeypatch):
+    save_all(every(3, 8), tmp_path / "dicom/open")
+    (tmp_path / "dicom/closed").mkdir()
+    really = os.scandir
+
+    def scandir(folder):  # the tests' account may be allowed to open any folder
+        if Path(folder).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    entries = convert_folder(tmp_path / "dicom", tmp_path / "out")
+    assert [(entry["reason"], entry["n_files"]) for entry in entries] == [(None, 8), ("closed_folder", 1)]
 
 
 def test_an_empty_folder_gives_an_empty_list(tmp_path):

@@ -1,6 +1,7 @@
 """Folders that the workflow writes to, apart from archives and from other people's files."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ def working_directory(tmp_path, monkeypatch):
     """A working directory below a folder that several share."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
+
+
+def test_no_cohort_can_have_the_name_of_a_place_that_a_rule_writes_to():
+    workflow = Path(places.__file__).parents[2]
+    texts = "".join(file.read_text() for file in [workflow / "common.smk", *(workflow / "rules").glob("*.smk")])
+    folders = set(re.findall(r'"results/(\w+)[/"]', texts))
+    assert folders == places.OF_JOBS - {"runs"}  # which aggregate finds beside its tables
+    assert folders | set(re.findall(r'"logs/(\w+)/', texts)) <= places.RESERVED
 
 
 @pytest.mark.parametrize("private", ["private", "../shared", "secret/private", "resultsX", "../work2"])

@@ -61,10 +61,10 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
 
 
 def read_folder(folder: Path) -> list[Header]:
-    """Read the headers of all files below a folder, sorted, with full paths."""
+    """Read the headers of all files below a folder, sorted, with full paths; a closed folder counts as a file."""
     top = str(folder)
-    files = []
-    for place, _, names in os.walk(top):
+    files, errors = [], []
+    for place, _, names in os.walk(top, onerror=errors.append):
         below = os.path.relpath(place, top)
         for path in (os.path.normpath(f"{below}/{name}") for name in names):
             if os.path.isfile(f"{top}/{path}"):
@@ -73,6 +73,7 @@ def read_folder(folder: Path) -> list[Header]:
             else:
                 exists = os.path.exists(f"{top}/{path}")
                 files.append(ListedFile(as_text(path), 0, 0, "not_regular" if exists else "link_outside"))
+    files += [ListedFile(as_text(os.path.relpath(error.filename, top)), 0, 0, "closed_folder") for error in errors]
     headers = read_headers(top, sorted(files), archives=True)
     return [header._replace(path=f"{top}/{header.path}") for header in headers]
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from trabecula.errors import ConfigError
 
 RESULTS, LOGS = Path("results"), Path("logs")
-# Beside the folders of the cohorts in results and logs, and in the private folder.
-OF_RESULTS = frozenset({"tables", "runs", "evaluate", "report", "train", "models", "records"})
-OF_PRIVATE = frozenset({"key", "logs"})
-RESERVED = OF_RESULTS | OF_PRIVATE
+# Folders of results in which jobs write files, beside those of the cohorts.
+OF_JOBS = frozenset({"tables", "runs", "evaluate", "report", "train", "models"})
+# These, Snakemake's records in results, and what lies in the private folder beside the folders of the cohorts.
+RESERVED = OF_JOBS | {"records", "key", "logs"}
 
 
 def written(private: Path, cohorts: Iterable[str]) -> list[Path]:
     """List the folders below results and the private folder that only the workflow writes to."""
     names = sorted(cohorts)
-    return [RESULTS / name for name in [*names, *sorted(OF_RESULTS)]] + [private / name for name in names]
+    return [RESULTS / name for name in [*names, *sorted(OF_JOBS)]] + [private / name for name in names]
 
 
 def check(private: Path, archives: Mapping[str, Path]) -> None:

@@ -5,6 +5,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
+from trabecula.runtime.system_folders import is_system_folder
+
 Watch = Literal["full", "folders"]
 
 _DIGEST_BYTES = 16
@@ -13,8 +15,9 @@ _DIGEST_BYTES = 16
 def signature(archive: Path, *, watch: Watch) -> str:
     """Walk an archive, and hash its names and times.
 
-    Links are not followed: what they lead to inside the archive is found by its own path. A folder that can't be opened
-    counts by its name and time; the index says why.
+    Folders of the storage system are not searched, nor does the index search them. Links are not followed: what they
+    lead to inside the archive is found by its own path. A folder that can't be opened counts by its name and time; the
+    index says why.
 
     Parameters
     ----------
@@ -41,7 +44,7 @@ def signature(archive: Path, *, watch: Watch) -> str:
         except OSError:  # gone since its parent was listed, or closed to us
             text, inner = _closed(root + folder), []
         total += int.from_bytes(blake2b(b"%s\n%s" % (folder, text), digest_size=_DIGEST_BYTES).digest())
-        todo += [b"%s/%s" % (folder, name) for name in inner]
+        todo += [b"%s/%s" % (folder, name) for name in inner if not is_system_folder(os.fsdecode(name))]
     return f"{total % 256**_DIGEST_BYTES:0{2 * _DIGEST_BYTES}x}"
 
 
