@@ -15,5 +15,6 @@ cohort = index.Cohort(
     labels=snakemake.input.get("labels"),
     public=Path(snakemake.output.ledger).parents[1],
     private=Path(snakemake.params.private),
+    masks=snakemake.params.masks,
 )
 index.index_cohort(cohort, scheduler=snakemake.params.scheduler, **snakemake.params.options)

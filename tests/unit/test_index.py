@@ -15,6 +15,7 @@ from made_headers import DEFAULTS
 
 from trabecula import index, tables
 from trabecula.cohort import linkage, shards
+from trabecula.cohort.retries import Retry, write_retries
 from trabecula.dicom.files import as_path
 from trabecula.dicom.headers import read as header_files
 from trabecula.dicom.headers.read import read_headers
@@ -214,6 +215,50 @@ def test_much_of_an_archive_gone_is_a_warning_with_numbers_and_no_names(tmp_path
         assert f"Cohort test: Of 12 studies that were ever accepted, {n_gone} (" in terminal.getvalue()
     assert "HOSPITAL" not in terminal.getvalue() and str(archive) not in terminal.getvalue()
     assert sum(row["reason"] == "vanished" for row in read(where, "studies")) == n_gone
+
+
+def test_the_rest_of_a_delivery_moves_its_study_to_a_new_shard_and_clears_the_one_that_is_left(tmp_path):
+    archive = tmp_path / "archive"
+    for number in range(3):
+        add_study(archive, number)
+    whole = sorted((archive / "study2").iterdir())
+    late = whole[-1:]
+    for path in late:
+        path.rename(tmp_path / path.name)
+    where = places(tmp_path, archive)
+    run(where, shard_size=1)
+    stacks = pq.read_table(where.private / "test/linkage.parquet").to_pylist()
+    (shard,) = (stack["shard"] for stack in stacks if stack["study_uid"] == "1.2.3.2")
+    names = {"00000", "00001", "00002"}
+    files = ("crop/{}.arrow", "convert/{}.parquet", "export/dicom/{}/st/sr.dcm")
+    paths = {name: [where.public / file.format(name) for file in files] for name in names}
+    for path in (path for of_shard in paths.values() for path in of_shard):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    lists = {name: (where.public / f"shards/{name}.tsv").stat().st_mtime_ns for name in names - {shard}}
+    for path in late:
+        (tmp_path / path.name).rename(path)
+    run(where, shard_size=1)
+    assert set((where.public / "index/shards.txt").read_text().split()) == names - {shard} | {"00003"}
+    assert {name: (where.public / f"shards/{name}.tsv").stat().st_mtime_ns for name in lists} == lists
+    (stack,) = linkage.read_linked(where.private / "test/linkage.parquet", "00003").values()
+    assert len(stack.headers) == len(whole)
+    for name, of_shard in paths.items():
+        assert [path.exists() for path in of_shard] == [name != shard] * len(files)
+
+
+def test_a_study_that_failed_for_a_reason_that_may_pass_is_listed_anew_once(tmp_path):
+    for number in range(2):
+        add_study(tmp_path / "archive", number)
+    where = places(tmp_path, tmp_path / "archive")
+    run(where)
+    study = read(where, "studies")[0]["study_id"]
+    write_retries(where.public / "retries.tsv", [Retry(study, "00000", "vanished")], stand=True)
+    for _ in range(2):
+        run(where)
+        assert {row["study_id"]: row["shard"] for row in read(where, "studies")}[study] == "00001"
+        assert list(linkage.read_linked(where.private / "test/linkage.parquet", "00001")) == [study]
+        assert study not in linkage.read_linked(where.private / "test/linkage.parquet", "00000")
 
 
 def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):

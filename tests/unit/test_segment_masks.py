@@ -19,6 +19,7 @@ from pydicom.sr.coding import Code
 from seg_files import BODY, FRAME, Described, blocks, scan_around, write_seg
 
 from trabecula import crop, tables
+from trabecula.cohort.label_maps import Identity
 from trabecula.cohort.linkage import LINKAGE
 from trabecula.cohort.private import write_private
 from trabecula.errors import StudyFailure
@@ -28,7 +29,6 @@ from trabecula.image.volume import Volume, bounds_mm, read_nifti, resample, writ
 from trabecula.model.segmenter_settings import Masks
 from trabecula.segment import Job, dicom_seg, masks, open_backend, read_identities, segment_shard
 from trabecula.segment.dicom_seg import read_seg
-from trabecula.segment.identity import Identity
 
 
 def bodies_only(labels: Volume) -> Volume:

@@ -49,7 +49,7 @@ def remove_empty_folders(archive: Path) -> None:
 
 def test_a_study_that_was_changed_and_one_that_was_removed_touch_no_other(finished, copied):
     files = files_of_studies(copied)
-    (_, changed), (_, removed) = min(files), max(files)
+    (_, changed), (shard_of_removed, removed) = min(files), max(files)
     for file in files[min(files)]:
         dataset = pydicom.dcmread(file)
         if "RescaleIntercept" in dataset:
@@ -58,7 +58,9 @@ def test_a_study_that_was_changed_and_one_that_was_removed_touch_no_other(finish
     for file in files[max(files)]:
         file.unlink()
     remove_empty_folders(copied.folder / "hospital/archive")
-    copied.run()
+    converted = {log for log in copied.ran() if log.startswith("hospital/convert/")}
+    assert converted <= {f"hospital/convert/{shard}.log" for shard in ("00002", shard_of_removed)}
+    assert "hospital/convert/00002.log" in converted
 
     before, after = tables(finished.folder), tables(copied.folder)
     assert before.keys() == after.keys()

@@ -1,5 +1,5 @@
 from trabecula.cohort.retries import read_retries
-from trabecula.runtime.signature import signature
+from trabecula.runtime.signature import signature, signature_of_files
 
 
 def index_inputs(wildcards):
@@ -26,6 +26,11 @@ def archive_signature(wildcards):
     """Give a text that changes with a site's archive, so that Snakemake notices it; jobs, which plan nothing, need none."""
     cohort = COHORTS[wildcards.cohort]
     return watched(cohort.archive) if workflow.is_main_process and not cohort.synthetic else None
+
+
+# Label maps that the user has, and a text that changes with them; jobs, which plan nothing, need none.
+MASKS = SEGMENT.pattern if SEGMENT.backend == "masks" else None
+MASKS_SIGNATURE = signature_of_files(MASKS) if MASKS and workflow.is_main_process else None
 
 
 # Options of the scan and of the choice of series; how the archive is watched decides only when the index runs.
@@ -66,6 +71,8 @@ checkpoint index:
         signature=archive_signature,
         labels=labels_content,
         retries=retries_asked_for,
+        masks=lambda wildcards: MASKS,
+        masks_signature=MASKS_SIGNATURE,
         synthetic=lambda wildcards: COHORTS[wildcards.cohort].synthetic,
         private=config["private"],
         scheduler=config["dask"]["scheduler"],

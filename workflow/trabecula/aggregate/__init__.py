@@ -91,11 +91,11 @@ def _note_retries(results: Path, cohort: str) -> None:
 
     Studies, and files that the index could not read. A study without a label map waits until label maps come.
     """
-    studies = read_columns(results / "tables", "studies", cohort, ["study_id", "shard", "status", "reason"]).to_pylist()
-    failed = [row for row in studies if row["status"] == "failed" and row["reason"] in PASSING]
-    retries = [Retry(row["study_id"], row["shard"], row["reason"]) for row in failed if row["reason"] != "mask_missing"]
-    failures = read_columns(results / "tables", "failures", cohort, ["n_files", "reason"]).to_pylist()
-    lost_files = any(row["n_files"] and row["reason"] in PASSING for row in failures)
+    studies = read_columns(results / "tables", "studies", cohort, ["study_id", "shard", "status", "reason"]).to_pandas()
+    at_once = studies[(studies["status"] == "failed") & studies["reason"].isin(PASSING - {"mask_missing"})]
+    retries = [Retry(*row) for row in at_once[["study_id", "shard", "reason"]].itertuples(index=False)]
+    failures = read_columns(results / "tables", "failures", cohort, ["n_files", "reason"]).to_pandas()
+    lost_files = bool((failures["n_files"].notna() & failures["reason"].isin(PASSING)).any())
     write_retries(results / cohort / "retries.tsv", retries, stand=bool(retries) or lost_files)
 
 

@@ -8,6 +8,7 @@ its former shard is superseded (see `current_studies`).
 
 import csv
 import io
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,19 @@ def write_manifests(texts: Mapping[str, str], folder: Path, listing: Path) -> No
         if path.stem not in texts:
             path.unlink()
     write_if_changed("".join(f"{shard}\n" for shard in texts), listing)
+
+
+def remove_results(public: Path, shards: Iterable[str]) -> None:
+    """Remove what stages and exports left, in a cohort's folder, of shards to which no study belongs any more.
+
+    Such a shard is never made again, and its numbers and pictures are of scans that are shown otherwise elsewhere.
+    """
+    for shard in shards:
+        for path in [*public.glob(f"*/{shard}*"), *public.glob(f"export/dicom/{shard}")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def write_if_changed(text: str, path: Path) -> None:

@@ -17,7 +17,7 @@ from trabecula import tables
 from trabecula.cohort import gone, private_owner, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
 from trabecula.cohort.retries import read_retries
-from trabecula.index import choose, link, people, rows, scan
+from trabecula.index import choose, link, masks, people, rows, scan
 from trabecula.runtime.log import progress, warn
 from trabecula.runtime.storage import must_be_there
 
@@ -44,6 +44,8 @@ class Cohort:
         Folder of the tables (``results/{cohort}``).
     private : Path
         Folder of the key and of everything with identities.
+    masks : str or None
+        Pattern of the label maps that stand in for a segmentation.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Cohort:
     labels: Path | str | None
     public: Path
     private: Path
+    masks: str | None = None
 
 
 def index_cohort(
@@ -101,6 +104,7 @@ def index_cohort(
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
     ambiguous = people.ambiguous(people.people_of(scan.statements(memory)))
     rules = rows.Rules(cohort.name, key, limits, choose.Weights(**score), cohort.archive, ambiguous)
+    again = _to_try_again(cohort, ledger)  # by the linkage that the last index wrote
     growing = _Tables()
     linkage = link.Writer(memory.with_name("linkage.parquet"))
     with linkage:
@@ -108,11 +112,12 @@ def index_cohort(
         for files in progress(studies, what="series", unit="files", total=scan.count(memory), count=len):
             growing.add(rows.judge(files, rules), linkage)
     lists = shards.read_manifests(cohort.public / "shards")
-    again = read_retries(cohort.public / "retries.tsv").shards()
+    in_use = {entry.shard for entry in ledger.values()}
     ledger = shards.assign(ledger, growing.chosen, lists=lists, again=again, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
     linkage.finish({study.study_id: ledger[study.study_id].shard for study in growing.chosen})
     _write(growing, ledger, _label_rows(cohort, growing, key), cohort)
+    shards.remove_results(cohort.public, in_use - {entry.shard for entry in ledger.values()})
     texts = shards.manifests(ledger, growing.chosen, lists)
     shards.write_manifests(texts, cohort.public / "shards", ledger_path.with_name("shards.txt"))
     log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
@@ -125,6 +130,17 @@ def _warn_of_gone(cohort: str, *, n_gone: int, n_known: int) -> None:
         warn(f"Cohort {cohort}: {gone.sentence(n_gone, n_known)}")
     elif n_gone:
         log.info(gone.sentence(n_gone, n_known))
+
+
+def _to_try_again(cohort: Cohort, ledger: Mapping[str, shards.Entry]) -> dict[str, str]:
+    """List studies that failed for a reason that may pass or whose label map changed, each with its shard."""
+    again = read_retries(cohort.public / "retries.tsv").shards()
+    linkage = cohort.private / cohort.name / "linkage.parquet"
+    if cohort.masks is None or not linkage.exists():
+        return again
+    in_use = sorted({entry.shard for entry in ledger.values()})
+    segmented = (cohort.public / "segment" / f"{shard}.parquet" for shard in in_use)
+    return again | masks.changed(cohort.masks, (path for path in segmented if path.exists()), linkage)
 
 
 def _key(cohort: Cohort) -> bytes:

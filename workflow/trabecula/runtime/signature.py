@@ -1,6 +1,8 @@
-"""A fingerprint of an archive, taken whenever Snakemake plans: it imports nothing heavy."""
+"""Fingerprints of an archive and of given files, taken whenever Snakemake plans: it imports nothing heavy."""
 
 import os
+import re
+from glob import escape, iglob
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
@@ -92,3 +94,32 @@ def _closed(folder: bytes) -> bytes:
         return b"\0%d" % os.lstat(folder).st_mtime_ns
     except OSError:
         return b"\0"
+
+
+def as_glob(pattern: str) -> str:
+    """Turn a pattern with names in braces into one for `glob`.
+
+    >>> as_glob("masks[1]/{cohort}/{study_id}.nii.gz")
+    'masks[[]1]/*/*.nii.gz'
+    """
+    return "*".join(escape(text) for text in re.split(r"\{[^{}]*\}", pattern))
+
+
+def signature_of_files(pattern: str) -> str:
+    """Hash the names, sizes and times of all files that fit a pattern with names in braces.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
+    lines = (f"{path}\0{_size_and_time(path)}\n" for path in sorted(iglob(as_glob(pattern))))
+    return blake2b(os.fsencode("".join(lines)), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def _size_and_time(path: str) -> str:
+    try:
+        state = os.stat(path)
+    except OSError:  # gone since it was listed, or a link to nowhere
+        return ""
+    return f"{state.st_size}\0{state.st_mtime_ns}"

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import torch
 
+from trabecula.cohort.label_maps import Noted
 from trabecula.image.volume import Volume
 from trabecula.segment.numbering import Level
 
 # Scan and its keys (cohort, patient_id, study_id) in; canonical label map and the levels' names out.
 Segment = Callable[[Volume, Mapping[str, str]], tuple[Volume, list[Level]]]
+
+
+def _no_label_map(keys: Mapping[str, str]) -> None:
+    """Note nothing: the backend reads no label map."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +28,13 @@ class Backend:
         Backend and version, as the tables show it.
     segment : Segment
         Segments one scan.
+    note : callable
+        Notes the label map that will be read for a scan, by its keys; None where none is read.
     """
 
     name: str
     segment: Segment
+    note: Callable[[Mapping[str, str]], Noted | None] = _no_label_map
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
+from trabecula.cohort.label_maps import Identity, mask_path, note
 from trabecula.errors import StudyFailure
 from trabecula.image.codings import MAX_VALUE, Coding, coding_of, find_coding
 from trabecula.image.edge import EDGE_MM
@@ -20,7 +21,6 @@ from trabecula.runtime.storage import passes, patiently
 from trabecula.segment.backend import Backend
 from trabecula.segment.bodies import split_bodies
 from trabecula.segment.dicom_seg import read_seg
-from trabecula.segment.identity import Identity
 from trabecula.segment.numbering import Level
 from trabecula.segment.review import READER, review
 
@@ -34,26 +34,14 @@ def open_backend(settings: Masks, identities: Mapping[str, Identity]) -> Backend
     """Look for the label maps of a job's studies; `identities` are the original ids of these, by study."""
     coding = find_coding(settings.coding)
 
+    def path_of(keys: Mapping[str, str]) -> Path:
+        return mask_path(settings.pattern, keys, identities[keys["study_id"]])
+
     def read_mask(ct: Volume, keys: Mapping[str, str]) -> tuple[Volume, list[Level]]:
-        identity = identities[keys["study_id"]]
-        path = mask_path(settings.pattern, keys, identity)
-        return segment(ct, path, coding=coding, frame_of_reference=identity.frame_of_reference())
+        frame_of_reference = identities[keys["study_id"]].frame_of_reference()
+        return segment(ct, path_of(keys), coding=coding, frame_of_reference=frame_of_reference)
 
-    return Backend(settings.backend, read_mask)
-
-
-def mask_path(pattern: str, keys: Mapping[str, str], identity: Identity) -> Path:
-    """Fill a study's pseudonyms, or the UID of its archive, into the pattern of label maps.
-
-    Raises
-    ------
-    StudyFailure
-        ``mask_missing`` where the UID can be in no file's name.
-    """
-    # A UID that can be in no file's name matters only to a pattern that asks for it.
-    asks_for_uid = "{study_instance_uid" in pattern
-    uid = {"study_instance_uid": identity.in_file_name()} if asks_for_uid else {}
-    return Path(pattern.format(**keys, **uid))
+    return Backend(settings.backend, read_mask, lambda keys: note(path_of(keys)))
 
 
 def segment(

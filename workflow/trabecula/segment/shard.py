@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from trabecula.cohort.label_maps import Identity, Noted
 from trabecula.errors import StudyFailure
 from trabecula.image.nifti import nifti_in
 from trabecula.image.volume import Volume, read_nifti, write_nifti
 from trabecula.model.segmenter_settings import Builtin, Masks, NnUNet, Settings, TotalSegmentator
 from trabecula.segment import builtin, masks, memory, nnunet, totalsegmentator
 from trabecula.segment.backend import Backend, Job
-from trabecula.segment.identity import Identity
 from trabecula.segment.numbering import Level
 
 log = logging.getLogger(__name__)
@@ -59,17 +59,23 @@ def segment_shard(
     """
     for study in studies:
         keys = {name: study[name] for name in ("cohort", "patient_id", "study_id")}
+        noted = None
         try:
+            noted = backend.note(keys)  # before it is read, so that one that is replaced meanwhile is read again
             ct = read_nifti(nifti_in(ct_folder, keys["study_id"]))
             labels, levels = _segment(backend, ct, keys)
         except StudyFailure as failure:
             log.warning("study %s: %s", keys["study_id"], failure)
-            yield _row(keys, backend, None) | {"status": "failed", "reason": failure.reason, "detail": failure.detail}
+            yield _row(keys, backend, noted, None) | {
+                "status": "failed",
+                "reason": failure.reason,
+                "detail": failure.detail,
+            }
             continue
         write_nifti(labels, label_folder / f"{keys['study_id']}.nii.gz")
         names = " ".join(f"{level.name}({level.confidence:.2f})" for level in levels)
         log.info("study %s: %s", keys["study_id"], names)
-        yield from (_row(keys, backend, level) for level in levels)
+        yield from (_row(keys, backend, noted, level) for level in levels)
 
 
 def _segment(backend: Backend, ct: Volume, keys: Mapping[str, str]) -> tuple[Volume, list[Level]]:
@@ -83,13 +89,15 @@ def _segment(backend: Backend, ct: Volume, keys: Mapping[str, str]) -> tuple[Vol
     raise StudyFailure("out_of_memory", f"{' x '.join(map(str, ct.array.shape))} voxels")
 
 
-def _row(keys: Mapping[str, str], backend: Backend, level: Level | None) -> dict[str, Any]:
+def _row(keys: Mapping[str, str], backend: Backend, noted: Noted | None, level: Level | None) -> dict[str, Any]:
     return {
         **keys,
         "status": "ok",
         "reason": None,
         "detail": None,
         "segmenter": backend.name,
+        "mask_state": noted.state if noted else None,
+        "mask_digest": noted.digest if noted else None,
         "level": level.name if level else None,
         "level_confidence": level.confidence if level else None,
         "level_uncertain": level.uncertain if level else None,

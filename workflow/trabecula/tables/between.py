@@ -69,6 +69,8 @@ SEGMENT = schema(
     REASON,
     DETAIL,
     column("segmenter", TEXT, "Backend and version that outlined the vertebrae"),
+    column("mask_state", TEXT, "Size and time of the given label map that was read; NULL where none was", NULLABLE),
+    column("mask_digest", TEXT, "Digest of its content", NULLABLE),
     column("level", TEXT, "One row per level found; NULL in the one row of a failed study", NULLABLE),
     column("level_confidence", PURE, "Confidence in the level's name, 0 to 1", NULLABLE),
     column("level_uncertain", BOOL, "The level's name may be off by one", NULLABLE),

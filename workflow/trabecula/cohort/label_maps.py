@@ -1,14 +1,21 @@
-"""Read the original ids of a shard's studies, by which label maps may be named; they are never written or logged."""
+"""Find the label maps that the user has for studies, and note which content was read.
 
+They may be named by original ids, which are read from the private table and are never written or logged.
+"""
+
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from trabecula import tables
 from trabecula.dicom.attributes import quiet, read_dicom
 from trabecula.dicom.files import as_path
 from trabecula.errors import StudyFailure
+from trabecula.runtime.content import content_digest
 
 # UIDs are digits and dots. Names that anonymising tools put in their place may pass, but no path out of a folder.
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -60,10 +67,59 @@ class Identity:
 
 def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
     """Read the identities of a shard's studies, by study, from the private table of `trabecula.cohort.linkage`."""
-    table = pq.read_table(linkage, columns=["study_id", "study_uid", "slices"], filters=[("shard", "=", shard)])
+    with tables.reading(linkage):
+        table = pq.read_table(linkage, columns=["study_id", "study_uid", "slices"], filters=[("shard", "=", shard)])
     identities = {}
     for row in table.to_pylist():
         first = row["slices"][0]
         file = Path(as_path(first["path"])) if not first["member"] else None
         identities[row["study_id"]] = Identity(row["study_uid"], file)
     return identities
+
+
+def mask_path(pattern: str, keys: Mapping[str, str], identity: Identity) -> Path:
+    """Fill a study's pseudonyms, or the UID of its archive, into the pattern of label maps.
+
+    Raises
+    ------
+    StudyFailure
+        ``mask_missing`` where the UID can be in no file's name.
+    """
+    # A UID that can be in no file's name matters only to a pattern that asks for it.
+    asks_for_uid = "{study_instance_uid" in pattern
+    uid = {"study_instance_uid": identity.in_file_name()} if asks_for_uid else {}
+    return Path(pattern.format(**keys, **uid))
+
+
+@dataclass(frozen=True)
+class Noted:
+    """State of a label map when it was read.
+
+    Attributes
+    ----------
+    state : str
+        Its size and time of change; while they stay, it counts as the same.
+    digest : str
+        Digest of its content, by which one that was only copied or touched is told from another one.
+    """
+
+    state: str
+    digest: str
+
+    def is_of(self, path: Path) -> bool:
+        """Tell whether a file is there and holds what was read."""
+        state = _state(path)
+        return state is not None and (state == self.state or content_digest(path) == self.digest)
+
+
+def note(path: Path) -> Noted | None:
+    """Note the state and content of a label map; None where there is none."""
+    state = _state(path)
+    return None if state is None else Noted(state, content_digest(path))
+
+
+def _state(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns}"
