@@ -1,4 +1,4 @@
-"""Write the summary over all cohorts."""
+"""Write the summary over all cohorts, and remove the reports of cohorts that are no longer listed."""
 
 from pathlib import Path
 
@@ -26,3 +26,4 @@ results = report.Results(
 by_cohort = {name: report.of_cohort(statistics, name, role) for name, role in params.roles.items()}
 page = report.compose_summary(results, by_cohort, title=params.title, thresholds=Thresholds(**params.thresholds))
 report.write(page, snakemake.output.page)
+report.remove_reports(Path(snakemake.output.page).parents[1], cohorts=params.roles, files=report.REPORT_FILES)

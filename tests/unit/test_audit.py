@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from small_study import empty
 
 from trabecula import tables
 from trabecula.errors import REASONS, ConfigError
@@ -224,8 +225,23 @@ def test_without_a_labelled_patient_the_reasons_are_counted():
 
 def test_cohorts_without_any_study_or_label_are_refused():
     assert "no patient with a QCT label" in check([], [], folds=2)
-    with pytest.raises(ConfigError, match="no scan that can be measured"):
-        read_sources([], [], [], [], [])
+
+
+@pytest.mark.parametrize(
+    ("reasons", "why"),
+    [
+        ([], "no study was found in their archives"),
+        (["too_short"], r"their one study was refused \(1 too_short\)"),
+        (["not_ct", "vanished", "not_ct"], r"all 3 studies were refused \(2 not_ct, 1 vanished\)"),
+    ],
+)
+def test_cohorts_of_which_nothing_was_accepted_are_refused_with_the_reasons(tmp_path, reasons, why):
+    rows = [
+        empty(tables.STUDIES, study_id=f"st{i}", status="rejected", reason=reason) for i, reason in enumerate(reasons)
+    ]
+    tables.write(rows, tables.STUDIES, tmp_path / "studies.parquet")
+    with pytest.raises(ConfigError, match=why):
+        read_sources([], [], [], [str(tmp_path / "studies.parquet")], [])
 
 
 @pytest.mark.parametrize(("vbmd", "cure"), [(100.0, "add patients with normal"), (130.0, "add patients with reduced")])

@@ -107,7 +107,7 @@ rule report:
 
 
 rule report_summary:
-    """Write the summary over all cohorts."""
+    """Write the summary over all cohorts; remove the reports of cohorts that are no longer listed."""
     input:
         **{name: f"results/evaluate/{name}.parquet" for name in STATISTICS},
         patients=expand("results/tables/patients/cohort={cohort}/patients.parquet", cohort=COHORTS),

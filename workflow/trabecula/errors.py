@@ -104,7 +104,7 @@ REASONS: dict[str, str] = {
     "in_training": "the patient was in the model's training, so does not count as external",
     "superseded": "another study or label of this patient was nearer in time, or a later verdict takes its place",
     "label_too_far": "every label of this patient is further in time from each dated, measured scan than allowed",
-    "other_cohort": "the patient counts in another development cohort, which cohorts.tsv lists before this one",
+    "other_cohort": "the patient counts in another cohort of the same role",
     "other_level": "a label of a level that the patient's QCT value does not use",
     "duplicate_label": "an earlier line of the file holds the same label",
     "contradictory_label": "different values for one patient, date and level",

@@ -31,12 +31,13 @@ from trabecula.report.gallery import has_cards, write_gallery
 from trabecula.report.learning_figures import read_training
 from trabecula.report.page_table import Table
 from trabecula.report.pages import inline, render
+from trabecula.report.removed import remove_reports
 from trabecula.report.results import Results, of_cohort, patient_rows, pooled, synthetic_note, verdicts_of
 from trabecula.runtime.whole_file import whole_file
 
 __all__ = [
-    "COHORT_FIGURES", "FIGURES", "SUMMARY_FIGURES", "Report", "Results", "compose", "compose_summary", "of_cohort",
-    "pooled", "read_training", "verdicts_of", "write", "write_gallery",
+    "COHORT_FIGURES", "FIGURES", "REPORT_FILES", "SUMMARY_FIGURES", "Report", "Results", "compose", "compose_summary",
+    "of_cohort", "pooled", "read_training", "remove_reports", "verdicts_of", "write", "write_gallery",
 ]  # fmt: skip
 
 # What each figure shows, read aloud to those who can't see it.
@@ -53,6 +54,8 @@ FIGURES = {
     "learning": "Loss of the networks by epoch",
 }
 COHORT_FIGURES = tuple(name for name in FIGURES if name != "learning")
+# Files of a cohort's report, beside its gallery.
+REPORT_FILES = ("index.html", "checklists.html", *(f"{name}.svg" for name in COHORT_FIGURES))
 SUMMARY_FIGURES = ("roc", "agreement", "recalibration", "learning")
 
 

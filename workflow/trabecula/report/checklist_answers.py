@@ -77,8 +77,8 @@ def predictors(cohort: Cohort) -> str:
 
 
 def reviewers(cohort: Cohort) -> str:
-    """Count the verdicts of readers."""
-    n = cohort.results.verdicts.num_rows
+    """Count the readers' verdicts that were used."""
+    n = cohort.results.verdicts["status"].to_pylist().count("used")
     if not n:
         return ""
     return f"Levels and outlines are automatic; readers gave {wording.counted(n, 'verdict')} on single vertebrae."

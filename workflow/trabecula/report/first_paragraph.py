@@ -59,10 +59,12 @@ def counts(n: Counts) -> list[str]:
     """Say how many studies and patients were found, were measured, and have a QCT value, and how many are gone."""
     sentences = ["No CT study was found."]
     if n.studies:
+        were, have = "was" if n.studies == 1 else "were", "has" if n.results == 1 else "have"
         sentences = [
-            f"{wording.counted(n.studies, 'CT study')} of {wording.counted(n.patients, 'patient')} were found; bone "
+            f"{wording.counted(n.studies, 'CT study')} of {wording.counted(n.patients, 'patient')} {were} found; bone "
             f"density was measured in {wording.counted(n.measured, 'study')}, and "
-            f"{wording.counted(n.results, 'patient')} have a result. Of these, {n.labelled:,} have a QCT value."
+            f"{wording.counted(n.results, 'patient')} {have} a result. Of these, {n.labelled:,} "
+            f"{'has' if n.labelled == 1 else 'have'} a QCT value."
         ]
     if n.patients_in_several:
         sentences.append(

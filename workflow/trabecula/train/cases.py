@@ -102,9 +102,7 @@ def read_sources(
         If no shard is given, or the verdicts can't be read.
     """
     if not cubes:
-        raise ConfigError(
-            "The development cohorts have no scan that can be measured; their tables index/series.parquet say why not."
-        )
+        raise ConfigError(_nothing_to_train_on(_read(studies, tables.STUDIES)))
     current = read_current_studies(studies)
     scans = _read_current(crops, partial(tables.read_columns, columns=["study_id", "status", "blood_hu"]), current)
     segmented = read_vertebrae(cubes, measures, current)
@@ -114,6 +112,22 @@ def read_sources(
         scans,
         _read(studies, tables.STUDIES),
         _read(labels, tables.LABELS),
+    )
+
+
+def _nothing_to_train_on(studies: pd.DataFrame) -> str:
+    """Say why there is no scan to train on, and what to do.
+
+    >>> _nothing_to_train_on(pd.DataFrame({"reason": ["too_short", "not_ct", "too_short"]}))[:101]
+    'The development cohorts hold no scan to train on: all 3 studies were refused (2 too_short, 1 not_ct).'
+    """
+    counts = ", ".join(f"{n} {reason}" for reason, n in studies["reason"].value_counts().items())
+    n_studies = "their one study was" if len(studies) == 1 else f"all {len(studies)} studies were"
+    why = f"{n_studies} refused ({counts})" if len(studies) else "no study was found in their archives"
+    return (
+        f"The development cohorts hold no scan to train on: {why}. The tables index/series.parquet in the cohorts' "
+        "results give the reasons. Mend the archives; or name a trained model in option model, and the cohorts get "
+        "their tables and reports without training."
     )
 
 
