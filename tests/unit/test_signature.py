@@ -161,5 +161,15 @@ def test_a_folder_that_cannot_be_opened_stops_no_plan_and_is_seen_when_it_opens(
 
 
 @pytest.mark.parametrize("watch", WATCHES)
+@pytest.mark.parametrize("name", [".snapshot", "@eaDir"])
+def test_snapshots_and_thumbnails_of_the_storage_do_not_count(tmp_path, series, watch, name):
+    (series / name / "hourly").mkdir(parents=True)
+    before = signature(tmp_path / "archive", watch=watch)
+    (series / name / "hourly/1.dcm").touch()
+    (series / name / "daily").mkdir()
+    assert signature(tmp_path / "archive", watch=watch) == before
+
+
+@pytest.mark.parametrize("watch", WATCHES)
 def test_an_archive_that_is_gone_has_a_signature_of_its_own(tmp_path, series, watch):
     assert signature(tmp_path / "gone", watch=watch) != signature(tmp_path / "archive", watch=watch)

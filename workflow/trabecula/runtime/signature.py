@@ -17,7 +17,7 @@ _DIGEST_BYTES = 16
 def signature(archive: Path, *, watch: Watch) -> str:
     """Walk an archive, and hash its names and times.
 
-    Folders of the storage system are not searched, nor does the index search them. Links are not followed: what they
+    Folders of the storage system, such as snapshots, are passed over as in the index. Links are not followed: what they
     lead to inside the archive is found by its own path. A folder that can't be opened counts by its name and time; the
     index says why.
 
@@ -46,20 +46,20 @@ def signature(archive: Path, *, watch: Watch) -> str:
         except OSError:  # gone since its parent was listed, or closed to us
             text, inner = _closed(root + folder), []
         total += int.from_bytes(blake2b(b"%s\n%s" % (folder, text), digest_size=_DIGEST_BYTES).digest())
-        todo += [b"%s/%s" % (folder, name) for name in inner if not is_system_folder(os.fsdecode(name))]
+        todo += [b"%s/%s" % (folder, os.fsencode(name)) for name in inner if not is_system_folder(name)]
     return f"{total % 256**_DIGEST_BYTES:0{2 * _DIGEST_BYTES}x}"
 
 
-def _with_files(folder: bytes) -> tuple[bytes, list[bytes]]:
-    """Describe a folder's files by name, size and time; list the folders in it."""
+def _with_files(folder: bytes) -> tuple[bytes, list[str]]:
+    """Describe a folder's files by name, size and time, and list the folders in it."""
     lines, inner = [], []
-    # A folder that was opened once is not looked up again for each of its files, which saves a tenth of the walk.
+    # In a folder that is open its files are found without its path, which saves a tenth of the walk.
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with os.scandir(opened) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    inner.append(os.fsencode(entry.name))
+                    inner.append(entry.name)
                 else:
                     lines.append(_line(entry))
     finally:
@@ -75,16 +75,17 @@ def _line(entry: os.DirEntry[str]) -> str:
     return f"{entry.name}\0{state.st_size}\0{state.st_mtime_ns}"
 
 
-def _time_alone(folder: bytes) -> tuple[bytes, list[bytes]]:
-    """Describe a folder by its time, which changes when something comes, goes or is renamed right inside it."""
+def _time_alone(folder: bytes) -> tuple[bytes, list[str]]:
+    """Describe a folder by its time, and list the folders in it.
+
+    The time changes when something comes, goes or is renamed right inside the folder.
+    """
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # The time is read first: what comes while the folder is listed gives it another time later.
         time_ns = os.fstat(opened).st_mtime_ns
         with os.scandir(opened) as entries:
-            return b"%d" % time_ns, [
-                os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)
-            ]
+            return b"%d" % time_ns, [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     finally:
         os.close(opened)
 
