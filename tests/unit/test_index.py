@@ -21,8 +21,9 @@ from trabecula.dicom.headers import read as header_files
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import failed
 from trabecula.errors import ConfigError
-from trabecula.index import facts, scan
+from trabecula.index import database, facts, scan
 from trabecula.runtime import log
+from trabecula.runtime.whole_file import UNFINISHED
 
 
 def places(folder: Path, archive: Path, labels: Path | None = None) -> index.Cohort:
@@ -259,6 +260,17 @@ def test_a_study_that_failed_for_a_reason_that_may_pass_is_listed_anew_once(tmp_
         assert {row["study_id"]: row["shard"] for row in read(where, "studies")}[study] == "00001"
         assert list(linkage.read_linked(where.private / "test/linkage.parquet", "00001")) == [study]
         assert study not in linkage.read_linked(where.private / "test/linkage.parquet", "00000")
+
+
+def test_rows_that_memory_does_not_hold_are_closed_to_others_and_leave_nothing(tmp_path):
+    with database.database(tmp_path) as opened:
+        opened.sql("SET memory_limit = '40MB'")
+        rows = opened.sql("SELECT range AS number, md5(range::VARCHAR) AS text FROM range(3_000_000) ORDER BY text")
+        rows.to_arrow_reader(1000).read_next_batch()
+        (spill,) = tmp_path.iterdir()
+        assert UNFINISHED.fullmatch(spill.name) and spill.stat().st_mode & 0o777 == 0o700
+        assert list(spill.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):

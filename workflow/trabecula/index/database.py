@@ -15,6 +15,8 @@ from trabecula.runtime.whole_file import beside
 def database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open DuckDB with little memory; rows for which it has no room go into a private folder that others can't read."""
     spill = beside(folder / "spill")
+    shutil.rmtree(spill, ignore_errors=True)  # of a killed process that had the same number
+    spill.mkdir(mode=0o700, parents=True)  # DuckDB would let the group read it
     with duckdb.connect(config={"temp_directory": str(spill), "memory_limit": "500MB", "threads": 1}) as opened:
         try:
             yield opened
