@@ -12,9 +12,8 @@ from trabecula.model.bundle import Roi
 from trabecula.train import audit, cases, rois, splits
 
 files, params = snakemake.input, snakemake.params
-sources = cases.read_sources(
-    files.cubes, files.crops, files.measures, files.studies, files.labels, reviewed=files.verdicts or None
-)
+shards = files.converts, files.cubes, files.crops, files.measures
+sources = cases.read_sources(*shards, files.studies, files.labels, reviewed=files.verdicts or None)
 choice, protocol = cases.Choice(**params.choice), splits.Protocol(**params.protocol)
 patients = cases.find_cases(sources, order=params.order, choice=choice)
 audited = audit.audit(sources, patients, order=params.order, choice=choice)

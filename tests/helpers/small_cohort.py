@@ -27,6 +27,8 @@ class Study:
     vertebrae: dict[str, dict[str, Any]] = field(default_factory=dict)
     predicted: bool = True
     shard: str = "00000"
+    digests: tuple[str, ...] = ()
+    n_slices: int = 90
 
     @property
     def status(self) -> str:
@@ -196,14 +198,14 @@ def _stage_rows(schema: pa.Schema, cohort: str, study: Study, stage: str) -> lis
     row |= {"reason": study.fails[1], "detail": "3 of 90"} if failed and study.fails else {}
     row |= {name: value for name, value in _STAGE_FACTS.items() if name in schema.names}
     if stage == "convert":
-        row["series_id"] = f"{study.name}.1"
+        row |= {"series_id": f"{study.name}.1", "n_slices": study.n_slices}
+        row["slice_digests"] = [] if failed else list(study.digests)
     return (
         [row | {"level": level} for level in study.vertebrae or ["L1"]] if stage == "segment" and not failed else [row]
     )
 
 
 _STAGE_FACTS = {"segmenter": "test 1", "n_vertebrae": 0, "picture": b"webp", "repairs": ["gantry_tilt"], "flags": []}
-_STAGE_FACTS |= {"slice_digests": []}
 _STAGE_FACTS |= {"air_hu": -999.0, "fat_hu": -95.0, "muscle_hu": 35.0, "blood_hu": 42.0, "level_flags": []}
 
 

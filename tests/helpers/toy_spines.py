@@ -18,6 +18,7 @@ LEVELS = ("T10", "T12", "L1", "L2", "L3")
 class Cohort:
     """Files of a toy cohort by stage, and its patients' true vBMD (mg/cm3)."""
 
+    converts: list[str]
     cubes: list[str]
     crops: list[str]
     measures: list[str]
@@ -28,7 +29,7 @@ class Cohort:
     @property
     def files(self) -> dict[str, Any]:
         """Give the files that `cases.read_sources` reads."""
-        return {name: getattr(self, name) for name in ("cubes", "crops", "measures", "studies", "labels")}
+        return {name: getattr(self, name) for name in ("converts", "cubes", "crops", "measures", "studies", "labels")}
 
 
 def body_mask() -> np.ndarray:
@@ -72,8 +73,9 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
     names = [f"pa{i:04d}" for i in range(patients)]
     vbmd = dict(zip(names, rng.normal(120, 35, patients).clip(30, 250).tolist(), strict=True))
     shards = [names[::2], names[1::2]]
-    cubes, crops, measures = [], [], []
+    converts, cubes, crops, measures = [], [], [], []
     for number, members in enumerate(shards):
+        converts.append(str(folder / f"toy/convert/{number:05d}.parquet"))
         cubes.append(str(folder / f"toy/crop/{number:05d}.arrow"))
         crops.append(str(folder / f"toy/crop/{number:05d}.parquet"))
         measures.append(str(folder / f"toy/measure/{number:05d}.parquet"))
@@ -87,12 +89,13 @@ def write_cohort(folder: Path, patients: int, *, seed: int = 0, labelled: int | 
                 rows += [measurement(crop_of_level) for crop_of_level in vertebrae]
         tables.write(rows, tables.MEASURE, measures[-1])
         tables.write([crop(name, number) for number, name in enumerate(members)], tables.CROP, crops[-1])
+        tables.write([converted(name) for name in members], tables.CONVERT, converts[-1])
     studies = [study(name) | {"shard": f"{number % 2:05d}"} for number, name in enumerate(names)]
     tables.write(studies, tables.STUDIES, folder / "studies.parquet")
     labels = [label(name, vbmd[name]) for name in names[:labelled]]
     tables.write(labels, tables.LABELS, folder / "labels.parquet")
     index = [str(folder / "studies.parquet")], [str(folder / "labels.parquet")]
-    return Cohort(cubes, crops, measures, *index, vbmd)
+    return Cohort(converts, cubes, crops, measures, *index, vbmd)
 
 
 def row(schema, **values) -> dict:
@@ -105,6 +108,13 @@ def measurement(crop: VertebraCrop) -> dict:
     mean = float(crop.ct[crop.label > 0].mean()) if crop.complete else None
     keys = {"cohort": "toy", "patient_id": crop.patient_id, "study_id": crop.study_id, "level": crop.level}
     return row(tables.MEASURE, **keys, trabecular_hu_mean=mean, flags=[] if crop.complete else ["incomplete"])
+
+
+def converted(name: str, *digests: str) -> dict:
+    """Make the row of `convert` for a toy scan, with digests of its own unless others are given."""
+    keys = {"cohort": "toy", "patient_id": name, "study_id": f"st-{name}", "series_id": f"se-{name}"}
+    values = {"status": "ok", "n_slices": 90, "slice_digests": list(digests) or [f"of {name}"]}
+    return row(tables.CONVERT, **keys, **values, repairs=[], flags=[])
 
 
 def crop(name: str, number: int) -> dict:

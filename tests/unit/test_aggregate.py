@@ -3,8 +3,10 @@
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -303,6 +305,42 @@ def test_what_a_study_left_in_a_shard_that_it_has_left_counts_nowhere(results, c
     write_shard(copy / "dev", "00000", "dev", [*in_first_shard, *left], model, SPLITS)
     run(copy, tmp_path / "again")
     assert digests(tmp_path / "again" / "tables") == digests(results / "tables")
+
+
+def test_a_scan_that_is_there_twice_counts_once_over_patients_shards_and_cohorts(copy):
+    def person(name: str, digests: str, **values) -> Study:
+        return Study(name, f"{name} scan", vertebrae=good("L1"), digests=tuple(digests), **values)
+
+    of_dev = [person("p", "ab"), person("q", "bc", n_slices=80, shard="00001"), person("r", "xyz")]
+    of_dev += [replace(person("q", "def", shard="00001"), name="q alone"), replace(person("p", "ab"), name="p twice")]
+    of_ext = [person("p", "ab"), person("s", "a"), person("u", "st"), person("v", "su", n_slices=99)]
+    model = bundle.read(copy.parent / "model").model_id
+    label = dict(level="L1", vbmd_mg_cm3=97.0, days_from_first_study=0)
+    write_cohort(copy, "dev", of_dev, [label | {"patient_id": name} for name in "pq"], model, SPLITS)
+    write_cohort(copy, "ext", of_ext, [label | {"patient_id": name} for name in "su"], model, SPLITS)
+    run(copy)
+    for cohort, expected in {
+        "dev": {"p twice": "same_scan", "q scan": "same_scan", "q alone": "same_person"},
+        "ext": {"s scan": "same_scan", "v scan": "same_scan"},
+    }.items():
+        studies = table(copy, "studies", cohort).set_index("study_id")
+        assert studies["reason"].dropna().to_dict() == expected
+        assert set(studies.loc[list(expected), "stage"]) == {"convert"}
+        for name in ("vertebrae", "predictions"):
+            assert not set(table(copy, name, cohort)["study_id"]) & expected.keys()
+        failures = table(copy, "failures", cohort)
+        details = set(failures.loc[failures["reason"] == "same_scan", "detail"])
+        assert details == ({"counts as study p scan"} | ({"counts as study u scan"} if cohort == "ext" else set()))
+        patients = table(copy, "patients", cohort).set_index("patient_id")
+        counted = {study.patient for study in (of_dev if cohort == "dev" else of_ext)} - {"q", "s", "v"}
+        assert set(patients.index[patients["study_id"].notna()]) == counted
+        flagged = np.array(["same_scan" in flags for flags in patients["flags"]])
+        assert set(patients.index[flagged]) == {"p", "u"} & set(patients.index)
+        assert (patients.loc[flagged, "quality"] == "limited").all()
+        assert set(patients.index[patients["qct_vbmd_mg_cm3"].notna()]) == ({"p"} if cohort == "dev" else {"u"})
+        assert set(table(copy, "labels", cohort)["reason"].dropna()) == {"no_scan"}
+    calibrations = tables.read(copy / "tables/calibrations/calibrations.parquet", tables.CALIBRATIONS)
+    assert calibrations["n"].to_pylist() == [1]
 
 
 def test_what_may_pass_is_asked_for_again_as_long_as_it_stands(copy):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from small_study import empty
 
 from trabecula import tables
+from trabecula.cohort.same_scans import SetAside
 from trabecula.errors import REASONS, ConfigError
 from trabecula.train import audit, splits
 from trabecula.train.cases import Choice, Sources, find_cases, read_sources
@@ -46,14 +47,14 @@ def unused(reason: str, *faults: str) -> dict:
     return {"status": "unused", "reason": reason, "faults": list(faults)}
 
 
-def sources_of(scans: list[dict], labels: list[dict]) -> Sources:
+def sources_of(scans: list[dict], labels: list[dict], set_aside: dict | None = None) -> Sources:
     """Frames as `cases.read_sources` reads them."""
     studies = tables.cast([row["study"] for row in scans], tables.STUDIES).to_pandas()
     numbered = [row | {"line": i} for i, row in enumerate(labels, start=2)]
     columns = ["cohort", "patient_id", "study_id", "level", "complete", "trabecular_hu_mean", "flags"]
     vertebrae = pd.DataFrame([row for scan in scans for row in scan["vertebrae"]], columns=columns)
     crops = pd.DataFrame({"study_id": studies["study_id"], "status": "ok", "blood_hu": 40.0})
-    return Sources(vertebrae, crops, studies, tables.cast(numbered, tables.LABELS).to_pandas())
+    return Sources(vertebrae, crops, studies, tables.cast(numbered, tables.LABELS).to_pandas(), set_aside or {})
 
 
 def audited(scans: list[dict], labels: list[dict]) -> pd.DataFrame:
@@ -62,6 +63,22 @@ def audited(scans: list[dict], labels: list[dict]) -> pd.DataFrame:
     cases = find_cases(sources, order=ORDER, choice=CHOICE)
     rows = audit.audit(sources, cases, order=ORDER, choice=CHOICE)
     return pd.DataFrame(tables.from_frame(rows, tables.AUDIT).to_pylist(), columns=tables.AUDIT.names, dtype=object)
+
+
+def test_a_patient_whose_scan_counts_for_another_id_is_told_so():
+    aside = {"b": SetAside("same_scan", ""), "c": SetAside("same_person", "")}
+    scans = [scan("a", name, levels="" if name in aside else "L1") for name in "abc"]
+    for row in scans:
+        row["study"]["study_id"] = row["study"]["patient_id"]
+    sources = sources_of(scans, [label("a", name) for name in "abc"], aside)
+    sources.vertebrae["study_id"] = sources.vertebrae["patient_id"]
+    cases = find_cases(sources, order=ORDER, choice=CHOICE)
+    rows = audit.audit(sources, cases, order=ORDER, choice=CHOICE)
+    assert dict(zip(rows["patient_id"], rows["reason"], strict=True)) == {
+        "a": None,
+        "b": "same_scan",
+        "c": "same_person",
+    }
 
 
 def row_of(rows: pd.DataFrame, patient: str, cohort: str = "a") -> dict:
@@ -241,7 +258,7 @@ def test_cohorts_of_which_nothing_was_accepted_are_refused_with_the_reasons(tmp_
     ]
     tables.write(rows, tables.STUDIES, tmp_path / "studies.parquet")
     with pytest.raises(ConfigError, match=why):
-        read_sources([], [], [], [str(tmp_path / "studies.parquet")], [])
+        read_sources([], [], [], [], [str(tmp_path / "studies.parquet")], [])
 
 
 @pytest.mark.parametrize(("vbmd", "cure"), [(100.0, "add patients with normal"), (130.0, "add patients with reduced")])

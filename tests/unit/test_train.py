@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 from monai.bundle.config_parser import ConfigParser
-from toy_spines import SPACING_MM, Cohort, write_cohort
+from toy_spines import SPACING_MM, Cohort, converted, write_cohort
 
 from trabecula import tables
 from trabecula.cohort.current import read_current_studies
@@ -134,6 +135,26 @@ def test_cases_are_the_labelled_patients_with_their_chosen_levels(cohort: Cohort
     assert rows["qct_vbmd_mg_cm3"].tolist() == pytest.approx([cohort.vbmd_mg_cm3[p] for p in rows["patient_id"]])
     assert rows["reduced"].tolist() == [value < 120 for value in rows["qct_vbmd_mg_cm3"]]
     assert set(rows["kvp"]) == {100.0, 120.0} and set(rows["phase"]) == {"native", "portal"}
+
+
+def test_a_scan_under_two_patients_trains_once_and_stands_on_one_side(cohort: Cohort, tmp_path: Path):
+    whole = {name: tables.read(name, tables.CONVERT) for name in cohort.converts}
+    twin, labelled = "pa0015", "pa0002"  # in different shards; the twin of a labelled patient has no label
+    rows = {name: [row for row in table.to_pylist() if row["patient_id"] != twin] for name, table in whole.items()}
+    rows[cohort.converts[1]].append(converted(twin, f"of {labelled}"))
+    rows[cohort.converts[1]] = [
+        converted("pa0003", "of pa0001") if row["patient_id"] == "pa0003" else row for row in rows[cohort.converts[1]]
+    ]
+    copies = [str(tmp_path / f"toy/convert/{Path(name).name}") for name in cohort.converts]
+    for name, copy in zip(cohort.converts, copies, strict=True):
+        tables.write(rows[name], tables.CONVERT, copy)
+    files: dict[str, Any] = cohort.files | {"converts": copies}
+    sources = cases.read_sources(**files)
+    patients = cases.find_cases(sources, order=["toy"], choice=CHOICE)
+    assert sorted(patients["patient_id"]) == sorted({*list(cohort.vbmd_mg_cm3)[:14]} - {"pa0003"})
+    audited = audit.audit(sources, patients, order=["toy"], choice=CHOICE).set_index("patient_id")
+    assert audited["reason"].dropna().to_dict() == {"pa0003": "same_scan", "pa0014": "no_label", twin: "no_label"}
+    assert set(splits.divide(patients, PROTOCOL)["patient_id"]) == set(patients["patient_id"])
 
 
 def test_regions_are_those_of_the_cubes_and_stay_in_the_file(cohort: Cohort, tmp_path: Path):

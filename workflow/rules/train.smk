@@ -41,6 +41,7 @@ CHOICE = options("aggregate", "levels", "substitutes", "max_interval_days", "red
 checkpoint train_cases:
     """Link labels to scans, cut the patients' regions, and divide the patients; a division that was made is kept."""
     input:
+        converts=of_shards("results/{cohort}/convert/{shard}.parquet", DEVELOPMENT),
         cubes=of_shards("results/{cohort}/crop/{shard}.arrow", DEVELOPMENT),
         crops=of_shards("results/{cohort}/crop/{shard}.parquet", DEVELOPMENT),
         measures=of_shards("results/{cohort}/measure/{shard}.parquet", DEVELOPMENT),

@@ -58,6 +58,8 @@ REASONS: dict[str, str] = {
     "irregular_spacing": "slice positions are irregular",
     "implausible_hu": "values are not Hounsfield units of a patient",
     "other_pixels": "files of one instance UID hold different pixels, so nobody can tell which are right",
+    "same_scan": "the same pixels are there in another study, which counts",
+    "same_person": "the patient shares a scan with another patient id, which counts for both",
     # segment, crop, measure
     "no_vertebra": "no vertebra was found",
     "mask_missing": "no label map for this study among the given masks",
@@ -141,6 +143,7 @@ FLAGS: dict[str, str] = {
     "rescale_varies": "slope or intercept differ between slices",
     "encoding_varies": "stored bits, sign or photometric interpretation differ between slices",
     "implausible_hu": "values are not Hounsfield units of a patient",
+    "same_scan": "the same pixels are there under another study or patient id, which is set aside",
 }
 
 # Findings that speak against the level of a vertebra.

@@ -19,6 +19,7 @@ from trabecula.aggregate.prediction_checks import check_predictions
 from trabecula.aggregate.reconciliation import reconcile
 from trabecula.cohort import labels, patients
 from trabecula.cohort.gone import in_archive
+from trabecula.cohort.same_scans import SameScans
 from trabecula.density import calibrate
 from trabecula.density.thresholds import Thresholds
 
@@ -111,6 +112,12 @@ class BatchTables:
     predictions: pa.Table
     outcomes: pa.Table
     verdicts: pd.DataFrame
+
+
+def without_repeated(stages: StageTables, same: SameScans) -> StageTables:
+    """Set aside the studies whose scan is there twice: convert refuses them, and no later stage has seen them."""
+    later = {name: same.keep(rows) for name, rows in vars(stages).items() if name != "convert"}
+    return StageTables(convert=same.converted(stages.convert), **later)
 
 
 def batch_tables(stages: StageTables, model: Model, reviewed: pd.DataFrame, rules: Rules) -> BatchTables:

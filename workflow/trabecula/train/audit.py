@@ -88,8 +88,8 @@ def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice
     -------
     DataFrame
         Columns of `tables.AUDIT`: by cohort and patient, then by cohort and line. The reason of a patient with several
-        faults is the first of: no label, no label of a chosen level, no scan, no vertebra, no label near in time,
-        other cohort.
+        faults is the first of: no label, no label of a chosen level, scan counted for another patient id, no scan, no
+        vertebra, no label near in time, other cohort.
 
     Raises
     ------
@@ -130,16 +130,25 @@ def _patients_of_cohort(sources: Sources, cohort: str, choice: Choice) -> pd.Dat
     patients = patients.join(nearest[["study_id", "days_from_scan"]], on="patient_id")
     scans = vertebrae.groupby("patient_id")["study_id"].nunique()
     patients["n_scans"] = patients["patient_id"].map(scans).fillna(0)
+    without_scan = patients["n_scans"] == 0
     excluded_by = {
         "no_label": ~patients["patient_id"].isin(usable["patient_id"]),
         "other_level": ~patients["patient_id"].isin(usable.loc[of_levels(usable, levels), "patient_id"]),
-        "no_scan": patients["n_scans"] == 0,
+        "same_scan": without_scan & patients["patient_id"].isin(_set_aside(sources, studies, "same_scan")),
+        "same_person": without_scan & patients["patient_id"].isin(_set_aside(sources, studies, "same_person")),
+        "no_scan": without_scan,
         "no_complete_vertebra": ~patients["patient_id"].isin(candidates["patient_id"]),
         "label_too_far": patients["n_labels"].isna(),
     }
     reason = np.select(list(excluded_by.values()), list(excluded_by), default="")
     patients["reason"] = pd.Series(reason, patients.index, object).replace("", None)
     return patients.assign(n_labels=patients["n_labels"].fillna(0))
+
+
+def _set_aside(sources: Sources, studies: pd.DataFrame, reason: str) -> set[str]:
+    """Give the patients of studies that are set aside for a reason."""
+    named = [study for study, entry in sources.set_aside.items() if entry.reason == reason]
+    return set(studies.loc[studies["study_id"].isin(named), "patient_id"])
 
 
 def _label_facts(lines: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """The labelled patients that a model learns from."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from trabecula.cohort import verdicts
 from trabecula.cohort.current import CurrentStudies, read_current_studies
 from trabecula.cohort.labels import patient_truth
 from trabecula.cohort.patients import chosen_vertebrae
+from trabecula.cohort.same_scans import LABEL_COLUMNS, SKETCHES, SameScans, SetAside, decide
 from trabecula.errors import ConfigError
 from trabecula.model.scan_inputs import scan_facts
 from trabecula.tables.cubes import read_facts
@@ -68,12 +69,15 @@ class Sources:
         Facts on the whole scans, from `crop`.
     studies, labels : DataFrame
         Columns as in the tables of these names.
+    set_aside : mapping of SetAside
+        Studies of which nothing is in `vertebrae`, since the same scan is there twice.
     """
 
     vertebrae: pd.DataFrame
     crops: pd.DataFrame
     studies: pd.DataFrame
     labels: pd.DataFrame
+    set_aside: Mapping[str, SetAside]
 
     def of_cohort(self, cohort: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Give the vertebrae, studies and labels of one cohort."""
@@ -84,6 +88,7 @@ class Sources:
 
 
 def read_sources(
+    converts: Sequence[str],
     cubes: Sequence[str],
     crops: Sequence[str],
     measures: Sequence[str],
@@ -92,9 +97,10 @@ def read_sources(
     *,
     reviewed: Path | str | None = None,
 ) -> Sources:
-    """Read the files of the development cohorts: those of crop and measure per shard, those of index per cohort.
+    """Read the files of the development cohorts: those of convert to measure per shard, those of index per cohort.
 
-    The reviewers' verdicts are applied as for results, so that training stands on the same vertebrae.
+    Scans that are there twice count once, and the reviewers' verdicts are applied, as for results, so that training
+    stands on the same vertebrae.
 
     Raises
     ------
@@ -105,14 +111,18 @@ def read_sources(
         raise ConfigError(_nothing_to_train_on(_read(studies, tables.STUDIES)))
     current = read_current_studies(studies)
     scans = _read_current(crops, partial(tables.read_columns, columns=["study_id", "status", "blood_hu"]), current)
-    segmented = read_vertebrae(cubes, measures, current)
+    segmented, label_lines = read_vertebrae(cubes, measures, current), _read(labels, tables.LABELS)
+    same = _same_scans(converts, label_lines, current)
+    segmented = segmented[~segmented["study_id"].isin(list(same.set_aside))]
     reviewed_vertebrae, _, _ = verdicts.apply(segmented, segmented[VERTEBRA], verdicts.read(reviewed))
-    return Sources(
-        reviewed_vertebrae,
-        scans,
-        _read(studies, tables.STUDIES),
-        _read(labels, tables.LABELS),
-    )
+    return Sources(reviewed_vertebrae, scans, _read(studies, tables.STUDIES), label_lines, same.set_aside)
+
+
+def _same_scans(converts: Sequence[str], labels: pd.DataFrame, current: CurrentStudies) -> SameScans:
+    """Decide which studies count, other cohorts than those of the development aside."""
+    pieces = [current.rows(tables.read_columns(path, SKETCHES.names), path).cast(SKETCHES) for path in converts]
+    sketches, lines = pa.concat_tables(pieces), pa.Table.from_pandas(labels[LABEL_COLUMNS], preserve_index=False)
+    return decide(sketches, lines, dict.fromkeys(sketches["cohort"].unique().to_pylist(), "development"))
 
 
 def _nothing_to_train_on(studies: pd.DataFrame) -> str:

@@ -2,9 +2,11 @@
 
 Here belongs what knows of buckets, batches, Dask and files. How rows come about belongs to `cohort_tables`.
 
-Three rounds: batches of shards, whose rows are cut into buckets of patients; then buckets, since a patient's studies
-may lie in different shards; then the tables' files. A task's work is a plain function: filtering and `len` of Dask's
-own expressions returned wrong counts (2026.8.0), so every count is taken from the rows and held against Parquet's.
+Four rounds: batches of shards, for the sketches by which a scan that is there twice is known (see
+`trabecula.cohort.same_scans`); the same batches, whose rows are cut into buckets of patients; then buckets, since a
+patient's studies may lie in different shards; then the tables' files. A task's work is a plain function: filtering and
+`len` of Dask's own expressions returned wrong counts (2026.8.0), so every count is taken from the rows and held against
+Parquet's.
 """
 
 import shutil
@@ -28,6 +30,7 @@ from trabecula.aggregate.out_of_core.tasks import (
     CohortFiles,
     Job,
     combine_patients,
+    gather_sketches,
     join_shards,
     split_index,
     write_density_tables,
@@ -36,6 +39,7 @@ from trabecula.aggregate.out_of_core.tasks import (
 )
 from trabecula.aggregate.reconciliation import require
 from trabecula.cohort import verdicts
+from trabecula.cohort.same_scans import LABEL_COLUMNS, SKETCHES, SameScans, decide
 from trabecula.density import calibrate
 from trabecula.runtime.workers import Compute
 
@@ -76,11 +80,12 @@ def write_tables(
         If something was lost or counted twice (see `reconciliation.reconcile`).
     """
     reviewed = verdicts.read(inputs.verdicts)
+    same = _same_scans(inputs, compute)
     jobs = []
     for cohort in inputs.cohorts:
         index = inputs.index_of(cohort.name)
         starts = buckets.borders(index["studies"], patients=buckets.PATIENTS_PER_BUCKET)
-        jobs.append(Job(cohort, index, starts, folder, model, rules, reviewed))
+        jobs.append(Job(cohort, index, starts, folder, model, rules, reviewed, same))
     cohorts = [_combine(job, inputs.shards_of(job.cohort.name), compute) for job in jobs]
     devices = _devices(cohorts, calibration)
     for files in cohorts:
@@ -88,6 +93,17 @@ def write_tables(
     tables.write(devices.table(), tables.CALIBRATIONS, folder / "tables" / "calibrations" / "calibrations.parquet")
     _write_verdicts(reviewed, cohorts, folder / "tables")
     shutil.rmtree(folder / "parts")
+
+
+def _same_scans(inputs: Inputs, compute: Compute) -> SameScans:
+    """Decide which studies of all cohorts count, among those that hold the same scan."""
+    gathering, labels = [], []
+    for cohort in inputs.cohorts:
+        index = inputs.index_of(cohort.name)
+        gathering += [partial(gather_sketches, index["studies"], b) for b in batches(inputs.shards_of(cohort.name))]
+        labels.append(tables.read_columns(index["labels"], LABEL_COLUMNS))
+    sketches = pa.concat_tables([SKETCHES.empty_table(), *compute(gathering)])
+    return decide(sketches, pa.concat_tables(labels), {cohort.name: cohort.role for cohort in inputs.cohorts})
 
 
 def _combine(job: Job, shards: Sequence[Shard], compute: Compute) -> CohortFiles:

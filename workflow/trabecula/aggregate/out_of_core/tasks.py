@@ -17,11 +17,12 @@ from trabecula.aggregate.arrow_rows import sorted_rows, to_frame
 from trabecula.aggregate.cohort_tables import Rules
 from trabecula.aggregate.inputs import Cohort, Model, Shard
 from trabecula.aggregate.out_of_core import buckets
-from trabecula.aggregate.out_of_core.shard_files import read_stages
+from trabecula.aggregate.out_of_core.shard_files import read_sketches, read_stages
 from trabecula.aggregate.out_of_core.table_files import table_writer
 from trabecula.aggregate.reconciliation import require
 from trabecula.aggregate.vertebra_tables import in_order
 from trabecula.cohort.current import read_current_studies
+from trabecula.cohort.same_scans import SameScans
 from trabecula.density import calibrate
 
 
@@ -45,6 +46,8 @@ class Job:
         From vertebrae to patients.
     reviewed : DataFrame
         All reviewers' verdicts (see `verdicts.read`).
+    same : SameScans
+        Studies that do not count, since the same scan is there twice.
     """
 
     cohort: Cohort
@@ -54,6 +57,7 @@ class Job:
     model: Model
     rules: Rules
     reviewed: pd.DataFrame
+    same: SameScans
 
     @property
     def parts(self) -> Path:
@@ -80,7 +84,7 @@ class BatchFiles:
     vertebrae, predictions, outcomes : Path
         Rows as in `cohort_tables.BatchTables`, the first two without the column cohort.
     n_vertebrae, n_predictions : int
-        Number of rows that the shards' own files hold of studies that belong to them.
+        Number of rows that the shards' own files hold of studies that belong to them and count.
     verdicts : DataFrame
         What became of the reviewers' verdicts on these studies (see `verdicts.apply`).
     """
@@ -131,7 +135,7 @@ class CohortFiles:
 def join_shards(job: Job, shards: Sequence[Shard]) -> BatchFiles:
     """Join the tables of a batch of shards (see `cohort_tables.batch_tables`)."""
     current = read_current_studies([job.index["studies"]], [shard.name for shard in shards])
-    stages = read_stages(shards, current)
+    stages = cohort_tables.without_repeated(read_stages(shards, current), job.same)
     batch = cohort_tables.batch_tables(stages, job.model, job.reviewed, job.rules)
     stem = f"{job.cohort.name}.{shards[0].name}"
     rows = {
@@ -145,6 +149,11 @@ def join_shards(job: Job, shards: Sequence[Shard]) -> BatchFiles:
     }
     n_vertebrae, n_predictions = len(stages.cubes), len(stages.infer)
     return BatchFiles(**paths, n_vertebrae=n_vertebrae, n_predictions=n_predictions, verdicts=batch.verdicts)
+
+
+def gather_sketches(studies: Path, shards: Sequence[Shard]) -> pa.Table:
+    """Read the sketches of a batch of shards, whose cohort's table of studies is given."""
+    return read_sketches(shards, read_current_studies([studies], [shard.name for shard in shards]))
 
 
 def split_index(job: Job, name: str) -> list[Path]:
