@@ -102,3 +102,34 @@ def test_studies_that_are_gone_are_no_patients_and_no_studies_of_the_page(tmp_pa
     page = small_report.compose((cast, statistics), "clinic_b").page
     assert "6 CT studies of 6 patients were found" in page
     assert "studies that were ever accepted, 6 (" in page
+
+
+def fate(place: str, reason: str | None = None, *flags: str) -> dict:
+    cohort, patient, study = place.split("/")
+    status = ("measured", None, None) if reason is None else ("failed", "convert", reason)
+    outcome = dict(zip(("status", "stage", "reason"), status, strict=True))
+    return empty(tables.STUDIES, cohort=cohort, patient_id=patient, study_id=study, **outcome) | {"flags": list(flags)}
+
+
+def counted(*studies: dict) -> Counts:
+    results = [row for row in studies if row["status"] == "measured"]
+    columns = ["cohort", "patient_id", "study_id"]
+    patients = pd.DataFrame([{name: row[name] for name in columns} for row in results], columns=columns)
+    return count(tables.cast(studies, tables.STUDIES), patients.assign(vbmd_mg_cm3=99.0, qct_vbmd_mg_cm3=None))
+
+
+def test_a_person_under_two_ids_counts_once_and_the_page_says_so():
+    p = fate("a/p/p1", None, "split", "same_scan"), fate("b/p/p1", None, "same_scan"), fate("a/p/p2", "same_scan")
+    q = fate("a/q/q1", "same_scan"), fate("a/q/q2", "same_person"), fate("b/q/q1", "same_scan")
+    n = counted(*p, *q, fate("b/r/r1"))
+    assert (n.studies, n.patients, n.measured, n.results) == (3, 2, 2, 2)
+    assert (n.repeated_studies, n.repeated_patients, n.patients_in_several, n.studies_in_several) == (2, 1, 1, 1)
+    text = " ".join(first_paragraph.counts(n))
+    assert "3 CT studies of 2 patients were found" in text
+    assert "2 further studies with the pixels of another study, and 1 further patient id" in text
+
+
+def test_without_copies_nothing_is_said_of_them():
+    n = counted(fate("a/p/p1"), fate("a/q/q1", "truncated"))
+    assert (n.studies, n.patients, n.repeated_studies, n.repeated_patients) == (2, 2, 0, 0)
+    assert "further" not in " ".join(first_paragraph.counts(n))

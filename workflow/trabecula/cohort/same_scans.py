@@ -23,7 +23,9 @@ SKETCHES = pa.schema([tables.CONVERT.field(name) for name in CONVERT_COLUMNS])
 LABEL_COLUMNS = ["cohort", "patient_id", "status"]
 # Whose patients count first, where one person is in cohorts of several roles.
 ROLES = ("development", "external", "screening")
+# Of the study that counts; and of those that are set aside, with the same scan and of the same person.
 FLAG = "same_scan"
+REASONS = ("same_scan", "same_person")
 _COUNTS, _IS = "counts as study {}", "is the same person as patient {}"
 
 

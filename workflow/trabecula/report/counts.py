@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow as pa
 
+from trabecula.cohort import same_scans
 from trabecula.cohort.gone import in_archive
 
-_STUDY_COLUMNS = ["cohort", "patient_id", "study_id", "shard", "status", "stage", "reason"]
+_STUDY_COLUMNS = ["cohort", "patient_id", "study_id", "shard", "status", "stage", "reason", "flags"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Counts:
         Studies that are no longer in any archive, and all studies that were ever accepted.
     patients_in_several, studies_in_several : int
         Patients and studies that stand in several cohorts.
+    repeated_studies, repeated_patients : int
+        Studies of a scan that is there in another study, and patient ids of people who are there under another id; they
+        are not among the studies and patients.
     """
 
     studies: int
@@ -39,6 +43,8 @@ class Counts:
     known: int
     patients_in_several: int
     studies_in_several: int
+    repeated_studies: int
+    repeated_patients: int
 
 
 def count(studies: pa.Table, patients: pd.DataFrame) -> Counts:
@@ -56,19 +62,31 @@ def count(studies: pa.Table, patients: pd.DataFrame) -> Counts:
     rows = studies.select(_STUDY_COLUMNS).to_pandas()
     present = rows[in_archive(rows)]
     gone = set(rows["study_id"]) - set(present["study_id"])
+    copies = set(present.loc[present["reason"] == "same_scan", "study_id"])
+    others = _repeated_patients(present)
+    present = present[~present["study_id"].isin(copies)]
+    people = present[~present["patient_id"].isin(others)]
     accepted = rows["shard"].notna() | (rows["status"] != "rejected")
     has_result = patients["vbmd_mg_cm3"].notna()
     return Counts(
         studies=present["study_id"].nunique(),
-        patients=present["patient_id"].nunique(),
+        patients=people["patient_id"].nunique(),
         measured=present.loc[present["status"] == "measured", "study_id"].nunique(),
         results=patients.loc[has_result, "patient_id"].nunique(),
         labelled=patients.loc[has_result & patients["qct_vbmd_mg_cm3"].notna(), "patient_id"].nunique(),
         gone=len(gone),
         known=rows.loc[accepted | rows["study_id"].isin(gone), "study_id"].nunique(),
-        patients_in_several=_in_several(present, "patient_id"),
+        patients_in_several=_in_several(people, "patient_id"),
         studies_in_several=_in_several(present, "study_id"),
+        repeated_studies=len(copies),
+        repeated_patients=len(others),
     )
+
+
+def _repeated_patients(rows: pd.DataFrame) -> set[str]:
+    """Give the patients who count under another id: a scan of theirs is set aside, and none counts for others."""
+    flagged = [same_scans.FLAG in flags for flags in rows["flags"]]
+    return set(rows.loc[rows["reason"].isin(same_scans.REASONS), "patient_id"]) - set(rows.loc[flagged, "patient_id"])
 
 
 def _in_several(rows: pd.DataFrame, name: str) -> int:

@@ -71,6 +71,12 @@ def counts(n: Counts) -> list[str]:
             f"{wording.counted(n.patients_in_several, 'patient')} and {wording.counted(n.studies_in_several, 'study')} "
             "stand in several cohorts; in these numbers each counts once."
         )
+    if n.repeated_studies:
+        sentences.append(
+            f"{wording.counted(n.repeated_studies, 'further study')} with the pixels of another study, and "
+            f"{wording.counted(n.repeated_patients, 'further patient id')} of people who are there under another id, "
+            "are not counted."
+        )
     return [*sentences, *filter(None, [gone.sentence(n.gone, n.known)])]
 
 
