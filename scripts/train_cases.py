@@ -34,3 +34,5 @@ rois.write_regions(
 division = splits.divide(patients, protocol, splits.read_earlier(snakemake.output.splits))
 tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, snakemake.output.splits)
 Path(snakemake.output.names).write_text("\n".join(dict.fromkeys(division["split"])) + "\n")
+written = snakemake.output
+cases.write_digests(written.digests, [written.cases, written.rois, written.splits, written.audit])

@@ -92,6 +92,14 @@ def test_an_edited_model_card_trains_nothing_again(trained):
     assert not ran & {*NETWORKS, "train/cases.log"}
 
 
+def test_cases_that_are_found_again_train_nothing_again(trained):
+    """As when a study that can't be read is tried in every run."""
+    ran = trained.ran("--forcerun", "train_cases")
+    assert "train/cases.log" in ran
+    assert not ran & {*NETWORKS, "train/train.log", "made/infer/00000.log"}
+    assert "Nothing to be done" in trained.run("--dry-run")
+
+
 # A file of each step, in their order.
 STEPS = {
     "train_cases": ("results/train/cases.parquet", "logs/train/cases.log"),

@@ -38,6 +38,20 @@ RECIPE = options(
 CHOICE = options("aggregate", "levels", "substitutes", "max_interval_days", "reduced_below_mg_cm3")
 
 
+def learnt_from(*names):
+    """Give a parameter function: digests of files that train_cases wrote, which count by content and not by time.
+
+    train_cases runs whenever a study is tried again, and trains nothing again where it writes what it wrote before.
+    """
+
+    def digests(wildcards):
+        written = Path("results/train/digests.tsv")
+        lines = written.read_text().splitlines() if written.exists() else []
+        return [line for line in lines if line.split("\t")[0] in names]
+
+    return digests
+
+
 checkpoint train_cases:
     """Link labels to scans, cut the patients' regions, and divide the patients; a division that was made is kept."""
     input:
@@ -54,6 +68,7 @@ checkpoint train_cases:
         rois="results/train/rois.arrow",
         splits=update("results/train/splits.parquet"),
         names="results/train/splits.txt",
+        digests="results/train/digests.tsv",
     log:
         "logs/train/cases.log",
     benchmark:
@@ -78,9 +93,9 @@ checkpoint train_cases:
 rule train_network:
     """Train the network of one split and task, and let it predict every development patient."""
     input:
-        cases="results/train/cases.parquet",
-        rois="results/train/rois.arrow",
-        splits="results/train/splits.parquet",
+        cases=ancient("results/train/cases.parquet"),
+        rois=ancient("results/train/rois.arrow"),
+        splits=ancient("results/train/splits.parquet"),
     output:
         weights="results/train/networks/{split}/{task}.safetensors",
         fitted="results/train/networks/{split}/{task}.parquet",
@@ -100,6 +115,7 @@ rule train_network:
         runtime=grows(720),
     params:
         code=digest("train.network"),
+        learnt_from=learnt_from("cases.parquet", "rois.arrow", "splits.parquet"),
         recipe=RECIPE,
     script:
         "../../scripts/train_network.py"
@@ -108,9 +124,9 @@ rule train_network:
 rule train:
     """Write the model bundle: the folds' networks, and the predictions of every network and baseline for every patient."""
     input:
-        cases="results/train/cases.parquet",
-        splits="results/train/splits.parquet",
-        audit="results/train/audit.parquet",
+        cases=ancient("results/train/cases.parquet"),
+        splits=ancient("results/train/splits.parquet"),
+        audit=ancient("results/train/audit.parquet"),
         weights=networks("results/train/networks/{split}/{task}.safetensors"),
         fitted=networks("results/train/networks/{split}/{task}.parquet"),
         curves=networks("results/train/networks/{split}/{task}.curve.parquet"),
@@ -128,6 +144,7 @@ rule train:
         runtime=grows(30),
     params:
         code=digest("train"),
+        learnt_from=learnt_from("cases.parquet", "splits.parquet", "audit.parquet"),
         networks="results/train/networks",
         record=dict(
             name=TRAIN["name"],

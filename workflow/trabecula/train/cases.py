@@ -16,6 +16,8 @@ from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.cohort.same_scans import LABEL_COLUMNS, SKETCHES, SameScans, SetAside, decide
 from trabecula.errors import ConfigError
 from trabecula.model.scan_inputs import scan_facts
+from trabecula.runtime.content import content_digest
+from trabecula.runtime.whole_file import whole_file
 from trabecula.tables.cubes import read_facts
 from trabecula.train.rois import PATIENT, VERTEBRA
 
@@ -144,6 +146,13 @@ def _nothing_to_train_on(studies: pd.DataFrame) -> str:
 def _read(paths: Iterable[Path | str], schema: pa.Schema) -> pd.DataFrame:
     """Read tables of one schema, one after the other."""
     return pd.concat([tables.read(path, schema).to_pandas() for path in paths], ignore_index=True)
+
+
+def write_digests(path: Path | str, files: Iterable[Path | str]) -> None:
+    """Write the name and the digest of the content of each file, a line each."""
+    lines = [f"{Path(file).name}\t{content_digest(Path(file))}\n" for file in files]
+    with whole_file(path) as unfinished:
+        unfinished.write_text("".join(lines))
 
 
 def renamed_levels(vertebrae: pd.DataFrame) -> dict[tuple[str, str, str], str]:
