@@ -349,7 +349,6 @@ def test_what_may_pass_is_asked_for_again_as_long_as_it_stands(copy):
         model = bundle.read(copy.parent / "model").model_id
         write_cohort(copy, "dev", [Study("whole", "whole", vertebrae=good("L1")), *studies], [], model, SPLITS)
         (copy / "dev/convert/00001.parquet").unlink(missing_ok=True)
-        rewrite(copy / "dev/index/failures.parquet", tables.FAILURES, lambda rows: [])
         run(copy)
         return read_retries(copy / "dev/retries.tsv")
 
@@ -358,7 +357,7 @@ def test_what_may_pass_is_asked_for_again_as_long_as_it_stands(copy):
     assert retries_after(a="changed") == Retries(2, (Retry("a", "00000", "changed"),))
     assert retries_after(c="mask_missing", d="lossy") == Retries(2)
     assert retries_after() == Retries(2)
-    assert read_retries(copy / "ext/retries.tsv") == Retries(4)  # files that the index could not read
+    assert read_retries(copy / "ext/retries.tsv") == Retries()
 
 
 def test_a_run_that_was_killed_leaves_nothing_behind(copy):

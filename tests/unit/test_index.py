@@ -15,7 +15,7 @@ from made_headers import DEFAULTS
 
 from trabecula import index, tables
 from trabecula.cohort import linkage, shards
-from trabecula.cohort.retries import Retry, write_retries
+from trabecula.cohort.retries import Retries, Retry, read_retries, write_retries
 from trabecula.dicom.files import as_path
 from trabecula.dicom.headers import read as header_files
 from trabecula.dicom.headers.read import read_headers
@@ -271,6 +271,37 @@ def test_rows_that_memory_does_not_hold_are_closed_to_others_and_leave_nothing(t
         assert UNFINISHED.fullmatch(spill.name) and spill.stat().st_mode & 0o777 == 0o700
         assert list(spill.iterdir())
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_can_not_be_opened_are_asked_for_again_and_damaged_ones_are_not(tmp_path, monkeypatch):
+    archive = tmp_path / "archive"
+    for number in range(2):
+        add_study(archive, number)
+    (archive / "study0/damaged").write_bytes(bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0\xff")
+    where = places(tmp_path, archive)
+    closed = sorted((archive / "study1").iterdir())
+
+    def refusing(really):
+        def opens(path, *arguments, **options):
+            if isinstance(path, str | Path) and Path(path) in closed:
+                raise PermissionError(errno.EACCES, "closed")
+            return really(path, *arguments, **options)
+
+        return opens
+
+    requests = where.public / "retries.tsv"
+    monkeypatch.setattr("builtins.open", refusing(open))
+    monkeypatch.setattr(os, "open", refusing(os.open))
+    for number in (1, 2):
+        run(where)
+        assert read_retries(requests) == Retries(number)
+        assert len(read(where, "studies")) == 1
+    monkeypatch.undo()
+    for _ in range(2):
+        run(where)
+        assert read_retries(requests) == Retries(2)
+        assert len(read(where, "studies")) == 2
+    assert [row["reason"] for row in read(where, "failures")] == ["unreadable"]
 
 
 def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):

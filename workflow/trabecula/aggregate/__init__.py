@@ -87,16 +87,14 @@ def run(inputs: Inputs, rules: Rules, calibration: calibrate.Options, runtime: R
 
 
 def _note_retries(results: Path, cohort: str) -> None:
-    """Ask the next run to try again what failed for a reason that may pass.
+    """Ask the next run to try the studies again that failed for a reason that may pass.
 
-    Studies, and files that the index could not read. A study without a label map waits until label maps come.
+    A study without a label map waits until label maps come.
     """
     studies = read_columns(results / "tables", "studies", cohort, ["study_id", "shard", "status", "reason"]).to_pandas()
     at_once = studies[(studies["status"] == "failed") & studies["reason"].isin(PASSING - {"mask_missing"})]
     retries = [Retry(*row) for row in at_once[["study_id", "shard", "reason"]].itertuples(index=False)]
-    failures = read_columns(results / "tables", "failures", cohort, ["n_files", "reason"]).to_pandas()
-    lost_files = bool((failures["n_files"].notna() & failures["reason"].isin(PASSING)).any())
-    write_retries(results / cohort / "retries.tsv", retries, stand=bool(retries) or lost_files)
+    write_retries(results / cohort / "retries.tsv", retries, stand=bool(retries))
 
 
 def _digest(paths: Iterable[Path]) -> str:

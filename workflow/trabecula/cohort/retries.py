@@ -2,6 +2,7 @@
 
 `aggregate` knows how every study ended. It writes the file, and raises its number whenever such failures stand. The
 rule `index` carries the number, so that the next run makes the index again, which moves these studies to new shards.
+The index itself raises the number while files can't be opened, since it may not know their studies.
 Pure Python, since the driver of a run imports it.
 """
 
@@ -31,7 +32,7 @@ class Retries:
     Attributes
     ----------
     number : int
-        Aggregations after which failures that may pass stood.
+        Requests to try again, by aggregate and the index together.
     studies : tuple of Retry
         Studies that failed so at the last one.
     """
@@ -71,7 +72,7 @@ def write_retries(path: Path, studies: Iterable[Retry], *, stand: bool) -> None:
     Parameters
     ----------
     path : Path
-        File to write, which may hold the number of earlier aggregations.
+        File to write, which may hold the number of earlier requests.
     studies : iterable of Retry
         Studies to try again.
     stand : bool

@@ -16,7 +16,7 @@ import pyarrow as pa
 from trabecula import tables
 from trabecula.cohort import gone, private_owner, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
-from trabecula.cohort.retries import read_retries
+from trabecula.cohort.retries import read_retries, write_retries
 from trabecula.index import choose, link, masks, people, rows, scan
 from trabecula.runtime.log import progress, warn
 from trabecula.runtime.storage import must_be_there
@@ -120,6 +120,7 @@ def index_cohort(
     shards.remove_results(cohort.public, in_use - {entry.shard for entry in ledger.values()})
     texts = shards.manifests(ledger, growing.chosen, lists)
     shards.write_manifests(texts, cohort.public / "shards", ledger_path.with_name("shards.txt"))
+    _ask_again(cohort, scan.unread(cohort.archive, memory))
     log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
     _warn_of_gone(cohort.name, n_gone=len(ledger.keys() - growing.present), n_known=len(ledger))
 
@@ -141,6 +142,14 @@ def _to_try_again(cohort: Cohort, ledger: Mapping[str, shards.Entry]) -> dict[st
     in_use = sorted({entry.shard for entry in ledger.values()})
     segmented = (cohort.public / "segment" / f"{shard}.parquet" for shard in in_use)
     return again | masks.changed(cohort.masks, (path for path in segmented if path.exists()), linkage)
+
+
+def _ask_again(cohort: Cohort, n_unread: int) -> None:
+    """Ask the next run to make the index again where files could not be opened."""
+    if n_unread:
+        path = cohort.public / "retries.tsv"
+        write_retries(path, read_retries(path).studies, stand=True)
+        log.warning("%d files can't be opened now; the next run tries them again", n_unread)
 
 
 def _key(cohort: Cohort) -> bytes:

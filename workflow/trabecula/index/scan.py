@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trabecula.cohort.private import write_private, write_private_text
-from trabecula.dicom.files import as_text
+from trabecula.dicom.files import as_path, as_text
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import FILES, Header, ListedFile, as_table
 from trabecula.errors import ConfigError
@@ -180,6 +180,25 @@ def _batches(files: pa.Table) -> Iterator[list[ListedFile]]:
 def _read(task: tuple[str, list[ListedFile], bool]) -> pa.Table:
     root, files, archives = task
     return as_table(read_headers(root, files, archives=archives))
+
+
+def unread(archive: Path, memory: Path) -> int:
+    """Count the files that can't be opened, which another scan may read; damaged ones can be opened."""
+    if not parts(memory):
+        return 0
+    with database(memory) as opened:
+        not_read = "SELECT DISTINCT path FROM {} WHERE member IS NULL AND reason = 'unreadable'"
+        paths = opened.sql(not_read.format(in_sql(parts(memory)))).fetchall()
+    return sum(not _opens(f"{os.path.realpath(archive)}/{as_path(path)}") for (path,) in paths)
+
+
+def _opens(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)  # the next walk sees that it is gone
+    return True
 
 
 def parts(memory: Path) -> list[Path]:
