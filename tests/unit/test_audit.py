@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from small_study import empty
 
 from trabecula import tables
+from trabecula.cohort.gone import GONE
 from trabecula.cohort.same_scans import SetAside
 from trabecula.errors import REASONS, ConfigError
 from trabecula.train import audit, splits
@@ -163,6 +164,14 @@ def test_a_patient_of_two_cohorts_is_used_in_the_first_that_can():
         ("a", "q"): None,
     }
     assert (patients["n_cohorts"] == 2).all()
+
+
+def test_a_patient_whose_studies_are_gone_is_listed_by_a_label_alone():
+    scans = [scan("a", "p"), scan("a", "gone", levels=""), scan("a", "labelled", levels="")]
+    for row in scans[1:]:
+        row["study"] |= dict(zip(("status", "stage", "reason"), GONE, strict=True))
+    rows = audited(scans, [label("a", "p"), label("a", "labelled", status="unused", reason="no_scan")])
+    assert dict(zip(rows["patient_id"], rows["reason"], strict=True)) == {"labelled": "no_scan", "p": None}
 
 
 _patients = st.sampled_from(["p", "q", "r"])

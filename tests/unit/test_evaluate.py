@@ -298,10 +298,12 @@ def test_tables_fit_their_schemas_and_sets_are_apart():
         assert (row["value"] is None or row["low"] is None) == (row["reason"] is not None)
 
 
-def test_a_patient_of_two_cohorts_counts_once():
+@pytest.mark.parametrize("facts", [{}, {"role": "external", "in_training": False}], ids=["development", "external"])
+def test_a_patient_of_two_cohorts_counts_once(facts):
     """They count in the first that has a label and a prediction; in the other they are left out with a reason."""
-    rows = [patient(i) for i in range(12)]
-    repeated = [patient(i, cohort="a", qct=None) for i in range(3)] + [patient(i, cohort="z") for i in range(3, 6)]
+    rows = [patient(i, **facts) for i in range(12)]
+    repeated = [patient(i, cohort="a", qct=None, **facts) for i in range(3)]
+    repeated += [patient(i, cohort="z", **facts) for i in range(3, 6)]
     results = judged(*rows, *repeated)
     alone = judged(*rows)
     figures = [

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from trabecula import tables
+from trabecula.cohort.gone import in_archive
 from trabecula.cohort.labels import contributing, matches, of_levels
 from trabecula.cohort.patients import chosen_vertebrae
 from trabecula.density.units import material_of
@@ -116,7 +117,7 @@ def audit(sources: Sources, cases: pd.DataFrame, *, order: Sequence[str], choice
 def _patients_of_cohort(sources: Sources, cohort: str, choice: Choice) -> pd.DataFrame:
     """List every patient with a scan or a usable label, and the first reason against them, other cohorts aside."""
     vertebrae, studies, labels = sources.of_cohort(cohort)
-    levels = choice.levels
+    studies, levels = studies[in_archive(studies)], choice.levels
     chosen = chosen_vertebrae(vertebrae, levels=levels, substitutes=choice.substitutes)
     candidates = studies[studies["study_id"].isin(list(chosen["study_id"]))]
     pairs = matches(labels, candidates, levels=levels, max_interval_days=choice.max_interval_days)
