@@ -39,7 +39,8 @@ def check_cases(cases: pd.DataFrame, audited: pd.DataFrame, *, folds: int) -> No
     if n == 0:
         raise ConfigError(
             "The development cohorts have no patient with a QCT label that belongs to a measured scan"
-            f"{_counted(audited)}; mend the labels, or raise aggregate.max_interval_days if they are too far in time."
+            f"{_counted(audited)}; mend the labels, or raise aggregate.max_interval_days if they are too far in time. "
+            "If the scans are at fault, name a trained model in option model: the tables then say what became of each."
         )
     if n_reduced in (0, n):
         present, absent = ("reduced", "normal") if n_reduced else ("normal", "reduced")
