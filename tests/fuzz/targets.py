@@ -29,6 +29,7 @@ from toy_bundle import CUBES, write_toy
 from trabecula import tables
 from trabecula.cohort import verdicts
 from trabecula.cohort.labels.read import read_labels
+from trabecula.cohort.registry import Names
 from trabecula.convert.by_hand import convert_folder
 from trabecula.dicom.attributes import quiet
 from trabecula.dicom.headers.read import read_headers
@@ -86,7 +87,7 @@ def index(folder: Path) -> tuple[list[bytes], Run]:
     """Test the reader of headers, and the index of a file beside three others of its series."""
     archive = _beside(folder / "archive")
     gates = choose.Gates(**INDEX["gates"] | {"min_slices": 2, "min_extent_mm": 2}, max_gap_mm=10)
-    rules = Rules("fuzz", KEY, gates, choose.Weights(**INDEX["score"]), archive)
+    rules = Rules("fuzz", Names(KEY), gates, choose.Weights(**INDEX["score"]), archive)
     names = [path.name for path in sorted(archive.iterdir())]
     beside = read_headers(str(archive), [ListedFile(name, 9999, 1) for name in names], archives=False)
 
@@ -139,7 +140,7 @@ def labels(folder: Path) -> tuple[list[bytes], Run]:
     def run(data: bytes) -> None:
         path.write_bytes(data)
         try:
-            rows = label_rows("fuzz", read_labels(path), patients, first, ambiguous=set(), key=KEY)
+            rows = label_rows("fuzz", read_labels(path), patients, first, ambiguous=set(), names=Names(KEY))
         except TrabeculaError as error:
             assert str(error)
         else:

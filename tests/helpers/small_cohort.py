@@ -145,7 +145,7 @@ def _study(cohort: str, study: Study, shown: dict[str, Any]) -> dict[str, Any]:
     chosen = study.status == "accepted"
     return (
         dict.fromkeys(tables.STUDIES.names)
-        | {"levels_used": [], "novelty": []}
+        | {"levels_used": [], "novelty": [], "earlier_ids": []}
         | shown
         | {
             "cohort": cohort,

@@ -7,6 +7,7 @@ import pytest
 from made_headers import GATES, WEIGHTS, header, stack
 from pydicom.uid import SecondaryCaptureImageStorage
 
+from trabecula.cohort.registry import Names
 from trabecula.dicom.headers.record import Header
 from trabecula.dicom.stacks import Stack, stacks_of, without_copies
 from trabecula.index import choose, rows
@@ -236,7 +237,7 @@ def test_phases_are_parted_though_one_lacks_a_slice():
 
 
 def rules(folder: Path = Path()) -> rows.Rules:
-    return rows.Rules("test", b"k", GATES, WEIGHTS, folder)
+    return rows.Rules("test", Names(b"k"), GATES, WEIGHTS, folder)
 
 
 def test_one_uid_under_two_patients_is_two_studies():

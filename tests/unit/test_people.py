@@ -10,6 +10,7 @@ from made_headers import GATES, WEIGHTS, header
 from test_index import add_study, places, read, run
 
 from trabecula.cohort.people import Person, are_different, are_several
+from trabecula.cohort.registry import Names
 from trabecula.index import people, rows
 
 sexes = st.frozensets(st.sampled_from("FMO"))
@@ -82,7 +83,7 @@ def test_studies_without_an_id_are_not_held_against_each_other():
 
 
 def test_every_stack_of_a_refused_patient_has_the_reason():
-    rules = rows.Rules("test", b"k", GATES, WEIGHTS, Path())
+    rules = rows.Rules("test", Names(b"k"), GATES, WEIGHTS, Path())
     scout = header(100, series_uid="1.1.2", image_type="ORIGINAL\\PRIMARY\\LOCALIZER")
     files = [*(header(k) for k in range(60)), scout]
     judged = rows.judge(files, replace(rules, ambiguous=frozenset({"P"})))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from trabecula.cohort.pseudonym import (
     SYNTHETIC_KEY,
+    Roots,
     fingerprint,
     pseudonym,
     pseudonym_uid,
@@ -52,7 +53,7 @@ def test_a_pseudonym_as_uid_has_the_same_bits():
 
 def test_pseudonyms_of_a_series_never_change():
     """Results of earlier runs, and the splits of models, know patients and studies by these."""
-    assert pseudonyms_of("4711 ", "1.2.3", "1.2.3.4", key=KEY) == (
+    assert pseudonyms_of(Roots("4711 ", "4711 "), "1.2.3", "1.2.3.4", key=KEY) == (
         "parjhxuozaq7q4jz4iju453jgt54",
         "stpnwxexbirw3cgds7irnerirogm",
         "sefyx4rpanpihfabmuzsxefwo5nq",

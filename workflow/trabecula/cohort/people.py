@@ -61,6 +61,15 @@ def are_different(first: Person, second: Person) -> bool:
     return (all(sexes) and not sexes[0] & sexes[1]) or (all(days) and not any(starmap(_agree, product(*days))))
 
 
+def are_alike(first: Person, second: Person) -> bool:
+    """Tell whether two people share sex and date of birth.
+
+    >>> are_alike(Person(frozenset("F"), frozenset({"19500317"})), Person(frozenset("F")))
+    False
+    """
+    return bool(first.sexes & second.sexes and first.birth_dates & second.birth_dates)
+
+
 def _agree(first: str, second: str) -> bool:
     """Tell whether two dates of birth are of one person. The first of January often stands for the year alone.
 

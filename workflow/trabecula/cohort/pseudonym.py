@@ -78,36 +78,51 @@ class Pseudonyms(NamedTuple):
     series_id: str
 
 
-def study_identity(patient: str, study_uid: str) -> str:
-    r"""Join a patient's id and a study's UID, since one UID can occur under two patients (anonymised archives).
+def study_identity(root: str, study_uid: str) -> str:
+    r"""Join a study's root and its UID, since one UID can occur under two patients (anonymised archives).
 
     >>> study_identity("4711 ", "1.2.3")
     '4711\\1.2.3'
     """
-    return f"{patient.strip()}\\{study_uid}"
+    return f"{root.strip()}\\{study_uid}"
 
 
-def series_identity(patient: str, study_uid: str, series_uid: str) -> str:
+def series_identity(root: str, study_uid: str, series_uid: str) -> str:
     """Join a study's identity and a series' UID."""
-    return f"{study_identity(patient, study_uid)}\\{series_uid}"
+    return f"{study_identity(root, study_uid)}\\{series_uid}"
 
 
-def pseudonyms_of(patient: str, study_uid: str, series_uid: str, *, key: bytes) -> Pseudonyms:
+class Roots(NamedTuple):
+    """Texts that pseudonyms are made from, at first the patient's id (see `trabecula.cohort.registry`).
+
+    Attributes
+    ----------
+    patient : str
+        Root of the patient's pseudonym.
+    study : str
+        Root of the pseudonyms of a study and its series, which are made from its UIDs as well.
+    """
+
+    patient: str
+    study: str
+
+
+def pseudonyms_of(roots: Roots, study_uid: str, series_uid: str, *, key: bytes) -> Pseudonyms:
     """Give the pseudonyms of a series, of its study and of its patient.
 
     Parameters
     ----------
-    patient : str
-        The patient's id, with its issuer where there is one (see `trabecula.dicom.identity.identity_of`).
+    roots : Roots
+        Texts that stand for the patient.
     study_uid, series_uid : str
         Original UIDs.
     key : bytes
         The secret key.
     """
     return Pseudonyms(
-        pseudonym("patient", patient, key),
-        pseudonym("study", study_identity(patient, study_uid), key),
-        pseudonym("series", series_identity(patient, study_uid, series_uid), key),
+        pseudonym("patient", roots.patient, key),
+        pseudonym("study", study_identity(roots.study, study_uid), key),
+        pseudonym("series", series_identity(roots.study, study_uid, series_uid), key),
     )
 
 
@@ -119,7 +134,7 @@ def pseudonym(kind: str, identity: str, key: bytes) -> str:
     kind : {"patient", "study", "series"}
         What the identity names; equal text of different kinds gives unrelated pseudonyms.
     identity : str
-        A patient's original id (with its issuer), or what `study_identity` or `series_identity` gives; surrounding
+        A patient's root, or what `study_identity` or `series_identity` gives; surrounding
         blanks do not count (DICOM pads values to even length).
     key : bytes
         The secret key.

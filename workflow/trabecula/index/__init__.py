@@ -14,8 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from trabecula import tables
-from trabecula.cohort import gone, private_owner, pseudonym, shards
+from trabecula.cohort import gone, identities, private_owner, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
+from trabecula.cohort.registry import Names
 from trabecula.cohort.retries import read_retries, write_retries
 from trabecula.index import choose, link, masks, people, rows, scan
 from trabecula.runtime.log import progress, warn
@@ -102,8 +103,10 @@ def index_cohort(
     memory = cohort.private / cohort.name / "files"
     scan.scan(cohort.archive, memory, workers=workers, scheduler=scheduler, archives=archives)
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
-    ambiguous = people.ambiguous(people.people_of(scan.statements(memory)))
-    rules = rows.Rules(cohort.name, key, limits, choose.Weights(**score), cohort.archive, ambiguous)
+    present = people.people_of(scan.statements(memory))
+    names = identities.settle(cohort.private, cohort.name, present, key)
+    weights, ambiguous = choose.Weights(**score), people.ambiguous(present)
+    rules = rows.Rules(cohort.name, names, limits, weights, cohort.archive, ambiguous)
     again = _to_try_again(cohort, ledger)  # by the linkage that the last index wrote
     growing = _Tables()
     linkage = link.Writer(memory.with_name("linkage.parquet"))
@@ -116,13 +119,14 @@ def index_cohort(
     ledger = shards.assign(ledger, growing.chosen, lists=lists, again=again, shard_size=shard_size)
     shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
     linkage.finish({study.study_id: ledger[study.study_id].shard for study in growing.chosen})
-    _write(growing, ledger, _label_rows(cohort, growing, key), cohort)
+    counted = {name: entry for name, entry in ledger.items() if name not in names.former_studies}
+    _write(growing, counted, _label_rows(cohort, growing, names), cohort)
     shards.remove_results(cohort.public, in_use - {entry.shard for entry in ledger.values()})
     texts = shards.manifests(ledger, growing.chosen, lists)
     shards.write_manifests(texts, cohort.public / "shards", ledger_path.with_name("shards.txt"))
     _ask_again(cohort, scan.unread(cohort.archive, memory))
     log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
-    _warn_of_gone(cohort.name, n_gone=len(ledger.keys() - growing.present), n_known=len(ledger))
+    _warn_of_gone(cohort.name, n_gone=len(counted.keys() - growing.present), n_known=len(counted))
 
 
 def _warn_of_gone(cohort: str, *, n_gone: int, n_known: int) -> None:
@@ -202,10 +206,10 @@ class _Tables:
         return pa.concat_tables(self.packed[name]).sort_by("study_id")
 
 
-def _label_rows(cohort: Cohort, growing: _Tables, key: bytes) -> list[rows.Row]:
+def _label_rows(cohort: Cohort, growing: _Tables, names: Names) -> list[rows.Row]:
     labels = None if cohort.labels is None else read_labels(cohort.labels)
     first = rows.first_dates(growing.dates)
-    return rows.label_rows(cohort.name, labels, growing.patients, first, ambiguous=growing.ambiguous, key=key)
+    return rows.label_rows(cohort.name, labels, growing.patients, first, ambiguous=growing.ambiguous, names=names)
 
 
 def _write(growing: _Tables, ledger: Mapping[str, shards.Entry], labels: list[rows.Row], cohort: Cohort) -> None:

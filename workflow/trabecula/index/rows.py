@@ -14,7 +14,8 @@ import pandas as pd
 from trabecula import tables
 from trabecula.cohort.gone import GONE
 from trabecula.cohort.linkage import slice_of
-from trabecula.cohort.pseudonym import Pseudonyms, pseudonym, pseudonym_uid, pseudonyms_of, series_identity
+from trabecula.cohort.pseudonym import Pseudonyms
+from trabecula.cohort.registry import Names
 from trabecula.cohort.shards import Chosen, Entry
 from trabecula.dicom.files import location
 from trabecula.dicom.headers.record import Header
@@ -33,14 +34,14 @@ Dates = dict[str, tuple[str, date]]
 
 @dataclass(frozen=True)
 class Rules:
-    """The limits, weights and key by which a cohort's series are judged and named.
+    """The limits, weights and names by which a cohort's series are judged and named.
 
     Attributes
     ----------
     cohort : str
         Name of the cohort.
-    key : bytes
-        Key of the pseudonyms.
+    names : Names
+        Pseudonyms of the cohort.
     gates : Gates
         Limits of what can be measured.
     weights : Weights
@@ -52,7 +53,7 @@ class Rules:
     """
 
     cohort: str
-    key: bytes
+    names: Names
     gates: choose.Gates
     weights: choose.Weights
     archive: Path
@@ -131,7 +132,7 @@ def judge(files: Iterable[Header], rules: Rules) -> Judged:
     lost += [(header, "duplicate_file") for header in copies]
     # A multi-frame file is one, however many of its frames are lost, and none where others are in a stack.
     used = {(header.path, header.member) for header in kept}
-    places = {(header.path, header.member): (reason, *_pseudonyms(header, rules.key)) for header, reason in lost}
+    places = {(header.path, header.member): (reason, *_pseudonyms(header, rules.names)) for header, reason in lost}
     judged.lost.update(place for file, place in places.items() if file not in used)
     return judged
 
@@ -141,7 +142,9 @@ def _add_study(judged: Judged, candidates: list[Candidate], instances: Instances
     judged.series += [_series_row(rules, candidate) for candidate in candidates]
     judged.studies.append(_study_row(rules, candidates))
     judged.linkage += [_linkage_row(rules, candidate, instances) for candidate in candidates]
-    judged.chosen += [_chosen(candidate, instances, rules.key) for candidate in candidates if candidate.reason is None]
+    judged.chosen += [
+        _chosen(candidate, instances, rules.names.key) for candidate in candidates if candidate.reason is None
+    ]
     first = candidates[0]
     if patient := patient_of(first.stack.first):
         judged.patients[first.pseudonyms.patient_id] = patient.strip()
@@ -168,7 +171,7 @@ def _reasons_against(stack: Stack, rules: Rules) -> list[str]:
 def _candidate(stack: Stack, gates: list[str], is_best: bool, rules: Rules) -> Candidate:
     return Candidate(
         stack,
-        pseudonyms_of(*stack.identity, key=rules.key),
+        rules.names.of_series(stack.identity),
         gates,
         gates[0] if gates else None if is_best else "not_chosen",
         choose.score(stack, rules.weights) if is_ct(stack.first) and stack.spacing_mm else None,
@@ -192,11 +195,11 @@ def failure_rows(cohort: str, lost: Mapping[tuple[str | None, ...], int]) -> lis
     return [{"cohort": cohort, "stage": "index", "detail": None, **row} for row in rows]
 
 
-def _pseudonyms(header: Header, key: bytes) -> Pseudonyms | tuple[None, None, None]:
+def _pseudonyms(header: Header, names: Names) -> Pseudonyms | tuple[None, None, None]:
     """Give the pseudonyms of a file that belongs to no series; None where its identity is not known in full."""
     if not (header.study_uid and header.series_uid):
         return None, None, None
-    return pseudonyms_of(*identity_of(header), key=key)
+    return names.of_series(identity_of(header))
 
 
 def _acquisition(header: Header) -> Row:
@@ -215,7 +218,7 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
     return {
         "cohort": rules.cohort,
         **candidate.pseudonyms._asdict(),
-        "series_uid": pseudonym_uid("series", series_identity(*stack.identity), rules.key),
+        "series_uid": rules.names.series_uid(stack.identity),
         "stack": stack.number,
         "accepted": candidate.reason is None,
         "reason": candidate.reason,
@@ -241,6 +244,7 @@ def _study_row(rules: Rules, candidates: list[Candidate]) -> Row:
         "cohort": rules.cohort,
         "patient_id": shown.pseudonyms.patient_id,
         "study_id": shown.pseudonyms.study_id,
+        "earlier_ids": rules.names.earlier_ids(shown.stack.identity.patient),
         "series_id": shown.pseudonyms.series_id if chosen else None,
         "shard": None,
         "age_years": facts.age_years(header),
@@ -271,8 +275,18 @@ def study_reason(reasons: Iterable[str | None]) -> str:
     return distinct.pop() if len(distinct) == 1 else "no_acceptable_series"
 
 
-def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -> list[Row]:
-    """Make rows of the table `studies` for studies of the ledger of which the archive no longer holds any file."""
+def vanished_rows(cohort: str, present: Set[str], ledger: Mapping[str, Entry]) -> list[Row]:
+    """Make rows of the table `studies` for studies of the ledger of which the archive no longer holds any file.
+
+    Parameters
+    ----------
+    cohort : str
+        Name of the cohort.
+    present : set of str
+        Pseudonyms of the studies that the archive holds.
+    ledger : mapping
+        Entries by study.
+    """
     scan = ("series_id", "age_years", "sex", "days_from_first_study", "device_key", "spacing_mm")
     unknown = _UNKNOWN_YET | dict.fromkeys((*scan, "contrast_agent", *_acquisition(Header("", None, 0, 0))))
     return [
@@ -282,6 +296,7 @@ def vanished_rows(cohort: str, present: set[str], ledger: Mapping[str, Entry]) -
             "patient_id": entry.patient_id,
             "study_id": entry.study_id,
             "shard": entry.shard,
+            "earlier_ids": [],
             "repairs": [],
             "flags": [],
             **dict(zip(("status", "stage", "reason"), GONE, strict=True)),
@@ -337,7 +352,7 @@ def label_rows(
     first: Mapping[str, date],
     *,
     ambiguous: Set[str],
-    key: bytes,
+    names: Names,
 ) -> list[Row]:
     """Make the rows of the table `labels`: patients by pseudonym, dates as days from the patient's first study.
 
@@ -356,8 +371,8 @@ def label_rows(
         Pseudonym of each scanned patient to the date of the first study.
     ambiguous : set of str
         Pseudonyms of patients whose files contradict each other.
-    key : bytes
-        Key of the pseudonyms.
+    names : Names
+        Pseudonyms of the cohort.
     """
     if labels is None:
         return []
@@ -368,7 +383,7 @@ def label_rows(
     rows = []
     for label in lines:
         scanned = pseudonyms_by_id[label["patient"].strip()]
-        patient = scanned[0] if len(scanned) == 1 else pseudonym("patient", label["patient"], key)
+        patient = scanned[0] if len(scanned) == 1 else names.patient_id(label["patient"].strip())
         lost = "no_scan" if not scanned else "ambiguous_patient" if len(scanned) > 1 or patient in ambiguous else None
         rows.append({"cohort": cohort, **_label_row(label, patient, lost, first)})
     return rows
