@@ -1,11 +1,13 @@
 """What the pages count: every study and person once, over all cohorts; what is gone from the archive is said apart."""
 
+import re
+
 import pandas as pd
 import pytest
 import small_report
 from hypothesis import given
 from hypothesis import strategies as st
-from small_study import empty
+from small_study import LOST, empty
 
 from trabecula import tables
 from trabecula.cohort import gone
@@ -133,3 +135,16 @@ def test_without_copies_nothing_is_said_of_them():
     n = counted(fate("a/p/p1"), fate("a/q/q1", "truncated"))
     assert (n.studies, n.patients, n.repeated_studies, n.repeated_patients) == (2, 2, 0, 0)
     assert "further" not in " ".join(first_paragraph.counts(n))
+
+
+def test_tables_of_patients_count_a_person_under_two_ids_once(tmp_path):
+    """The second person's only scan is that of the first."""
+    cast, statistics = small_report.everything(tmp_path, {"clinic_c": 6})
+    studies, patients = cast["studies"].to_pylist(), cast["patients"].to_pylist()
+    studies[0] |= {"flags": ["same_scan"]}
+    studies[1] |= {"status": "failed", "stage": "convert", "reason": "same_scan"}
+    patients[1] |= LOST | {"decision_reason": "same_scan"}
+    cast |= {"studies": tables.cast(studies, tables.STUDIES), "patients": tables.cast(patients, tables.PATIENTS)}
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", small_report.summary((cast, statistics))))
+    assert "5 CT studies of 5 patients were found" in page
+    assert page.count("clinic_c screening 5 4") == 2

@@ -25,7 +25,7 @@ from trabecula.report import (
     wording,
 )  # fmt: skip
 from trabecula.report.checklists import checklists
-from trabecula.report.counts import count
+from trabecula.report.counts import count, people
 from trabecula.report.failures import losses
 from trabecula.report.gallery import has_cards, write_gallery
 from trabecula.report.learning_figures import read_training
@@ -82,7 +82,7 @@ def compose(results: Results, *, cohort: str, title: str, thresholds: Thresholds
     thresholds : Thresholds
         Between the grades.
     """
-    patients = patient_rows(results.patients)
+    patients = people(results.studies, patient_rows(results.patients))
     n = count(results.studies, patients)
     figures = draw(results, patients, thresholds=thresholds, names=COHORT_FIGURES)
     lists = checklists(results, patients, thresholds=thresholds)
@@ -115,7 +115,7 @@ def compose_summary(results: Results, by_cohort: Mapping[str, Mapping], *, title
     title, thresholds
         See `compose`.
     """
-    patients = patient_rows(results.patients)
+    patients = people(results.studies, patient_rows(results.patients))
     metrics = {name: statistics["metrics"].to_pylist() for name, statistics in by_cohort.items()}
     figures = draw(results, patients, thresholds=thresholds, names=SUMMARY_FIGURES)
     return render(

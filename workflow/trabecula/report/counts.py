@@ -47,6 +47,20 @@ class Counts:
     repeated_patients: int
 
 
+def people(studies: pa.Table, patients: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the rows of patient ids whose person counts under another id.
+
+    Parameters
+    ----------
+    studies : table
+        Of the schema STUDIES.
+    patients : frame
+        Of `results.patient_rows`.
+    """
+    rows = studies.select(_STUDY_COLUMNS).to_pandas()
+    return patients[~patients["patient_id"].isin(_repeated_patients(rows[in_archive(rows)]))]
+
+
 def count(studies: pa.Table, patients: pd.DataFrame) -> Counts:
     """Count the studies and people of all cohorts of these tables, each once.
 

@@ -41,14 +41,11 @@ def overviews(results: Results, patients: pd.DataFrame, metrics: Mapping[str, Se
     metrics : mapping
         Rows of the table metrics of each cohort, by its name.
     """
-    steps = results.flow.to_pandas()
-    arrived = steps[(steps["unit"] == "patients") & (steps["step"] == "found") & steps["reason"].isna()]
     lost = results.failures.to_pandas()["cohort"].value_counts()
     return [
         Overview(
             name=name,
             role=results.roles[name],
-            found=int(arrived.loc[arrived["cohort"] == name, "n"].sum()),
             figures=_figures(rows),
             failures=int(lost.get(name, 0)),
             **_counts(patients[patients["cohort"] == name]),
@@ -61,6 +58,7 @@ def _counts(patients: pd.DataFrame) -> dict:
     measured = patients["vbmd_mg_cm3"].notna()
     reduced, graded = patients["grade"].isin(["low", "osteoporosis"]), patients["grade"].notna()
     return {
+        "found": len(patients),
         "measured": int(measured.sum()),
         "labelled": int((measured & patients["qct_vbmd_mg_cm3"].notna()).sum()),
         "reduced": share_of(int(reduced.sum()), int(graded.sum())),
