@@ -3,16 +3,15 @@
 import os
 from pathlib import Path
 
-import pandas as pd
 import pyarrow.parquet as pq
-from small_site import LAST, Site, tables, times
+from alike import STUDIES, alike_tables
+from small_site import LAST, Site, times
 
 from trabecula.image.levels import CODE_OF_LEVEL
 from trabecula.image.volume import read_nifti, write_nifti
 
 STAGES = ("convert", "segment", "crop", "measure", "infer")
 INDEXED = {"hospital/index/index.log", "made/index/index.log"}
-STUDIES = "results/tables/studies/cohort=hospital/studies.parquet"
 SECOND = ["results/hospital/*/00001*"]  # shard of the hospital
 OTHER = [f"results/made/{stage}/*" for stage in STAGES]
 
@@ -25,18 +24,6 @@ def chosen_stacks(site: Site) -> list[dict]:
 
 def label_map(site: Site, stack: dict) -> Path:
     return site.folder / f"label_maps/{stack['study_uid']}.nii.gz"
-
-
-def alike_tables(site: Site, undisturbed: Site) -> None:
-    """Check that the public tables are the same but for the studies' shards.
-
-    In the last digits a network's values depend on how many vertebrae it is given at once.
-    """
-    expected, actual = tables(undisturbed.folder), tables(site.folder)
-    assert expected.keys() == actual.keys()
-    for name, table in expected.items():
-        left, right = (rows.drop_columns("shard") if name == STUDIES else rows for rows in (actual[name], table))
-        pd.testing.assert_frame_equal(left.to_pandas(), right.to_pandas(), rtol=1e-6, obj=name)
 
 
 def outcomes(site: Site) -> dict[str, tuple]:

@@ -54,8 +54,8 @@ def keep_beside(results: Path, snakemake: Path) -> None:
 
 def _move(folder: Path, place: Path) -> None:
     """Move all files of a folder to the same paths below another one, but for those that are newer there."""
-    for file in _files(folder):
-        target = place / file.relative_to(folder)
+    for name in _files(folder):
+        file, target = folder / name, place / name
         if target.exists() and target.stat().st_mtime_ns >= file.stat().st_mtime_ns:
             continue
         with whole_file(target) as unfinished:
@@ -63,9 +63,11 @@ def _move(folder: Path, place: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path) -> Iterator[str]:
+    """Yield the relative paths of all files below a folder."""
     for inner, _, names in os.walk(folder):
-        yield from (Path(inner, name) for name in names)
+        beginning = inner[len(str(folder)) + 1 :]
+        yield from (os.path.join(beginning, name) for name in names)
 
 
 def unrecorded(results: Path) -> list[str]:
@@ -82,7 +84,7 @@ def unrecorded(results: Path) -> list[str]:
         Paths of a few kinds of results that every run has, sorted.
     """
     folders = [results / FOLDER / kind for kind in _KINDS]
-    records = {os.path.relpath(file, folder) for folder in folders for file in _files(folder)}
+    records = {name for folder in folders for name in _files(folder)}
     made = [str(path) for pattern in _RESULTS for path in results.glob(pattern)]
     return sorted(path for path in made if _record_of(path) not in records)
 
