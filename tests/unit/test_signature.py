@@ -90,17 +90,6 @@ def test_folders_do_not_show_what_changes_in_its_place(tmp_path, series, change)
     assert signature(tmp_path / "archive", watch="folders") == before
 
 
-@pytest.mark.parametrize("watch", WATCHES)
-@pytest.mark.parametrize("name", [".snapshot", "@eaDir", "#recycle", "lost+found", ".Trash-0"])
-def test_folders_of_the_storage_are_not_watched(tmp_path, series, watch, name):
-    (series / name / "daily").mkdir(parents=True)
-    before = signature(tmp_path / "archive", watch=watch)
-    (series / name / "daily/slice").write_text("new")
-    assert signature(tmp_path / "archive", watch=watch) == before
-    (series / "daily").mkdir()
-    assert signature(tmp_path / "archive", watch=watch) != before
-
-
 def test_a_copy_with_all_times_has_the_same_signature_though_its_folders_are_listed_otherwise(tmp_path, series):
     copy = tmp_path / "copy"
     for path in reversed(sorted(path for path in (tmp_path / "archive").rglob("*") if path.is_file())):
