@@ -64,7 +64,7 @@ def known_errors() -> uncertainty.Uncertainty:
     )
 
 
-def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
+def write_bundle(folder: Path, splits: dict[str, int], *digests: str) -> Path:
     """Write a bundle without weights, with the files that aggregate reads."""
     sha256 = {weight_file(task, fold): f"{fold}" * 64 for task in bundle.TASKS for fold in FOLDS}
     lines = [
@@ -89,6 +89,7 @@ def write_bundle(folder: Path, splits: dict[str, int]) -> Path:
     keys = {"scheme": "cross-validation", "held_out": None, "part": "test"}
     rows = [keys | {"patient_id": patient, "split": f"fold{fold}"} for patient, fold in splits.items()]
     tables.write(rows, tables.SPLITS, folder / bundle.SPLITS)
+    tables.write([{"slice_digest": digest} for digest in digests], tables.SCANS, folder / bundle.SCANS)
     return folder
 
 

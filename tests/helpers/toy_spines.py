@@ -129,7 +129,17 @@ def study(name: str) -> dict:
     device = int(name.removeprefix("pa")) // 2 % 2
     facts = {"days_from_first_study": 0, "age_years": 60.0 + device, "sex": "F", "device_key": f"toy {device}"}
     facts |= {"kvp": 120.0 - 20 * device, "thickness_mm": 2.5, "spacing_mm": 2.5}
-    return row(tables.STUDIES, **keys, **facts, repairs=[], flags=[], levels_used=[], novelty=[], status="accepted")
+    return row(
+        tables.STUDIES,
+        **keys,
+        **facts,
+        repairs=[],
+        flags=[],
+        levels_used=[],
+        novelty=[],
+        earlier_ids=[],
+        status="accepted",
+    )
 
 
 def label(name: str, vbmd_mg_cm3: float) -> dict:

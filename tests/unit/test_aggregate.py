@@ -343,6 +343,18 @@ def test_a_scan_that_is_there_twice_counts_once_over_patients_shards_and_cohorts
     assert calibrations["n"].to_pylist() == [1]
 
 
+def test_a_scan_of_the_training_is_known_under_another_id(copy):
+    studies = [
+        Study("known", "known scan", vertebrae=good("L1"), digests=("a", "b")),
+        Study("new", "new scan", vertebrae=good("L1"), digests=("x", "y")),
+    ]
+    model = bundle.read(write_bundle(copy.parent / "model", SPLITS, "b", "c")).model_id
+    write_cohort(copy, "ext", studies, [], model, SPLITS)
+    run(copy)
+    patients = table(copy, "patients", "ext").set_index("patient_id")
+    assert patients["in_training"].to_dict() == {"known": True, "new": False}
+
+
 def test_what_may_pass_is_asked_for_again_as_long_as_it_stands(copy):
     def retries_after(**reasons: str) -> Retries:
         studies = [Study(name, name, fails=("convert", reason)) for name, reason in reasons.items()]

@@ -1,5 +1,7 @@
 """The audit of what is trained on: nobody twice, nobody lost, and every reason true."""
 
+from collections import defaultdict
+
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
@@ -30,6 +32,7 @@ def scan(cohort: str, patient: str, day: int | None = 0, levels: str = "L1 L2", 
         "flags": [],
         "levels_used": [],
         "novelty": [],
+        "earlier_ids": [],
         "status": "accepted",
         "device_key": "d",
     }
@@ -54,8 +57,10 @@ def sources_of(scans: list[dict], labels: list[dict], set_aside: dict | None = N
     numbered = [row | {"line": i} for i, row in enumerate(labels, start=2)]
     columns = ["cohort", "patient_id", "study_id", "level", "complete", "trabecular_hu_mean", "flags"]
     vertebrae = pd.DataFrame([row for scan in scans for row in scan["vertebrae"]], columns=columns)
+    digests: dict[str, list[str]] = defaultdict(list)
     crops = pd.DataFrame({"study_id": studies["study_id"], "status": "ok", "blood_hu": 40.0})
-    return Sources(vertebrae, crops, studies, tables.cast(numbered, tables.LABELS).to_pandas(), set_aside or {})
+    lines = tables.cast(numbered, tables.LABELS).to_pandas()
+    return Sources(vertebrae, crops, studies, lines, set_aside or {}, digests)
 
 
 def audited(scans: list[dict], labels: list[dict]) -> pd.DataFrame:

@@ -37,7 +37,9 @@ def test_what_is_written_is_read(folder: Path):
     assert toy.baselines == LINES
     assert toy.uncertainty == known_errors()
     assert toy.synthetic and toy.folds == FOLDS and toy.scan_inputs == ("kvp",)
-    assert bundle.read_splits(toy) == {"pa1": 1}
+    assert bundle.read_splits(toy) == {"pa1": 1} and bundle.read_scans(toy) == frozenset()
+    tables.write([{"slice_digest": "d1"}, {"slice_digest": "d2"}], tables.SCANS, folder / bundle.SCANS)
+    assert bundle.read_scans(toy) == {"d1", "d2"}
 
 
 def test_changed_weights_are_refused(folder: Path):

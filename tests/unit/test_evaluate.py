@@ -59,8 +59,8 @@ LINES = (Baseline("hu", 0, {"intercept": 0.0, "hu": 1.0}, 9),)
 THRESHOLDS = Thresholds(reduced_below_mg_cm3=120.0, osteoporosis_below_mg_cm3=80.0)
 
 
-def judged(*rows, bootstrap=200):
-    folds = {row["patient_id"]: 0 for row in rows if row["in_training"]}
+def judged(*rows, bootstrap=200, known_by_scan=()):
+    folds = {row["patient_id"]: 0 for row in rows if row["in_training"] and row["patient_id"] not in known_by_scan}
     evidence = small_study.evidence(list(rows), [], lines=LINES, folds=folds)
     return evaluate.statistics(evidence, THRESHOLDS, **small_study.OPTIONS, bootstrap=bootstrap, seed=1)
 
@@ -372,6 +372,15 @@ def test_patients_left_out_are_counted_with_their_reason():
     }
     assert {row["set"] for row in results["metrics"]} == {"cross-validated"}
     assert all(row["n"] == 8 for row in results["comparison"])
+
+
+@pytest.mark.parametrize("role", ["external", "development"])
+def test_a_patient_of_the_training_under_another_id_does_not_count(role):
+    rows = [patient(i, role=role, in_training=i == 0) for i in range(6)]
+    results = judged(*rows, known_by_scan=["pa00"])
+    assert {(r["reason"], r["n"]) for r in results["left_out"] if r["task"] == "classification"} == {("in_training", 1)}
+    assert "pa00" not in {r["patient_id"] for r in results["agreement"]}
+    assert {r["set"] for r in results["left_out"]} <= {"external", "development, not in training"}
 
 
 def test_an_external_patient_from_the_training_does_not_count():

@@ -71,7 +71,7 @@ def judged_results(vertebrae, predictions, model, splits=None) -> pd.DataFrame:
     results = study_results.combine(patients.chosen_vertebrae(vertebrae, **PREFERENCE), predictions)
     plain = dict(age_years=60.0, sex="F", device_key="M X 120 B", kvp=120.0, phase="native", thickness_mm=1.0)
     studies = vertebrae[["study_id", "patient_id"]].drop_duplicates().assign(spacing_mm=1.0, **plain)
-    return study_results.judge(results, studies, Model(model, splits or {}))
+    return study_results.judge(results, studies, Model(model, splits or {}, frozenset()))
 
 
 def test_values_are_means_over_levels_of_means_over_folds(model):

@@ -14,6 +14,9 @@ from trabecula.errors import FLAGS, REASONS
 ROLES = {"dev": "development", "dev2": "development", "ext": "external", "screen": "screening"}
 
 
+NOTHING = SameScans({}, frozenset(), {})
+
+
 def scan(place: str, digests: str = "", **values: Any) -> dict[str, Any]:
     """Make the sketch of a study at cohort/patient/study, with a digest per letter."""
     cohort, patient, study = place.split("/")
@@ -33,18 +36,18 @@ def reasons(same: SameScans) -> dict[str, str]:
 
 def test_scans_that_share_nothing_all_count():
     same = decided(scan("dev/a/a1", "abc"), scan("dev/a/a2", "def"), scan("ext/b/b1", "ghi"), scan("ext/c/c1"))
-    assert same == SameScans({}, frozenset())
-    assert decided() == SameScans({}, frozenset())
+    assert same == NOTHING
+    assert decided() == NOTHING
 
 
 def test_scans_without_digests_are_not_the_same():
     blank = [scan(f"dev/{name}/{name}1") for name in "abc"]
-    assert decided(*blank) == SameScans({}, frozenset())
+    assert decided(*blank) == NOTHING
 
 
 def test_a_failed_study_is_no_copy():
     same = decided(scan("dev/a/a1", "abc", status="failed"), scan("dev/b/b1", "abc"))
-    assert same == SameScans({}, frozenset())
+    assert same == NOTHING
 
 
 def test_of_one_patients_studies_the_fuller_one_counts_and_is_flagged():
@@ -100,9 +103,22 @@ def test_links_reach_over_three_patients():
 
 def test_two_cohorts_over_one_archive_keep_the_same_study():
     twice = [scan(f"{cohort}/a/a1", "abc") for cohort in ("dev", "ext")]
-    assert decided(*twice) == SameScans({}, frozenset())
+    assert decided(*twice) == NOTHING
     same = decided(*twice, *(scan(f"{cohort}/b/b1", "abc") for cohort in ("dev", "ext")))
     assert reasons(same) == {"b1": "same_scan"} and same.flagged == {"a1"}
+
+
+def test_patients_of_a_training_are_known_by_their_scans_and_by_their_other_ids():
+    scans = [scan("ext/a/a1", "abc"), scan("ext/b/b1", "abc"), scan("ext/c/c1", "cde"), scan("ext/d/d1", "xyz")]
+    sketches = pa.Table.from_pylist([*scans, scan("ext/e/e1")], SKETCHES)
+    same = decided(*scans)
+    assert same.counting == {"a": "a", "b": "a", "c": "a"}
+    assert same.known_by_scans(sketches, [], []) == frozenset()
+    assert same.known_by_scans(sketches, [], ["x", "q"]) == {"d"}
+    assert same.known_by_scans(sketches, ["b"], []) == {"a"}
+    assert same.known_by_scans(sketches, [], ["e"]) == {"a", "c"}
+    assert same.known_by_scans(sketches, ["d"], []) == frozenset()
+    assert decided().known_by_scans(SKETCHES.empty_table(), ["a"], ["a"]) == frozenset()
 
 
 def test_rows_of_convert_get_reason_and_flag_and_later_rows_go():

@@ -404,6 +404,7 @@ def test_a_bundle_holds_all_that_is_promised(trained: Path, cohort: Cohort):
     assert toy.synthetic and toy.model_id.startswith("toy-") and toy.tasks == TASKS
     fold_of = bundle.read_splits(toy)
     assert sorted(fold_of) == sorted(cohort.vbmd_mg_cm3)[:14] and set(fold_of.values()) == {0, 1}
+    assert bundle.read_scans(toy) == {f"of {patient}" for patient in fold_of}
     curves = tables.read(trained / bundle.TRAINING, tables.TRAINING).to_pandas()
     names = {"fold0", "fold1", "random0", "device0", "device1"}
     assert set(curves["split"]) == names and len(curves) == len(TASKS) * len(names) and curves["kept"].all()

@@ -164,7 +164,13 @@ def _outcomes(stages: StageTables, vertebrae: pa.Table, results: pd.DataFrame) -
 
 
 def patient_tables(
-    cohort: Cohort, index: Mapping[str, pd.DataFrame], outcomes: pd.DataFrame, model: Model, rules: Rules
+    cohort: Cohort,
+    index: Mapping[str, pd.DataFrame],
+    outcomes: pd.DataFrame,
+    model: Model,
+    rules: Rules,
+    *,
+    seen_in_training: frozenset[str],
 ) -> dict[str, pd.DataFrame]:
     """Make the tables studies, patients, labels and failures of some patients, without density from HU.
 
@@ -180,6 +186,8 @@ def patient_tables(
         The model that predicted.
     rules : Rules
         From vertebrae to patients.
+    seen_in_training : frozenset of str
+        Patients who are in the model's training by their scans, whatever their ids.
 
     Raises
     ------
@@ -202,7 +210,7 @@ def patient_tables(
             role=cohort.role,
             synthetic=cohort.synthetic,
             model_id=model.bundle.model_id,
-            in_training=rows["patient_id"].isin(set(model.splits)),
+            in_training=rows["patient_id"].isin({*model.splits, *seen_in_training}),
             reviewed=rows["study_id"].map(by_study["reviewed"]).eq(True),
         ),
         "labels": labels.label_rows(index["labels"], candidates, **matching).sort_values(

@@ -115,13 +115,16 @@ class Model:
         Its bundle.
     splits : mapping of int
         Patients of its training, and the fold that never saw them (see `bundle.read_splits`).
+    scans : frozenset of str
+        Digests of slices of its training (see `bundle.read_scans`).
     """
 
     bundle: bundle.Bundle
     splits: Mapping[str, int]
+    scans: frozenset[str]
 
 
 def read_model(folder: Path) -> Model:
     """Read a model bundle's folder."""
     facts = bundle.read(folder)
-    return Model(facts, bundle.read_splits(facts))
+    return Model(facts, bundle.read_splits(facts), bundle.read_scans(facts))

@@ -46,10 +46,31 @@ class SameScans:
         Studies that were converted and do not count, by pseudonym.
     flagged : frozenset of str
         Studies that count and whose scan is there again.
+    counting : mapping
+        For each patient with a scan that is there again, the patient who counts.
     """
 
     set_aside: Mapping[str, SetAside]
     flagged: frozenset[str]
+    counting: Mapping[str, str]
+
+    def known_by_scans(self, sketches: pa.Table, trained: Iterable[str], digests: Iterable[str]) -> frozenset[str]:
+        """List patients who are in a model's training by their scans, or by another id of theirs.
+
+        Parameters
+        ----------
+        sketches : Table
+            See `decide`.
+        trained : iterable of str
+            Patients of the training.
+        digests : iterable of str
+            Digests of slices of the training.
+        """
+        listed = pc.list_flatten(sketches["slice_digests"])
+        patients = sketches["patient_id"].take(pc.list_parent_indices(sketches["slice_digests"]))
+        seen = patients.filter(pc.is_in(listed, value_set=pa.array(sorted(digests), tables.TEXT))).to_pylist()
+        in_training = {*seen, *trained}
+        return frozenset({*seen, *(kept for patient, kept in self.counting.items() if patient in in_training)})
 
     def keep(self, rows: pa.Table) -> pa.Table:
         """Leave out rows, with the column study_id, of studies that are set aside."""
@@ -101,7 +122,7 @@ def decide(sketches: pa.Table, labels: pa.Table, roles: Mapping[str, str]) -> Sa
     converted = sketches.filter(pc.equal(sketches["status"], "ok"))
     scan_of = _scans(converted)
     if not scan_of:
-        return SameScans({}, frozenset())
+        return SameScans({}, frozenset(), {})
     named = pa.array(list(scan_of), tables.TEXT)
     linked = converted.filter(pc.is_in(converted["study_id"], value_set=named)).to_pandas()
     linked["scan"] = linked["study_id"].map(scan_of)
@@ -188,4 +209,4 @@ def _decision(of_persons: pd.DataFrame, linked: pd.DataFrame, counting: Mapping[
             set_aside[study] = SetAside("same_scan", _COUNTS.format(instead))
         elif instead is None and counting[patient] != patient:
             set_aside[study] = SetAside("same_person", _IS.format(counting[patient]))
-    return SameScans(set_aside, frozenset(kept.values()))
+    return SameScans(set_aside, frozenset(kept.values()), counting)

@@ -136,7 +136,8 @@ def groups(
 ) -> Iterator[Group]:
     """List the sets of the patients of development and external cohorts, each sorted by cohort and pseudonym.
 
-    Predictions of external patients who were in the model's training do not count. A development patient without a
+    Predictions of external patients who were in the model's training do not count, nor those of patients who are known
+    from the training by their scan alone, under another id. A development patient without a
     prediction belongs with its cohort: to the cross-validated patients where the model was trained on that cohort. A
     patient of several cohorts of one role counts once, in the first that has a label and a prediction; in the others
     they are left out with a reason.
@@ -153,14 +154,16 @@ def groups(
         A line from HU decides for reduced below this.
     """
     rows = _joined(patients, studies, folds)
-    trained_on = set(rows.loc[_true(rows["in_training"]), "cohort"])
+    trained_on = set(rows.loc[_true(rows["in_training"]) & rows["fold"].notna(), "cohort"])
     judged = rows[rows["role"].isin(set(SETS.values()))].sort_values(["cohort", "patient_id"]).reset_index(drop=True)
     external = judged["role"] == "external"
-    in_training = _true(judged["in_training"])
+    # A patient without a fold is known by a scan alone: all networks of the model learned from it.
+    in_training = _true(judged["in_training"]) & judged["fold"].notna()
+    leaked = _true(judged["in_training"]) & (external | ~in_training)
     in_training |= judged["cohort"].isin(trained_on) & judged["vbmd_mg_cm3"].isna()
     name = pd.Series(np.where(external, EXTERNAL, np.where(in_training, CROSS_VALIDATED, NOT_IN_TRAINING)))
-    leaked = (external & _true(judged["in_training"])).map({True: "in_training", False: None}).astype(object)
-    left = leaked.where(leaked.notna(), _repeated(judged).map({True: "other_cohort", False: None}))
+    why_leaked = leaked.map({True: "in_training", False: None}).astype(object)
+    left = why_leaked.where(leaked, _repeated(judged).map({True: "other_cohort", False: None}))
     whole = _group(judged, lines, left=left, reduced_below_mg_cm3=reduced_below_mg_cm3)
     for set_name, role in SETS.items():
         if (name == set_name).any():

@@ -30,6 +30,7 @@ SPLITS = Path("splits.parquet")
 TRAINING = Path("training.parquet")
 PROTOCOL = Path("protocol.parquet")
 AUDIT = Path("audit.parquet")
+SCANS = Path("scans.parquet")
 # The scheme of splits whose folds the bundle carries, the part of a split that its networks never see, and how each
 # fold's split is named: the fold's number follows.
 CROSS_VALIDATION, TEST, FOLD = "cross-validation", "test", "fold"
@@ -219,6 +220,12 @@ def read_splits(bundle: Bundle) -> dict[str, int]:
             "lacks; fetch the bundle again."
         )
     return fold_of
+
+
+def read_scans(bundle: Bundle) -> frozenset[str]:
+    """Read the digests of the slices that the networks were trained on; none where the bundle does not name them."""
+    path = bundle.folder / SCANS
+    return frozenset(tables.read(path, tables.SCANS)["slice_digest"].to_pylist()) if path.exists() else frozenset()
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

@@ -18,6 +18,7 @@ from trabecula.tables.between import (
     INFER,
     MEASURE,
     PROTOCOL,
+    SCANS,
     SEGMENT,
     SPLITS,
     TRAINING,

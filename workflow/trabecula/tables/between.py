@@ -153,6 +153,13 @@ CASES = schema(
     *_SCAN,
     column("thickness_mm", MM, "Slice thickness (0018,0050)", NULLABLE),
     column("spacing_mm", MM, "Median distance between slices", NULLABLE),
+    column("slice_digests", TEXTS, "Keyed digests of up to eight slices of the scan, as in the table convert"),
+)
+
+# The scans that a model was trained on.
+SCANS = schema(
+    "scans",
+    column("slice_digest", TEXT, "Keyed digest of a slice, as in the table convert"),
 )
 
 AUDIT = schema(

@@ -204,7 +204,7 @@ PATIENTS = _public(
     column("study_id", TEXT, "Study that the result is based on", NO_STUDY),
     column("model_id", TEXT, "Model bundle: name and first digits of the weights' SHA-256", NO_STUDY),
     column("role", one_of(ROLES), "development, external or screening"),
-    column("in_training", BOOL, "In the model's training, so predictions are cross-validated", "No result"),
+    column("in_training", BOOL, "In the model's training, by the id or by a scan", "No result"),
     AGE,
     column("sex", one_of(SEXES), "F, M or O", HEADER_SILENT),
     column("device_key", TEXT, "Maker, model, kVp, kernel", NO_DEVICE),

@@ -73,6 +73,8 @@ class Sources:
         Columns as in the tables of these names.
     set_aside : mapping of SetAside
         Studies of which nothing is in `vertebrae`, since the same scan is there twice.
+    slice_digests : mapping of list
+        Digests of each scan's slices, by study.
     """
 
     vertebrae: pd.DataFrame
@@ -80,6 +82,7 @@ class Sources:
     studies: pd.DataFrame
     labels: pd.DataFrame
     set_aside: Mapping[str, SetAside]
+    slice_digests: Mapping[str, list[str]]
 
     def of_cohort(self, cohort: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Give the vertebrae, studies and labels of one cohort."""
@@ -114,16 +117,23 @@ def read_sources(
     current = read_current_studies(studies)
     scans = _read_current(crops, partial(tables.read_columns, columns=["study_id", "status", "blood_hu"]), current)
     segmented, label_lines = read_vertebrae(cubes, measures, current), _read(labels, tables.LABELS)
-    same = _same_scans(converts, label_lines, current)
+    sketches = _read_sketches(converts, current)
+    same = _same_scans(sketches, label_lines)
     segmented = segmented[~segmented["study_id"].isin(list(same.set_aside))]
     reviewed_vertebrae, _, _ = verdicts.apply(segmented, segmented[VERTEBRA], verdicts.read(reviewed))
-    return Sources(reviewed_vertebrae, scans, _read(studies, tables.STUDIES), label_lines, same.set_aside)
+    digests = dict(zip(sketches["study_id"].to_pylist(), sketches["slice_digests"].to_pylist(), strict=True))
+    return Sources(reviewed_vertebrae, scans, _read(studies, tables.STUDIES), label_lines, same.set_aside, digests)
 
 
-def _same_scans(converts: Sequence[str], labels: pd.DataFrame, current: CurrentStudies) -> SameScans:
+def _read_sketches(converts: Sequence[str], current: CurrentStudies) -> pa.Table:
+    """Read what tells scans that are there twice."""
+    pieces = [current.rows(tables.read_columns(path, SKETCHES.names), path) for path in converts]
+    return pa.concat_tables(pieces).cast(SKETCHES)
+
+
+def _same_scans(sketches: pa.Table, labels: pd.DataFrame) -> SameScans:
     """Decide which studies count, other cohorts than those of the development aside."""
-    pieces = [current.rows(tables.read_columns(path, SKETCHES.names), path).cast(SKETCHES) for path in converts]
-    sketches, lines = pa.concat_tables(pieces), pa.Table.from_pandas(labels[LABEL_COLUMNS], preserve_index=False)
+    lines = pa.Table.from_pandas(labels[LABEL_COLUMNS], preserve_index=False)
     return decide(sketches, lines, dict.fromkeys(sketches["cohort"].unique().to_pylist(), "development"))
 
 
@@ -202,6 +212,8 @@ def find_cases(sources: Sources, *, order: Sequence[str], choice: Choice) -> pd.
     parts = [_cases_of_cohort(sources, cohort, choice) for cohort in order]
     cases = pd.concat(parts, ignore_index=True).sort_values(PATIENT, ignore_index=True)
     cases = drop_repeated(cases, order).join(scan_facts(sources.studies, sources.crops), on="study_id")
+    digests = pd.Series([sources.slice_digests[study] for study in cases["study_id"]], cases.index, object)
+    cases = cases.assign(slice_digests=digests)
     return cases.assign(reduced=cases["qct_vbmd_mg_cm3"] < choice.reduced_below_mg_cm3)[tables.CASES.names]
 
 

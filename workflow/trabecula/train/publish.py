@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from trabecula import tables
 from trabecula.image.padding import PADDING_HU
 from trabecula.model import bundle, uncertainty
-from trabecula.model.bundle import AUDIT, FOLD, OUTPUTS, PROTOCOL, SPLITS, TRAINING
+from trabecula.model.bundle import AUDIT, FOLD, OUTPUTS, PROTOCOL, SCANS, SPLITS, TRAINING
 from trabecula.model.bundle_checks import INFERENCE, METADATA, NETWORK_CLASS, side_in_cube, weight_file
 from trabecula.model.network import describe
 from trabecula.runtime.whole_file import whole_folder
@@ -132,6 +132,8 @@ def write_bundle(
         tables.write(tables.from_frame(rows, tables.PROTOCOL), tables.PROTOCOL, unfinished / PROTOCOL)
         tables.write(trained.curves(names, record.tasks), tables.TRAINING, unfinished / TRAINING)
         tables.write(audit, tables.AUDIT, unfinished / AUDIT)
+        digests = sorted(set().union(*cases["slice_digests"]))
+        tables.write([{"slice_digest": digest} for digest in digests], tables.SCANS, unfinished / SCANS)
         _write_texts(unfinished, metadata)
         bundle.write_json(metadata, unfinished / METADATA)
 

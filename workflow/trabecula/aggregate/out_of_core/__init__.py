@@ -80,12 +80,12 @@ def write_tables(
         If something was lost or counted twice (see `reconciliation.reconcile`).
     """
     reviewed = verdicts.read(inputs.verdicts)
-    same = _same_scans(inputs, compute)
+    same, seen = _same_scans(inputs, model, compute)
     jobs = []
     for cohort in inputs.cohorts:
         index = inputs.index_of(cohort.name)
         starts = buckets.borders(index["studies"], patients=buckets.PATIENTS_PER_BUCKET)
-        jobs.append(Job(cohort, index, starts, folder, model, rules, reviewed, same))
+        jobs.append(Job(cohort, index, starts, folder, model, rules, reviewed, same, seen))
     cohorts = [_combine(job, inputs.shards_of(job.cohort.name), compute) for job in jobs]
     devices = _devices(cohorts, calibration)
     for files in cohorts:
@@ -95,15 +95,24 @@ def write_tables(
     shutil.rmtree(folder / "parts")
 
 
-def _same_scans(inputs: Inputs, compute: Compute) -> SameScans:
-    """Decide which studies of all cohorts count, among those that hold the same scan."""
+def _same_scans(inputs: Inputs, model: Model, compute: Compute) -> tuple[SameScans, frozenset[str]]:
+    """Decide which studies of all cohorts count among those that hold the same scan, and whose scans trained the model.
+
+    Returns
+    -------
+    SameScans
+        The decision.
+    frozenset of str
+        Patients who are in the model's training by their scans.
+    """
     gathering, labels = [], []
     for cohort in inputs.cohorts:
         index = inputs.index_of(cohort.name)
         gathering += [partial(gather_sketches, index["studies"], b) for b in batches(inputs.shards_of(cohort.name))]
         labels.append(tables.read_columns(index["labels"], LABEL_COLUMNS))
     sketches = pa.concat_tables([SKETCHES.empty_table(), *compute(gathering)])
-    return decide(sketches, pa.concat_tables(labels), {cohort.name: cohort.role for cohort in inputs.cohorts})
+    same = decide(sketches, pa.concat_tables(labels), {cohort.name: cohort.role for cohort in inputs.cohorts})
+    return same, same.known_by_scans(sketches, model.splits, model.scans)
 
 
 def _combine(job: Job, shards: Sequence[Shard], compute: Compute) -> CohortFiles:

@@ -48,6 +48,8 @@ class Job:
         All reviewers' verdicts (see `verdicts.read`).
     same : SameScans
         Studies that do not count, since the same scan is there twice.
+    seen : frozenset of str
+        Patients who are in the model's training by their scans, whatever their ids.
     """
 
     cohort: Cohort
@@ -58,6 +60,7 @@ class Job:
     rules: Rules
     reviewed: pd.DataFrame
     same: SameScans
+    seen: frozenset[str]
 
     @property
     def parts(self) -> Path:
@@ -182,7 +185,9 @@ def combine_patients(
     frames = {name: to_frame(table) for name, table in rows.items() if name != "series"}
     frames["series"] = to_frame(series.select(cohort_tables.SERIES_COLUMNS))
     outcomes = buckets.read([batch.outcomes for batch in batches], bucket, cohort_tables.OUTCOMES)
-    public = cohort_tables.patient_tables(job.cohort, frames, to_frame(outcomes), job.model, job.rules)
+    public = cohort_tables.patient_tables(
+        job.cohort, frames, to_frame(outcomes), job.model, job.rules, seen_in_training=job.seen
+    )
     written = {name: cohort_tables.without_density(frame, tables.PUBLIC[name]) for name, frame in public.items()}
     written["series"] = sorted_rows(series, ["patient_id", "study_id", "series_id", "stack"])
     files = {
