@@ -12,11 +12,12 @@ from trabecula.model import bundle
 
 model = bundle.read(Path(snakemake.input.model).parents[1])
 names = ("patients", "studies", "vertebrae", "predictions", "labels")
+public = evaluate.read_tables({name: snakemake.input[name] for name in names})
 evidence = evaluate.Evidence(
-    **evaluate.read_tables({name: snakemake.input[name] for name in names}),
+    **public,
     protocol=evaluate.read_protocol(model),
     lines=model.baselines,
-    folds=bundle.read_splits(model),
+    folds=bundle.held_out(bundle.read_splits(model), [public["studies"]]),
 )
 results = evaluate.statistics(evidence, Thresholds(**snakemake.params.vbmd), **snakemake.params.options)
 

@@ -31,7 +31,7 @@ rois.write_regions(
     renamed=renamed,
 )
 
-division = splits.divide(patients, protocol, splits.read_earlier(snakemake.output.splits))
+division = splits.divide(patients, protocol, splits.read_earlier(snakemake.output.splits, sources.studies))
 tables.write(tables.from_frame(division, tables.SPLITS), tables.SPLITS, snakemake.output.splits)
 Path(snakemake.output.names).write_text("\n".join(dict.fromkeys(division["split"])) + "\n")
 written = snakemake.output

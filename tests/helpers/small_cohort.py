@@ -26,6 +26,7 @@ class Study:
     fails: tuple[str, str] | None = None
     vertebrae: dict[str, dict[str, Any]] = field(default_factory=dict)
     predicted: bool = True
+    earlier: tuple[str, ...] = ()
     shard: str = "00000"
     digests: tuple[str, ...] = ()
     n_slices: int = 90
@@ -152,6 +153,7 @@ def _study(cohort: str, study: Study, shown: dict[str, Any]) -> dict[str, Any]:
             "cohort": cohort,
             "patient_id": study.patient,
             "study_id": study.name,
+            "earlier_ids": [*study.earlier],
             "series_id": f"{study.name}.1" if chosen else None,
             "shard": study.shard if chosen else None,
             "age_years": 61.5,

@@ -489,3 +489,49 @@ def test_networks_and_hu_stand_on_the_same_vertebrae():
     predicted = pa.table({"study_id": ["st0"], "level": ["T12"]})
     kept = vertebra_tables.comparable(vertebrae, predicted)
     assert kept.to_pylist() == [{"study_id": "st0", "level": "T12"}, {"study_id": "st1", "level": "L1"}]
+
+
+# --- patients whom the training knew under an earlier pseudonym ---------------------------------------------------
+
+KNOWN = {"old": 0, "older": 1, "same": 1}
+
+
+@pytest.fixture(scope="module")
+def corrected(tmp_path_factory) -> Path:
+    """Folder of results of patients with earlier pseudonyms, whom the networks predicted by the present ones."""
+    folder = tmp_path_factory.mktemp("corrected")
+    model = bundle.read(write_bundle(folder / "model", KNOWN)).model_id
+    vertebrae = {"L1": {}, "L2": {}}
+    development = [
+        Study("renamed", "one", vertebrae=vertebrae, earlier=("old", "unheard")),
+        Study("merged", "two", vertebrae=vertebrae, earlier=("old", "older")),
+        Study("same", "three", vertebrae=vertebrae, earlier=("older",)),
+        Study("moved", "four", vertebrae=vertebrae),
+        Study("new", "five", vertebrae=vertebrae, earlier=("unheard",)),
+    ]
+    write_cohort(folder / "results", "dev", development, [], model, KNOWN)
+    external = [Study("moved", "six", vertebrae=vertebrae, earlier=("older",))]
+    write_cohort(folder / "results", "ext", external, [], model, KNOWN)
+    run(folder / "results")
+    return folder / "results"
+
+
+def test_a_patient_of_the_training_is_held_out_under_any_earlier_pseudonym_in_every_cohort(corrected):
+    predictions = table(corrected, "predictions")
+    folds = predictions.groupby("patient_id")["fold"].unique().map(sorted).to_dict()
+    assert folds == {"renamed": [0], "same": [1], "moved": [1], "new": [0, 1]}
+    marked = predictions.groupby("patient_id")["in_training"].unique().map(list).to_dict()
+    assert marked == {"renamed": [True], "same": [True], "moved": [True], "new": [False]}
+    assert table(corrected, "predictions", "ext")["fold"].unique().tolist() == [1]
+    patients = table(corrected, "patients").set_index("patient_id")
+    assert patients["in_training"].to_dict() == dict(renamed=True, merged=True, same=True, moved=True, new=False)
+    assert table(corrected, "patients", "ext")["in_training"].tolist() == [True]
+
+
+def test_a_patient_whom_every_network_may_have_seen_has_no_prediction_and_no_baseline(corrected):
+    rows = {row["patient_id"]: row for row in table(corrected, "patients").to_dict("records")}
+    merged, renamed = rows["merged"], rows["renamed"]
+    assert (merged["decision"], merged["decision_reason"]) == ("not_evaluable", "no_prediction")
+    unknown = ("vbmd_mg_cm3", "hu_baseline_vbmd_mg_cm3", "probability_reduced")
+    assert [pd.isna(merged[name]) for name in unknown] == [True] * 3 and merged["trabecular_hu"] == 100
+    assert (renamed["vbmd_mg_cm3"], renamed["hu_baseline_vbmd_mg_cm3"]) == (110, 100)

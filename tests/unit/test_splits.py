@@ -15,6 +15,7 @@ from trabecula.train.splits import Protocol, divide, read_earlier
 pytestmark = pytest.mark.slow
 
 PROTOCOL = Protocol(5, 3, [0.6, 0.2, 0.2], True, 10, 0.2, 1)
+NOTHING_CORRECTED = pd.DataFrame({"patient_id": [], "earlier_ids": []}, dtype=object)
 
 
 def patients(n: int, seed: int, first: int = 0) -> pd.DataFrame:
@@ -100,12 +101,33 @@ def test_a_grown_cohort_keeps_its_earlier_patients_where_they_were(seed, tmp_pat
     first = divide(before, PROTOCOL)
     tables.write(tables.from_frame(first, tables.SPLITS), tables.SPLITS, tmp_path / "splits.parquet")
     cases = pd.concat([before, patients(40, seed + 9, first=90)], ignore_index=True)
-    grown = divide(cases, PROTOCOL, read_earlier(tmp_path / "splits.parquet"))
+    grown = divide(cases, PROTOCOL, read_earlier(tmp_path / "splits.parquet", NOTHING_CORRECTED))
     both = first.merge(grown, on=["split", "patient_id"], suffixes=("", "_grown"))
     assert len(both) == len(first) and (both["part"] == both["part_grown"]).all()
     tested = with_facts(grown.query("scheme == 'cross-validation' and part == 'test'"), cases)
     by_class = tested.groupby(["reduced", "split"]).size().unstack("split")
     assert (by_class.max(axis=1) - by_class.min(axis=1) <= 1).all()
+
+
+def test_a_patient_with_a_new_pseudonym_keeps_the_part_of_an_earlier_one(tmp_path):
+    before = patients(90, 1)
+    first = divide(before, PROTOCOL)
+    tables.write(tables.from_frame(first, tables.SPLITS), tables.SPLITS, tmp_path / "splits.parquet")
+    new_name = {"pa0003": "pb0003", "pa0004": "pb0004"}
+    corrected = before.assign(patient_id=before["patient_id"].replace(new_name))
+    rows = [
+        *((new, [old]) for old, new in new_name.items()),
+        ("pa0005", ["pa0006"]),
+        ("pa0006", []),
+        ("pc", ["pa0006"]),
+    ]
+    studies = pd.DataFrame(rows, columns=["patient_id", "earlier_ids"])
+    second = divide(corrected, PROTOCOL, read_earlier(tmp_path / "splits.parquet", studies))
+    expected = first.assign(patient_id=first["patient_id"].replace(new_name))
+    order = ["split", "patient_id"]
+    pd.testing.assert_frame_equal(
+        second.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True)
+    )
 
 
 def test_a_new_device_does_not_move_the_others_splits():

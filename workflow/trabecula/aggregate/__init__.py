@@ -74,7 +74,7 @@ def run(inputs: Inputs, rules: Rules, calibration: calibrate.Options, runtime: R
     AssertionError
         If something was lost or counted twice (see `reconciliation.reconcile`).
     """
-    started, model = record.now(), read_model(inputs.model)
+    started, model = record.now(), read_model(inputs)
     staged = runtime.results.absolute() / STAGING
     shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
     with workers(runtime.scheduler, runtime.threads) as compute:

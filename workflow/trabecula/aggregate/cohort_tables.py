@@ -15,7 +15,7 @@ from trabecula import tables
 from trabecula.aggregate import study_fates, study_results, vertebra_tables
 from trabecula.aggregate.arrow_rows import to_frame
 from trabecula.aggregate.inputs import Cohort, Model
-from trabecula.aggregate.prediction_checks import check_predictions
+from trabecula.aggregate.prediction_checks import check_predictions, without_seen
 from trabecula.aggregate.reconciliation import reconcile
 from trabecula.cohort import labels, patients
 from trabecula.cohort.gone import in_archive
@@ -140,8 +140,9 @@ def batch_tables(stages: StageTables, model: Model, reviewed: pd.DataFrame, rule
         If the stages' tables contradict each other.
     """
     vertebrae = vertebra_tables.join_measures(stages.cubes, stages.measure)
-    check_predictions(stages.infer, vertebrae, model)
-    vertebrae, predictions, verdicts = vertebra_tables.apply_verdicts(vertebrae, stages.infer, reviewed)
+    predictions = without_seen(stages.infer, model)
+    check_predictions(predictions, vertebrae, model)
+    vertebrae, predictions, verdicts = vertebra_tables.apply_verdicts(vertebrae, predictions, reviewed)
     comparable = vertebra_tables.comparable(vertebrae.select(study_results.VERTEBRA_COLUMNS), predictions)
     chosen = patients.chosen_vertebrae(to_frame(comparable), levels=rules.levels, substitutes=rules.substitutes)
     of_chosen = vertebra_tables.predictions_of(chosen, predictions).select(study_results.PREDICTION_COLUMNS)

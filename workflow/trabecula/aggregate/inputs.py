@@ -1,9 +1,10 @@
 """Inputs of aggregation: cohorts, the files that the stages wrote for them, and the model that predicted."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from trabecula import tables
 from trabecula.aggregate.reconciliation import require
 from trabecula.model import bundle
 
@@ -114,17 +115,24 @@ class Model:
     bundle : Bundle
         Its bundle.
     splits : mapping of int
-        Patients of its training, and the fold that never saw them (see `bundle.read_splits`).
+        Patients of its training, and the fold that never saw them (see `bundle.held_out`).
     scans : frozenset of str
         Digests of slices of its training (see `bundle.read_scans`).
+    renamed : set of str
+        Patients whom the training knew under an earlier pseudonym, so that the networks did not know them.
     """
 
     bundle: bundle.Bundle
     splits: Mapping[str, int]
     scans: frozenset[str]
+    renamed: Set[str] = frozenset()
 
 
-def read_model(folder: Path) -> Model:
-    """Read a model bundle's folder."""
-    facts = bundle.read(folder)
-    return Model(facts, bundle.read_splits(facts), bundle.read_scans(facts))
+def read_model(inputs: Inputs) -> Model:
+    """Read the model bundle, and which patients of the cohorts its training knew, under whatever pseudonym."""
+    facts = bundle.read(inputs.model)
+    fold_of = bundle.read_splits(facts)
+    studies = (inputs.index_of(cohort.name)["studies"] for cohort in inputs.cohorts)
+    splits = bundle.held_out(fold_of, (tables.read_columns(path, ["patient_id", "earlier_ids"]) for path in studies))
+    renamed = {patient for patient, fold in splits.items() if fold_of.get(patient) != fold}
+    return Model(facts, splits, bundle.read_scans(facts), renamed)

@@ -36,6 +36,20 @@ def check_predictions(predictions: pa.Table, vertebrae: pa.Table, model: Model) 
     _check_folds(predictions, model.splits)
 
 
+def without_seen(predictions: pa.Table, model: Model) -> pa.Table:
+    """Leave out predictions by networks that have seen the patient under an earlier pseudonym (see `Model.renamed`).
+
+    Networks predict by the pseudonym that they are given; those of other folds then remain, marked as in the training.
+    """
+    folds = {patient: model.splits[patient] for patient in sorted(model.renamed)}
+    place = pc.index_in(predictions["patient_id"], value_set=pa.array(folds.keys(), tables.TEXT)).combine_chunks()
+    held_out = pc.equal(pa.array(folds.values(), tables.INT).take(place), predictions["fold"].combine_chunks())
+    marked = pc.or_(predictions["in_training"].combine_chunks(), place.is_valid())
+    column = predictions.schema.get_field_index("in_training")
+    predictions = predictions.set_column(column, predictions.schema.field(column), marked)
+    return predictions.filter(held_out.fill_null(True))
+
+
 def _check_counts(predictions: pa.Table, vertebrae: pa.Table, bundle: Bundle) -> None:
     """Check that each fold that predicts a vertebra, predicts every task of this model once."""
     tasks = [name for task in bundle.tasks for name in OUTPUTS[task]]

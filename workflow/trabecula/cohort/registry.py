@@ -291,7 +291,8 @@ class Names:
     key : bytes
         Key of the pseudonyms.
     rows : sequence of Known
-        What is known of the cohort (see `resolve`). A study that is not among them has its patient's identity as root.
+        What is known of the cohort (see `resolve`). A study that is not among them has its patient's root, and its own
+        is the patient's identity.
     earlier : mapping
         Other roots of patients (see `earlier_roots`).
 
@@ -332,7 +333,7 @@ class Names:
         return pseudonym_uid("series", series_identity(root, identity.study_uid, identity.series_uid), self.key)
 
     def _roots_of(self, identity: Identity) -> Roots:
-        plain = Roots(identity.patient, identity.patient)
+        plain = Roots(self._of_patient.get(identity.patient, identity.patient), identity.patient)
         return self._roots.get((identity.patient, identity.study_uid), plain)
 
     def patient_id(self, patient: str) -> str:

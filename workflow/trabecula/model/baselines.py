@@ -19,6 +19,8 @@ TERMS: dict[str, tuple[str, ...]] = {
     "hu_age_sex": ("intercept", "hu", "age", "female"),
 }
 NAMES = tuple(TERMS)
+# Fold of a patient whom every line and every network may have seen.
+NO_FOLD = -1
 THRESHOLDS_HU: dict[str, float] = {"threshold_110": 110.0, "threshold_135": 135.0, "threshold_160": 160.0}
 # Columns that the terms are computed from.
 FACTS = ("trabecular_hu", "kvp", "phase", "age_years", "sex")
@@ -120,12 +122,13 @@ def predict(lines: Sequence[Baseline], patients: pd.DataFrame, fold: pd.Series) 
     patients : DataFrame
         Columns `FACTS`.
     fold : Series
-        The fold that did not see each patient; NaN for patients outside the training, who get the mean over the lines.
+        The fold that did not see each patient; NaN for patients outside the training, who get the mean over the lines;
+        `NO_FOLD` for patients whom every line may have seen.
 
     Returns
     -------
     Series
-        mg/cm3 HA; NaN where a fact that a line needs is unknown.
+        mg/cm3 HA; NaN where a fact that a line needs is unknown, or every line may have seen the patient.
 
     >>> line = Baseline("hu", 0, {"intercept": 20.0, "hu": 0.8}, 100)
     >>> patient = {"trabecular_hu": [150], "kvp": [100], "phase": ["portal"], "age_years": [75], "sex": ["F"]}
@@ -139,7 +142,7 @@ def predict(lines: Sequence[Baseline], patients: pd.DataFrame, fold: pd.Series) 
     vbmd = pd.concat(list(by_fold.values()), axis="columns").mean(axis="columns", skipna=False)
     for line_fold, vbmd_by_line in by_fold.items():
         vbmd = vbmd.mask(fold == line_fold, vbmd_by_line)
-    return vbmd
+    return vbmd.mask(fold == NO_FOLD)
 
 
 def _predict_line(line: Baseline, terms: pd.DataFrame) -> pd.Series:

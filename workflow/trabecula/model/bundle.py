@@ -6,14 +6,17 @@ weights are safetensors, which hold no code.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+
 from trabecula import tables
 from trabecula.errors import ConfigError
-from trabecula.model.baselines import Baseline
+from trabecula.model.baselines import NO_FOLD, Baseline
 from trabecula.model.bundle_checks import METADATA, weight_file
 from trabecula.model.uncertainty import Uncertainty, from_facts
 
@@ -226,6 +229,38 @@ def read_scans(bundle: Bundle) -> frozenset[str]:
     """Read the digests of the slices that the networks were trained on; none where the bundle does not name them."""
     path = bundle.folder / SCANS
     return frozenset(tables.read(path, tables.SCANS)["slice_digest"].to_pylist()) if path.exists() else frozenset()
+
+
+def held_out(fold_of: Mapping[str, int], studies: Iterable[pa.Table]) -> dict[str, int]:
+    """Give every patient whom the training knew, also under an earlier pseudonym, the fold that never saw them.
+
+    Parameters
+    ----------
+    fold_of : mapping
+        Fold of each patient of the training (see `read_splits`).
+    studies : iterable of Table
+        Columns patient_id and earlier_ids, as in the table `studies`.
+
+    Returns
+    -------
+    dict
+        The same, with the patients whose id was corrected; `NO_FOLD` where every network may have seen the patient.
+
+    >>> studies = pa.table({"patient_id": ["pa3", "pa4"], "earlier_ids": [["pa1"], ["pa1", "pa2"]]})
+    >>> held_out({"pa1": 0, "pa2": 1}, [studies])
+    {'pa1': 0, 'pa2': 1, 'pa3': 0, 'pa4': -1}
+    """
+    names_of: dict[str, set[str]] = defaultdict(set)
+    for table in studies:
+        for patient, earlier in zip(*(table[name].to_pylist() for name in ("patient_id", "earlier_ids")), strict=True):
+            if earlier:
+                names_of[patient].update((patient, *earlier))
+    folds_held_out = dict(fold_of)
+    for patient, names in sorted(names_of.items()):
+        folds = {fold_of[name] for name in names if name in fold_of}
+        if folds:
+            folds_held_out[patient] = folds.pop() if len(folds) == 1 else NO_FOLD
+    return folds_held_out
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:

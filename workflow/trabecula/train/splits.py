@@ -83,9 +83,25 @@ class Split:
         return self.name if self.held_out is None else self.held_out
 
 
-def read_earlier(path: Path | str) -> pd.DataFrame | None:
-    """Read the division that was made before; None where there is none."""
-    return tables.read(path, tables.SPLITS).to_pandas() if Path(path).exists() else None
+def read_earlier(path: Path | str, studies: pd.DataFrame) -> pd.DataFrame | None:
+    """Read the division that was made before; None where there is none.
+
+    Parameters
+    ----------
+    path : Path or str
+        The table.
+    studies : DataFrame
+        Columns patient_id and earlier_ids, as in the table `studies`: a patient who was divided under an earlier
+        pseudonym alone keeps that part.
+    """
+    if not Path(path).exists():
+        return None
+    division = tables.read(path, tables.SPLITS).to_pandas()
+    divided, present = set(division["patient_id"]), set(studies["patient_id"])
+    rows = studies[~studies["patient_id"].isin(divided)].sort_values("patient_id", ascending=False)
+    pairs = zip(rows["patient_id"], rows["earlier_ids"], strict=True)
+    patient_of = {earlier: patient for patient, names in pairs for earlier in names if earlier not in present}
+    return division.assign(patient_id=division["patient_id"].map(lambda name: patient_of.get(name, name)))
 
 
 def divide(cases: pd.DataFrame, protocol: Protocol, earlier: pd.DataFrame | None = None) -> pd.DataFrame:

@@ -87,7 +87,8 @@ class BatchFiles:
     vertebrae, predictions, outcomes : Path
         Rows as in `cohort_tables.BatchTables`, the first two without the column cohort.
     n_vertebrae, n_predictions : int
-        Number of rows that the shards' own files hold of studies that belong to them and count.
+        Number of vertebrae that the shards' own files hold of studies that belong to them and count, and of predictions
+        of these by networks that had not seen the patient.
     verdicts : DataFrame
         What became of the reviewers' verdicts on these studies (see `verdicts.apply`).
     """
@@ -150,7 +151,7 @@ def join_shards(job: Job, shards: Sequence[Shard]) -> BatchFiles:
         name: buckets.write(table, job.parts / f"{stem}.{name}.arrow", starts=job.starts)
         for name, table in rows.items()
     }
-    n_vertebrae, n_predictions = len(stages.cubes), len(stages.infer)
+    n_vertebrae, n_predictions = len(stages.cubes), len(batch.predictions)
     return BatchFiles(**paths, n_vertebrae=n_vertebrae, n_predictions=n_predictions, verdicts=batch.verdicts)
 
 

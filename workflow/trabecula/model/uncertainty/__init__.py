@@ -109,7 +109,7 @@ def judge(results: pd.DataFrame, uncertainty: Uncertainty) -> pd.DataFrame:
     ----------
     results : DataFrame
         By study: logit, vbmd_mg_cm3, fold_spread_mg_cm3, hu_baseline_vbmd_mg_cm3, trabecular_hu, kvp, phase,
-        thickness_mm, spacing_mm, device_key, and fold: that of a patient of the training, else NaN.
+        thickness_mm, spacing_mm, device_key, and fold: that of a patient of the training, else NaN or `NO_FOLD`.
         Each of them may be unknown.
     uncertainty : Uncertainty
         The uncertainty of the bundle that gave the results.
@@ -121,9 +121,10 @@ def judge(results: pd.DataFrame, uncertainty: Uncertainty) -> pd.DataFrame:
         interval_group, novelty (list of codes), decision, decision_reason.
     """
     folds = results["fold"].astype(float)
+    of_none = ~folds.isin([reference.fold for reference in uncertainty.references if reference.fold is not None])
     parts = []
     for reference in uncertainty.references:
-        covered = folds.isna() if reference.fold is None else folds == reference.fold
+        covered = of_none if reference.fold is None else folds == reference.fold
         parts.append(_judge(results[covered], reference))
     return pd.concat(parts).loc[results.index]
 
