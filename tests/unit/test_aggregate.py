@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -269,7 +270,7 @@ def test_two_runs_give_the_same_bytes_and_one_record(results):
     assert len(before) == 16 and digests(results / "tables") == before
     (row,) = tables.read(results / "tables" / "runs" / "runs.parquet", tables.RUNS).to_pylist()
     assert row["started"] <= row["finished"] and row["model_id"].startswith("test-")
-    assert not (results / aggregate.STAGING).exists()
+    assert not list(results.glob(".*"))
 
 
 @pytest.mark.slow
@@ -373,11 +374,26 @@ def test_what_may_pass_is_asked_for_again_as_long_as_it_stands(copy):
 
 
 def test_a_run_that_was_killed_leaves_nothing_behind(copy):
-    left = copy / aggregate.STAGING / "parts" / "dev.00000.vertebrae.arrow"
+    left = copy / ".staging.1.trabecula-unfinished/parts/dev.00000.vertebrae.arrow"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
     run(copy)
-    assert not (copy / aggregate.STAGING).exists()
+    assert not list(copy.glob(".*"))
+
+
+def test_a_job_of_a_killed_driver_that_still_works_mixes_nothing_into_the_tables(copy, monkeypatch):
+    run(copy)
+    expected, write_tables = digests(copy / "tables"), aggregate.out_of_core.write_tables
+
+    def write_with_other_at_work(*args: Any, **options: Any) -> None:
+        other = copy / ".staging.1.trabecula-unfinished/tables/studies/cohort=dev/studies.parquet"
+        write_tables(*args, **options)
+        other.parent.mkdir(parents=True)
+        other.write_bytes(b"of earlier inputs")
+
+    monkeypatch.setattr(aggregate.out_of_core, "write_tables", write_with_other_at_work)
+    run(copy)
+    assert digests(copy / "tables") == expected
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 
 from trabecula import tables
+from trabecula.cohort import label_maps
 from trabecula.cohort.label_maps import note
 from trabecula.cohort.linkage import LINKAGE
 from trabecula.cohort.private import write_private
-from trabecula.errors import ConfigError, ResultError
+from trabecula.errors import PASSING, ConfigError, ResultError, StudyFailure
 from trabecula.index import masks
 from trabecula.runtime.signature import signature_of_files
 
@@ -95,6 +96,18 @@ def test_label_maps_that_were_only_copied_are_the_same(site):
         shutil.copy(path, site / "copy")  # with the time of now
         (site / "copy").replace(path)
     assert changed(site) == {}
+
+
+def test_a_label_map_that_may_not_be_read_concerns_its_study_alone(site, monkeypatch):
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    os.utime(site / "maps/1.2.1.nii", (2, 2))
+    monkeypatch.setattr(label_maps, "content_digest", refuse)
+    assert changed(site) == {"st1": "00000"}
+    with pytest.raises(StudyFailure) as failure:
+        note(site / "maps/1.2.1.nii")
+    assert failure.value.reason in PASSING and "maps" not in str(failure.value)  # tried again, and no path is told
 
 
 def test_without_any_label_map_the_job_stops(site):

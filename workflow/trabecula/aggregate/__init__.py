@@ -17,12 +17,10 @@ from trabecula.aggregate.out_of_core.table_files import read_columns
 from trabecula.cohort.retries import Retry, write_retries
 from trabecula.density import calibrate
 from trabecula.errors import PASSING
+from trabecula.runtime.whole_file import beside
 from trabecula.runtime.workers import workers
 
 __all__ = ["Cohort", "Inputs", "Rules", "Runtime", "list_shards", "run"]
-
-# Beside the tables, so that a rename puts a file into its place.
-STAGING = ".staging"
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,11 @@ def run(inputs: Inputs, rules: Rules, calibration: calibrate.Options, runtime: R
         If something was lost or counted twice (see `reconciliation.reconcile`).
     """
     started, model = record.now(), read_model(inputs)
-    staged = runtime.results.absolute() / STAGING
-    shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
+    # Beside the tables, so that a rename puts a file into its place; of this process alone, since a job of a killed
+    # driver may still be at work.
+    staged = beside(runtime.results.absolute() / "staging")
+    for stale in staged.parent.glob(".staging.*"):
+        shutil.rmtree(stale, ignore_errors=True)
     with workers(runtime.scheduler, runtime.threads) as compute:
         out_of_core.write_tables(inputs, model, rules, calibration, folder=staged, compute=compute)
     digests = {cohort.name: _digest(inputs.index_of(cohort.name).values()) for cohort in inputs.cohorts}

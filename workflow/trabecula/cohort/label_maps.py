@@ -16,6 +16,7 @@ from trabecula.dicom.attributes import quiet, read_dicom
 from trabecula.dicom.files import as_path
 from trabecula.errors import StudyFailure
 from trabecula.runtime.content import content_digest
+from trabecula.runtime.storage import patiently
 
 # UIDs are digits and dots. Names that anonymising tools put in their place may pass, but no path out of a folder.
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -107,19 +108,37 @@ class Noted:
     digest: str
 
     def is_of(self, path: Path) -> bool:
-        """Tell whether a file is there and holds what was read."""
+        """Tell whether a file is there, may be read, and holds what was read."""
         state = _state(path)
-        return state is not None and (state == self.state or content_digest(path) == self.digest)
+        if state in (None, self.state):
+            return state is not None
+        try:
+            return _digest(path) == self.digest
+        except StudyFailure:
+            return False
 
 
 def note(path: Path) -> Noted | None:
-    """Note the state and content of a label map; None where there is none."""
+    """Note the state and content of a label map; None where there is none.
+
+    Raises
+    ------
+    StudyFailure
+        ``unreadable`` where this account may not read it.
+    """
     state = _state(path)
-    return None if state is None else Noted(state, content_digest(path))
+    return None if state is None else Noted(state, _digest(path))
 
 
 def _state(path: Path) -> str | None:
-    if not path.is_file():
+    if not os.path.isfile(path):  # not Path.is_file, which fails in a closed folder
         return None
     status = os.stat(path)
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _digest(path: Path) -> str:
+    try:
+        return patiently(content_digest, path)
+    except PermissionError:  # of this study alone: the others go on
+        raise StudyFailure("unreadable", "no permission to read the label map") from None

@@ -1,5 +1,6 @@
 """Find the studies whose label map came, went or changed since they were segmented (backend `masks`)."""
 
+import os
 from collections.abc import Iterable, Iterator
 from glob import iglob
 from pathlib import Path
@@ -60,5 +61,5 @@ def _is_changed(row: dict[str, Any], pattern: str, identity: Identity) -> bool:
     except StudyFailure:
         return False
     if row["mask_digest"] is None:  # without a label map, or segmented by a network
-        return row["reason"] == "mask_missing" and path.is_file()
+        return row["reason"] == "mask_missing" and os.path.isfile(path)
     return not Noted(row["mask_state"], row["mask_digest"]).is_of(path)

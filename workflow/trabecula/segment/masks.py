@@ -1,6 +1,7 @@
 """Read label maps that the user already has, as NIfTI or DICOM SEG (backend `masks`)."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -69,7 +70,7 @@ def segment(
         ``mask_missing`` without a file, ``mask_unreadable`` if it can't be read, ``mask_mismatch`` where it does not
         overlap the scan or lies in another frame of reference, ``no_vertebra`` where it holds none.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise StudyFailure("mask_missing")
     most = max(MOST_VOXELS, MOST_TIMES * ct.array.size)
     if is_dicom(path):
