@@ -135,6 +135,23 @@ def of_shards(pattern, cohorts=tuple(COHORTS)):
     return paths
 
 
+# Named targets at which a run ends before crop has used the volumes.
+BEFORE_CROP = {"indexed", "converted", "segmented"}
+
+
+def of_shards_before_crop(pattern):
+    """Give an input function as `of_shards` does, for a target that leaves the volumes to a later run."""
+
+    def paths(wildcards):
+        # Snakemake removes a temporary file when no other job of the run needs it. Which targets it was asked for is
+        # known only here, after the rules have been read; from here on, the run goes on as with --notemp.
+        if set(workflow.dag_settings.targets) <= BEFORE_CROP:
+            workflow.storage_settings.notemp = True
+        return of_shards(pattern)(wildcards)
+
+    return paths
+
+
 def shard_list(wildcards):
     """Input function: give the path of a shard's list of studies, which the index writes."""
     shard_names(wildcards.cohort)
@@ -159,6 +176,20 @@ def networks(pattern):
         return expand(pattern, split=names, task=config["train"]["tasks"])
 
     return paths
+
+
+def learnt_from(*names):
+    """Give a parameter function: digests of files that train_cases wrote, which count by content and not by time.
+
+    train_cases runs whenever a study is tried again, and trains nothing again where it writes what it wrote before.
+    """
+
+    def digests(wildcards):
+        written = Path("results/train/digests.tsv")
+        lines = written.read_text().splitlines() if written.exists() else []
+        return [line for line in lines if line.split("\t")[0] in names]
+
+    return digests
 
 
 def in_scratch(target):

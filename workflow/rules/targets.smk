@@ -1,20 +1,6 @@
 # Named targets: snakemake indexed, converted, segmented, measured, inferred, tables.
 # Each runs the workflow up to there, for all cohorts. Snakemake's --until does not reach past the index, which is a
 # checkpoint: what follows it is known only when it is done.
-BEFORE_CROP = {"indexed", "converted", "segmented"}
-
-
-def of_shards_before_crop(pattern):
-    """Give an input function as `of_shards` does, for a target that leaves the volumes to a later run."""
-
-    def paths(wildcards):
-        # Snakemake removes a temporary file when no other job of the run needs it. Which targets it was asked for is
-        # known only here, after the rules have been read; from here on, the run goes on as with --notemp.
-        if set(workflow.dag_settings.targets) <= BEFORE_CROP:
-            workflow.storage_settings.notemp = True
-        return of_shards(pattern)(wildcards)
-
-    return paths
 
 
 rule indexed:

@@ -38,20 +38,6 @@ RECIPE = options(
 CHOICE = options("aggregate", "levels", "substitutes", "max_interval_days", "reduced_below_mg_cm3")
 
 
-def learnt_from(*names):
-    """Give a parameter function: digests of files that train_cases wrote, which count by content and not by time.
-
-    train_cases runs whenever a study is tried again, and trains nothing again where it writes what it wrote before.
-    """
-
-    def digests(wildcards):
-        written = Path("results/train/digests.tsv")
-        lines = written.read_text().splitlines() if written.exists() else []
-        return [line for line in lines if line.split("\t")[0] in names]
-
-    return digests
-
-
 checkpoint train_cases:
     """Link labels to scans, cut the patients' regions, and divide the patients; a division that was made is kept."""
     input:
