@@ -49,7 +49,7 @@ NOBODY = [
     *("néant", "aucun", "desconocido", "ANÓNIMO", "ninguno", "no disponible", "sconosciuto", "anonimizzato", "nessuno"),
     *("desconhecido", "não disponível", "removido", "onbekend", "geanonimiseerd", "geen", "verwijderd", "John Doe"),
     *("xxx", "XXXX", "XX-XX", "----", "?", "???", "...", "_", "#", "111111", "99999999", "123456", "123-45-6789"),
-    *("1234567890", "\u00a0", "\uff10\uff10"),
+    *("1234567890", "\u00a0", "\uff10\uff10", "REMOVED BY CTP", "DICOM PATIENT ID", "JohnDoe"),
 ]
 SOMEBODY = [
     *(

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ct_files import axial_stack, save_all
 from hypothesis import given
 from hypothesis import strategies as st
 from made_headers import GATES, WEIGHTS, header
@@ -114,3 +115,21 @@ def test_three_people_under_one_id_have_no_result_and_their_label_is_not_used(tm
     assert len({row["patient_id"] for row in studies}) == 2
     assert sum(row["accepted"] for row in read(where, "series")) == 1
     assert [row["reason"] for row in read(where, "labels")] == ["ambiguous_patient", "bad_level", None, "bad_level"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"PatientID": "Q"}, {"PatientID": ""}, {"PatientID": "Q", "PatientSex": "M"}, {"IssuerOfPatientID": "EAST"}],
+    ids=["another id", "no id", "another person", "another issuer"],
+)
+def test_halves_of_a_series_under_two_ids_are_two_studies_that_both_say_so(tmp_path, other):
+    slices = axial_stack(12)
+    common = {"PatientID": "P", "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.1"}
+    save_all(slices[:6], tmp_path / "archive/a", **common, IssuerOfPatientID="WEST")
+    save_all(slices[6:], tmp_path / "archive/b", **common | other)
+    add_study(tmp_path / "archive", 9)
+    where = places(tmp_path, tmp_path / "archive")
+    run(where)
+    for table in ("studies", "series"):
+        flagged = ["shared_study_uid" in row["flags"] for row in read(where, table)]
+        assert sorted(flagged) == [False, True, True]

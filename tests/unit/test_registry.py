@@ -256,6 +256,16 @@ def test_a_study_under_its_old_and_its_new_id_is_known_by_both_until_the_old_cop
     assert names.former_studies == {pseudonym("study", "P\\a", KEY)}
 
 
+@pytest.mark.parametrize(("who", "is_former"), [(MAN, False), (WOMAN, True), (Person(), True)])
+def test_a_study_that_goes_is_a_former_one_unless_its_uid_is_now_another_persons(who, is_former):
+    hospital = Hospital().index_people({("P", "a"): WOMAN, ("Q", "a"): who})
+    gone = hospital.study_root["P", "a"]
+    for _ in range(2):  # it stays so
+        hospital.index_people({("Q", "a"): who})
+        former = Names(KEY, hospital.rows).former_studies
+        assert former == ({pseudonym("study", f"{gone}\\a", KEY)} if is_former else set())
+
+
 def test_a_uid_that_many_patients_share_makes_nobody_known_by_another():
     hospital = Hospital().index({"P": "a", "Q": "a", "R": "a"})
     assert not hospital.earlier

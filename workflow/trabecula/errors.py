@@ -137,6 +137,7 @@ REPAIRS: dict[str, str] = {
 FLAGS: dict[str, str] = {
     "thick_slices": "slices lie further apart than is good for trabecular bone",
     "substitute_ids": "an id or UID was missing or stood for none, and is replaced by one made from folder and content",
+    "shared_study_uid": "the study's UID is there under another patient id as well, so one person may be there twice",
     "elsewhere_by_text": "the header names a head or an extremity, which nothing else confirms",
     "split": "the series held several acquisitions or phases, of which this is one",
     "monochrome1": "stored as MONOCHROME1; the values were not inverted",

@@ -301,7 +301,8 @@ class Names:
     key : bytes
         Key of the pseudonyms.
     former_studies : frozenset of str
-        Pseudonyms of studies that are now under another identity, and have another pseudonym there.
+        Pseudonyms of studies that are now under another identity, and have another pseudonym there. Where sex or date
+        of birth say that all who have the UID now are other people, the study is none of them.
     """
 
     def __init__(
@@ -319,8 +320,16 @@ class Names:
         self._of_others = {row.patient_root for row in rows if row.patient != row.patient_root}
         self._earlier = earlier or {}
         studies = {(row.study_root, row.study_uid) for row in current}
-        uids = {row.study_uid for row in current}
-        former = {(row.study_root, row.study_uid) for row in rows if row.study_uid in uids} - studies
+        left = [row for row in rows if not row.is_current]
+        holders: dict[str, list[Person]] = {row.study_uid: [] for row in left}
+        for row in current:
+            if row.study_uid in holders:
+                holders[row.study_uid].append(row.person)
+        former = {
+            (row.study_root, row.study_uid)
+            for row in left
+            if not all(are_different(row.person, person) for person in holders[row.study_uid])
+        } - studies
         self.former_studies = frozenset(pseudonym("study", study_identity(*study), key) for study in former)
 
     def of_series(self, identity: Identity) -> Pseudonyms:

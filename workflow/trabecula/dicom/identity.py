@@ -44,12 +44,12 @@ anonimizzata rimosso rimossa cancellato cancellata eliminato eliminata nascosto 
 gepseudonimiseerd verwijderd gewist
 id ids identifier ident pid patid patient patients pat patientid patientname name mrn subject person pazient paziente
 paciente patientin patienten nome nombre naam test tests tester testing teste testpatient testpat testid mustermann
-musterfrau muster
+musterfrau muster johndoe janedoe
 """
 # Words that mean nothing alone, and nothing beside such words.
 _WORDS_BESIDE = """
 no not non nao nicht niet kein ohne sans sin sem senza zonder is was the been has number num nr nummer numero numer
-de identified for value field data
+de identified for value field data by ctp dicom
 """
 # Short for a word, with signs between; and names of people who are made up.
 _PHRASES = {"k a", "n d", "n k", "n s", "john doe", "doe john", "jane doe", "doe jane", "max mustermann", "no value"}

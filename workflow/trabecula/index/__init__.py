@@ -105,8 +105,8 @@ def index_cohort(
     limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
     present = people.people_of(scan.statements(memory))
     names = identities.settle(cohort.private, cohort.name, present, key)
-    weights, ambiguous = choose.Weights(**score), people.ambiguous(present)
-    rules = rows.Rules(cohort.name, names, limits, weights, cohort.archive, ambiguous)
+    in_doubt = {"ambiguous": people.ambiguous(present), "shared_uids": people.shared_uids(present)}
+    rules = rows.Rules(cohort.name, names, limits, choose.Weights(**score), cohort.archive, **in_doubt)
     again = _to_try_again(cohort, ledger)  # by the linkage that the last index wrote
     growing = _Tables()
     linkage = link.Writer(memory.with_name("linkage.parquet"))

@@ -1,6 +1,6 @@
 """Gather from headers the facts by which people are told apart, study by study."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -53,6 +53,12 @@ def ambiguous(people: Mapping[StudyOf, Person]) -> frozenset[str]:
     for (patient, _), person in people.items():
         of_patient[patient] = of_patient[patient].joined(person)
     return frozenset(patient for patient, person in of_patient.items() if are_several(person))
+
+
+def shared_uids(studies: Iterable[StudyOf]) -> frozenset[str]:
+    """List the study UIDs that stand under several patients' ids: of one study with two ids, or of several people."""
+    n_patients = Counter(study_uid for _, study_uid in studies)
+    return frozenset(study_uid for study_uid, n in n_patients.items() if n > 1)
 
 
 def _person(header: Header) -> Person:

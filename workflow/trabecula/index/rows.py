@@ -50,6 +50,8 @@ class Rules:
         The archive's top folder.
     ambiguous : frozenset of str
         Identities of patients whose files contradict each other (see `people.ambiguous`): none of their studies counts.
+    shared_uids : frozenset of str
+        Study UIDs that stand under several patients' ids (see `people.shared_uids`).
     """
 
     cohort: str
@@ -58,6 +60,7 @@ class Rules:
     weights: choose.Weights
     archive: Path
     ambiguous: frozenset[str] = frozenset()
+    shared_uids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,12 @@ def _pseudonyms(header: Header, names: Names) -> Pseudonyms | tuple[None, None, 
     return names.of_series(identity_of(header))
 
 
+def _flags(stack: Stack, rules: Rules) -> list[str]:
+    """List the flags of a stack, and of its study among those of the archive."""
+    is_shared = stack.identity.study_uid in rules.shared_uids
+    return choose.flags_of(stack, rules.gates) + ["shared_study_uid"] * is_shared
+
+
 def _acquisition(header: Header) -> Row:
     return {
         "kvp": header.kvp or None,
@@ -223,7 +232,7 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
         "accepted": candidate.reason is None,
         "reason": candidate.reason,
         "gates": candidate.gates,
-        "flags": choose.flags_of(stack, rules.gates) if is_ct(stack.first) else [],
+        "flags": _flags(stack, rules) if is_ct(stack.first) else [],
         "score": candidate.score,
         "n_slices": stack.n_slices,
         "n_damaged": stack.n_damaged,
@@ -256,7 +265,7 @@ def _study_row(rules: Rules, candidates: list[Candidate]) -> Row:
         "contrast_agent": facts.contrast_agent(header) if chosen else None,
         **_UNKNOWN_YET,
         "repairs": [],
-        "flags": choose.flags_of(shown.stack, rules.gates) if chosen else [],
+        "flags": _flags(shown.stack, rules) if chosen else [],
         "status": "accepted" if chosen else "rejected",
         "stage": None if chosen else "index",
         "reason": None if chosen else study_reason([candidate.reason for candidate in candidates]),
