@@ -131,6 +131,11 @@ def test_a_person_under_two_ids_counts_once_and_the_page_says_so():
     assert "2 further studies with the pixels of another study, and 1 further patient id" in text
 
 
+def test_a_patient_whose_scan_counts_in_another_cohort_is_there_with_the_other_scans():
+    n = counted(fate("b/p/p1", "same_scan"), fate("b/p/p2"), fate("b/q/q1", "same_scan"), fate("b/q/q2", "truncated"))
+    assert (n.studies, n.patients, n.measured, n.results, n.repeated_patients) == (2, 1, 1, 1, 1)
+
+
 def test_without_copies_nothing_is_said_of_them():
     n = counted(fate("a/p/p1"), fate("a/q/q1", "truncated"))
     assert (n.studies, n.patients, n.repeated_studies, n.repeated_patients) == (2, 2, 0, 0)

@@ -307,6 +307,12 @@ def test_one_id_of_two_people_in_two_cohorts_is_two_patients():
     assert hospital.index({"P": "c"}, "south", who=WOMAN).root == {"P": "P"}
 
 
+def test_one_id_and_one_study_uid_of_two_people_in_two_cohorts_are_two_studies():
+    hospital = Hospital().index({"P": "a"}, who=WOMAN).index({"P": "a"}, "east", who=MAN)
+    assert hospital.root == {"P": "P (2)"} and hospital.study_root == {("P", "a"): "P (2)"}
+    assert hospital.index({"P": "a"}, "south", who=WOMAN).study_root == {("P", "a"): "P"}
+
+
 # --- names and files --------------------------------------------------------------------------------------------------
 
 

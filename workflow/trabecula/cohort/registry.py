@@ -224,9 +224,9 @@ def _rank(archive: _Archive, patient: str, root: str, row: Known, *, is_elsewher
     """Give the place of a known study's root among those that the same study of a patient may have; None for no place.
 
     The study under the same identity comes first, then the one that has left another identity; what this cohort knows
-    comes before what others know.
+    comes before what others know. An id that stands for somebody else in another cohort says nothing.
     """
-    if row.patient == patient:
+    if row.patient == patient and (not is_elsewhere or row.patient_root == root):
         return 2 * is_elsewhere + (not row.is_current)
     has_left = not archive.holds(row) and (not is_elsewhere or row.patient_root == root)
     return 4 + 2 * is_elsewhere + (not row.is_current) if has_left else None

@@ -5,12 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from trabecula.cohort.people import Person, are_several
+from trabecula.cohort.registry import StudyOf
 from trabecula.dicom.headers.record import Header
 from trabecula.dicom.identity import identity_of
 from trabecula.index import facts
-
-# A patient's identity and a study's UID, as `identity_of` gives them.
-StudyOf = tuple[str, str]
 
 
 class Statement(NamedTuple):

@@ -98,9 +98,14 @@ def count(studies: pa.Table, patients: pd.DataFrame) -> Counts:
 
 
 def _repeated_patients(rows: pd.DataFrame) -> set[str]:
-    """Give the patients who count under another id: a scan of theirs is set aside, and none counts for others."""
+    """Give the patients who count under another id: a scan of theirs is set aside, and none counts.
+
+    The scan that counts instead may be the same patient's in a cohort that is not among these rows; then the patient's
+    other scans count.
+    """
     flagged = [same_scans.FLAG in flags for flags in rows["flags"]]
-    return set(rows.loc[rows["reason"].isin(same_scans.REASONS), "patient_id"]) - set(rows.loc[flagged, "patient_id"])
+    counting = {*rows.loc[flagged, "patient_id"], *rows.loc[rows["status"] == "measured", "patient_id"]}
+    return set(rows.loc[rows["reason"].isin(same_scans.REASONS), "patient_id"]) - counting
 
 
 def _in_several(rows: pd.DataFrame, name: str) -> int:
