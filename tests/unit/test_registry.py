@@ -1,7 +1,10 @@
 """Pseudonyms that were given stay with the person, whatever becomes of ids, issuers and studies."""
 
+import fcntl
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -354,3 +357,16 @@ def test_what_was_given_is_read_from_the_private_folder_of_all_cohorts(tmp_path)
     for cohort in ("west", "east"):
         with pytest.raises(ResultError, match="Restore it from a backup"):
             settle(cohort, {"Q": "a"})
+
+
+def test_cohorts_that_are_indexed_at_once_wait_for_each_other_also_on_nfs(tmp_path, monkeypatch):
+    """On NFS, a lock for one alone needs a file that is open for writing (flock(2))."""
+    locked = []
+
+    def lock(file: BinaryIO, kind: int) -> None:
+        assert fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        locked.append(kind)
+
+    monkeypatch.setattr(identities.fcntl, "flock", lock)
+    identities.settle(tmp_path, "west", {("P", "a"): WOMAN}, KEY)
+    assert locked == [fcntl.LOCK_EX]

@@ -63,7 +63,7 @@ def _alone(private: Path) -> Iterator[None]:
     private.mkdir(parents=True, exist_ok=True)
     path = private / "identities.lock"
     path.touch(mode=0o600)
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # for writing too: NFS locks no file that is open for reading alone
         with suppress(OSError):  # storage without locks: two cohorts that are indexed at once don't see each other
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
