@@ -231,6 +231,20 @@ def test_stations_that_overlap_are_parted():
     assert [len(part.headers) for part in parts(*stations)] == [20, 20]
 
 
+@pytest.mark.parametrize("shift_mm", [1.25, 25.0], ids=["between", "above"])
+@pytest.mark.parametrize("other", [{"model": "Other"}, {"manufacturer": "Other"}, {"study_date": "20210304"}])
+def test_slices_of_two_people_under_one_uid_are_no_volume_where_day_or_scanner_differ(other, shift_mm):
+    common = {"model": "Model", "manufacturer": "Maker"}
+    first = [header(k, **common) for k in range(10)]
+    place = [[0.0, 0.0, 2.5 * k + shift_mm] for k in range(10)]
+    second = [header(k + 50, positions_mm=place[k], **common | other) for k in range(10)]
+    unsaid = [header(k, **dict.fromkeys(common)) for k in range(10)]
+    assert [(stack.n_slices, stack.flags) for stack in parts(*first, *second)] == [(10, ["split"])] * 2
+    assert [stack.n_slices for stack in parts(*first[:8], *unsaid[8:])] == [10]
+    each = (part._replace(study_date=f"202001{k + 1:02d}") for k, part in enumerate(first))
+    assert [stack.n_slices for stack in parts(*each)] == [10]  # a date of its own for every file says nothing
+
+
 def test_phases_are_parted_though_one_lacks_a_slice():
     phases = [header(k, acquisition=n, instance_uid=f"{n}.{k}") for n in (1, 2) for k in range(9)]
     assert sorted(len(part.headers) for part in parts(*phases[:4], *phases[5:])) == [8, 9]

@@ -21,6 +21,8 @@ _DIRECTION_TOLERANCE = 3e-3
 _PIXEL_TOLERANCE_MM = 1e-3
 # What may tell phases or stations of one series apart, in the order in which it is tried.
 _PARTS_BY = ("phase", "acquisition", "image_type", "thickness_mm", "kvp", "acquisition_time", "instance_uid")
+# The slices of one scan share these, whatever their UIDs and places say.
+_OF_ONE_SCAN = ("study_date", "manufacturer", "model")
 _FEW = 0.1  # so small a part beside another is a stray
 _OTHER_STEP = 1.2  # steps that differ by more are not those of one stack
 
@@ -276,6 +278,8 @@ def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool
 
 def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]:
     """Part slices into stacks by the first attribute that gives even ones; leave them together where none does."""
+    if scans := _of_several_scans(headers):
+        return [part for scan in scans for part in _taken_apart(scan, max_gap_mm)]
     whole = _evenness(headers, max_gap_mm)
     good_enough = ("even", "mendable") if whole is None else ("even",)
     for name in _PARTS_BY:
@@ -287,6 +291,18 @@ def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]
         if sound and strays <= _FEW * len(headers) and _are_apart(sound, strays, whole):
             return parts
     return [headers]
+
+
+def _of_several_scans(headers: list[Header]) -> list[list[Header]]:
+    """Part slices of several days or scanners, which one UID may hold where people's ids were taken out; else none.
+
+    A value that one or two slices have, or that is missing, is no scan.
+    """
+    for name in _OF_ONE_SCAN:
+        stated = Counter(value for header in headers if (value := getattr(header, name)))
+        if len(stated) > 1 and min(stated.values()) > 2:
+            return [part for _, part in sorted(_groups(headers, _value_of(name)).items())]
+    return []
 
 
 def _value_of(name: str) -> Callable[[Header], str]:
