@@ -58,6 +58,21 @@ def test_of_one_patients_studies_the_fuller_one_counts_and_is_flagged():
     assert reasons(same) == {"a2": "same_scan"} and same.flagged == {"a1"}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "labelled", "counts"),
+    [
+        ("dev/a/a2", "screen/a/a1", (), "a2"),
+        ("ext/a/a2", "screen/a/a1", ("screen/a",), "a2"),
+        ("ext/a/a2", "dev/a/a1", ("ext/a",), "a1"),
+        ("dev/a/a1", "dev2/a/a2", ("dev2/a",), "a2"),
+    ],
+)
+def test_of_one_patients_studies_in_several_cohorts_the_role_goes_first_then_a_label(first, second, labelled, counts):
+    """Else a scan of the training would be replaced by that of a cohort without labels."""
+    scans = scan(first, "abc"), scan(second, "abc", n_slices=200 if counts in first else 50)
+    assert decided(*scans, labelled=labelled).flagged == {counts}
+
+
 def test_a_person_with_two_ids_counts_by_one_of_them():
     same = decided(scan("dev/a/a1", "abc"), scan("dev/b/b1", "cde"), scan("dev/b/b2", "xyz"), scan("dev/a/a2", "uvw"))
     assert reasons(same) == {"b1": "same_scan", "b2": "same_person"} and same.flagged == {"a1"}

@@ -3,7 +3,8 @@ rule infer:
     input:
         cubes="results/{cohort}/crop/{shard}.arrow",
         crops="results/{cohort}/crop/{shard}.parquet",
-        # This table grows with the archive, but its rows on this shard's studies change only with the shard.
+        # This table grows with the archive, but its rows on this shard's studies change only with the shard, or with the
+        # code that takes them from headers.
         studies=ancient("results/{cohort}/index/studies.parquet"),
         metadata=BUNDLE,
     output:
@@ -20,7 +21,7 @@ rule infer:
         runtime=grows(30),
     params:
         code=digest("infer"),
-        scan_inputs=digest("model.scan_inputs"),
+        scan_inputs=[digest("model.scan_inputs"), digest("index.facts")],
         bundle=BUNDLE_CONTENT,
         batch_size=config["infer"]["batch_size"],
         device=config["infer"]["device"],

@@ -116,8 +116,8 @@ def decide(sketches: pa.Table, labels: pa.Table, roles: Mapping[str, str]) -> Sa
     SameScans
         Of patients who share a scan, one counts: of a development cohort before an external one before a screening one;
         with a usable label; with more slices of the scan; with the smaller pseudonym. Of a patient's studies with the
-        same scan, the one with most slices counts, then the smaller pseudonym. The others are set aside: with the
-        reason same_scan where the study that counts holds the same scan, else with same_person.
+        same scan one counts, by the same order of roles, labels, slices and pseudonyms. The others are set aside: with
+        the reason same_scan where the study that counts holds the same scan, else with same_person.
     """
     converted = sketches.filter(pc.equal(sketches["status"], "ok"))
     scan_of = _scans(converted)
@@ -131,6 +131,8 @@ def decide(sketches: pa.Table, labels: pa.Table, roles: Mapping[str, str]) -> Sa
     of_persons = converted.filter(pc.is_in(converted["patient_id"], value_set=concerned)).to_pandas()
     used = labels.filter(pc.equal(labels["status"], "used")).select(["cohort", "patient_id"]).to_pylist()
     labelled = {(row["cohort"], row["patient_id"]) for row in used}
+    linked["role"] = [ROLES.index(roles[cohort]) for cohort in linked["cohort"]]
+    linked["unlabelled"] = [key not in labelled for key in zip(linked["cohort"], linked["patient_id"], strict=True)]
     counting = _counting_patients(of_persons, linked, person_of, roles, labelled)
     return _decision(of_persons, linked, {patient: counting[person] for patient, person in person_of.items()})
 
@@ -194,12 +196,13 @@ def _decision(of_persons: pd.DataFrame, linked: pd.DataFrame, counting: Mapping[
     Parameters
     ----------
     of_persons, linked : DataFrame
-        Rows of all their studies; and those of the shared scans, with the column scan.
+        Rows of all their studies; and those of the shared scans, with the columns scan, role and unlabelled.
     counting : mapping
         For each of these patients, the patient that counts.
     """
     candidates = linked[linked["patient_id"].map(counting) == linked["patient_id"]]
-    best = candidates.sort_values(["n_slices", "study_id"], ascending=[False, True], kind="stable")
+    order = {"role": True, "unlabelled": True, "n_slices": False, "study_id": True}
+    best = candidates.sort_values(list(order), ascending=list(order.values()), kind="stable")
     kept = dict(zip(best["scan"][::-1], best["study_id"][::-1], strict=True))
     scans = dict(zip(linked["study_id"], linked["scan"], strict=True))
     set_aside = {}
