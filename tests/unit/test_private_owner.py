@@ -1,12 +1,14 @@
 """A cohort's private folder belongs to one working directory."""
 
+import multiprocessing
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from trabecula.cohort import private_owner
+from trabecula.cohort.private import alone
 from trabecula.errors import ConfigError
 from trabecula.runtime.whole_file import beside
 
@@ -69,18 +71,18 @@ def test_links_count_as_what_they_lead_to(tmp_path, first, second):
         private_owner.claim(second / "private/cohort", second)
 
 
+def claims(directory: Path) -> bool:
+    directory.mkdir()
+    try:
+        private_owner.claim(directory.parent / "shared/cohort", directory)
+    except ConfigError:
+        return False
+    return True
+
+
 def test_of_many_that_claim_at_once_one_gets_it(tmp_path):
     directories = [tmp_path / str(number) for number in range(8)]
-
-    def claims(directory: Path) -> bool:
-        directory.mkdir()
-        try:
-            private_owner.claim(tmp_path / "shared/cohort", directory)
-        except ConfigError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
+    with ProcessPoolExecutor(8, multiprocessing.get_context("fork")) as pool:
         claimed = list(pool.map(claims, directories))
     assert claimed == [str(directory) in (tmp_path / "shared/cohort/owner").read_text() for directory in directories]
     assert sum(claimed) == 1
@@ -104,3 +106,22 @@ def test_an_empty_folder_or_one_of_ours_is_taken(tmp_path, first, names):
         (beside(place) if name == "unfinished" else place).touch()
     private_owner.claim(tmp_path / "shared/cohort", first)
     assert (tmp_path / "shared/cohort/owner").read_text() == f"{first}\n"
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    lock = tmp_path / "private/cohort/index.lock"
+    order = []
+    with ThreadPoolExecutor(1) as pool:
+        with alone(lock):
+            waiting = pool.submit(append_alone, lock, order)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            order.append("first")
+        waiting.result(timeout=30)
+    assert order == ["first", "second"]
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def append_alone(lock: Path, order: list[str]) -> None:
+    with alone(lock):
+        order.append("second")

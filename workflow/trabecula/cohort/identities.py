@@ -1,8 +1,6 @@
 """The private file of a cohort's identities, by which pseudonyms that were given stay (see `registry`)."""
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +8,7 @@ import pyarrow.parquet as pq
 
 from trabecula import tables
 from trabecula.cohort.people import Person
-from trabecula.cohort.private import write_private
+from trabecula.cohort.private import alone, write_private
 from trabecula.cohort.pseudonym import fingerprint
 from trabecula.cohort.registry import Known, Names, StudyOf, earlier_roots, resolve
 
@@ -27,6 +25,11 @@ _COLUMNS = (
     ("birth_dates", _TEXTS),
     ("birth_years", pa.list_(pa.int32())),
 )
+
+
+def are_lost(folder: Path) -> bool:
+    """Tell whether a cohort's private folder lacks the file; before the first index it does."""
+    return not (folder / _FILE).exists()
 
 
 def settle(private: Path, cohort: str, present: Mapping[StudyOf, Person], key: bytes) -> Names:
@@ -49,24 +52,13 @@ def settle(private: Path, cohort: str, present: Mapping[StudyOf, Person], key: b
         If a file is cut off or overwritten.
     """
     path = private / cohort / _FILE
-    with _alone(private):
+    # Jobs of other cohorts wait, so that each sees what the ones before it gave.
+    with alone(private / "identities.lock"):
         others = sorted(other for other in private.glob(f"*/{_FILE}") if other != path)
         elsewhere = [_read(other) for other in others if _made_with(other) == fingerprint(key)]
         rows = resolve(present, _read(path) if path.exists() else [], elsewhere)
         write_private(_as_table(rows, key), path)
     return Names(key, rows, earlier_roots(rows, elsewhere, present))
-
-
-@contextmanager
-def _alone(private: Path) -> Iterator[None]:
-    """Keep the jobs of other cohorts out, so that each sees what the ones before it gave."""
-    private.mkdir(parents=True, exist_ok=True)
-    path = private / "identities.lock"
-    path.touch(mode=0o600)
-    with path.open("r+b") as file:  # for writing too: NFS locks no file that is open for reading alone
-        with suppress(OSError):  # storage without locks: two cohorts that are indexed at once don't see each other
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _made_with(path: Path) -> str:

@@ -31,15 +31,20 @@ def refuse_other_owner(folder: Path, directory: Path) -> None:
         If it is another directory's, or has no owner and holds files that this workflow does not write.
     """
     note = folder / OWNER
-    if note.is_file():
-        owner = Path(os.path.realpath(folder), note.read_text().strip())
+    try:
+        text = note.read_text().strip() if os.path.exists(note) else None
+        is_ours = text is not None or not folder.exists() or _is_ours(folder)
+    except PermissionError as error:
+        raise ConfigError(f"The private folder {folder} can't be read; make it readable to you alone.") from error
+    if text is not None:
+        owner = Path(os.path.realpath(folder), text)
         if not _is_same(owner, directory):
             raise ConfigError(
                 f"The private folder {folder} belongs to the working directory {os.path.normpath(owner)}, whose "
                 "results would lose their identities. Rename the cohort here, or give this directory another private "
                 f"folder. Where that directory was moved or deleted, delete {note} and run again."
             )
-    elif folder.exists() and not _is_ours(folder):
+    elif not is_ours:
         raise ConfigError(
             f"The private folder {folder} holds files that this workflow did not write; rename the cohort, or give "
             "another folder as option private."

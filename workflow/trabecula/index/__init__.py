@@ -16,6 +16,7 @@ import pyarrow as pa
 from trabecula import tables
 from trabecula.cohort import gone, identities, private_owner, pseudonym, shards
 from trabecula.cohort.labels.read import read_labels
+from trabecula.cohort.private import alone
 from trabecula.cohort.registry import Names
 from trabecula.cohort.retries import read_retries, write_retries
 from trabecula.index import choose, link, masks, people, rows, scan
@@ -94,19 +95,48 @@ def index_cohort(
         If the archive, in which studies were found before, is empty or can't be listed; if the key is not the one that
         the cohort's pseudonyms were made with; or if the cohort's private folder is another working directory's.
     """
-    private_owner.claim(cohort.private / cohort.name, Path.cwd())
-    ledger_path = cohort.public / "index" / "ledger.tsv"
-    ledger = shards.read_ledger(ledger_path)
+    private = cohort.private / cohort.name
+    private_owner.claim(private, Path.cwd())
+    limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
+    with alone(private / "index.lock"):
+        ledger = _ledger(cohort)
+        key = _key(cohort)
+        scan.scan(cohort.archive, private / "files", workers=workers, scheduler=scheduler, archives=archives)
+        _update(cohort, ledger, key, limits, choose.Weights(**score), shard_size=shard_size)
+
+
+def _ledger(cohort: Cohort) -> dict[str, shards.Entry]:
+    """Read the ledger, and see that what belongs to it is there."""
+    ledger = shards.read_ledger(_ledger_path(cohort))
     if ledger:
         must_be_there(cohort.archive)
-    key = _key(cohort)
+        if identities.are_lost(cohort.private / cohort.name):
+            warn(
+                f"Cohort {cohort.name}: the private file of identities is missing. Restore it from a backup and run "
+                "again; without it, patients whose ids were corrected get other pseudonyms."
+            )
+    return ledger
+
+
+def _ledger_path(cohort: Cohort) -> Path:
+    return cohort.public / "index" / "ledger.tsv"
+
+
+def _update(
+    cohort: Cohort,
+    ledger: dict[str, shards.Entry],
+    key: bytes,
+    limits: choose.Gates,
+    weights: choose.Weights,
+    *,
+    shard_size: int,
+) -> None:
+    """Make the index of the files that the memory holds."""
     memory = cohort.private / cohort.name / "files"
-    scan.scan(cohort.archive, memory, workers=workers, scheduler=scheduler, archives=archives)
-    limits = choose.Gates(**gates, max_gap_mm=max_gap_mm)  # pyright: ignore[reportArgumentType] (checked by the schema)
     present = people.people_of(scan.statements(memory))
     names = identities.settle(cohort.private, cohort.name, present, key)
     in_doubt = {"ambiguous": people.ambiguous(present), "shared_uids": people.shared_uids(present)}
-    rules = rows.Rules(cohort.name, names, limits, choose.Weights(**score), cohort.archive, **in_doubt)
+    rules = rows.Rules(cohort.name, names, limits, weights, cohort.archive, **in_doubt)
     again = _to_try_again(cohort, ledger)  # by the linkage that the last index wrote
     growing = _Tables()
     linkage = link.Writer(memory.with_name("linkage.parquet"))
@@ -117,13 +147,13 @@ def index_cohort(
     lists = shards.read_manifests(cohort.public / "shards")
     in_use = {entry.shard for entry in ledger.values()}
     ledger = shards.assign(ledger, growing.chosen, lists=lists, again=again, shard_size=shard_size)
-    shards.write_ledger(ledger, ledger_path)  # first, since what it promises holds for ever
+    shards.write_ledger(ledger, _ledger_path(cohort))  # first, since what it promises holds for ever
     linkage.finish({study.study_id: ledger[study.study_id].shard for study in growing.chosen})
     counted = {name: entry for name, entry in ledger.items() if name not in names.former_studies}
     _write(growing, counted, _label_rows(cohort, growing, names), cohort)
     shards.remove_results(cohort.public, in_use - {entry.shard for entry in ledger.values()})
     texts = shards.manifests(ledger, growing.chosen, lists)
-    shards.write_manifests(texts, cohort.public / "shards", ledger_path.with_name("shards.txt"))
+    shards.write_manifests(texts, cohort.public / "shards", cohort.public / "index" / "shards.txt")
     _ask_again(cohort, scan.unread(cohort.archive, memory))
     log.info("%d studies, %d of them to be measured", len(growing.present), len(growing.chosen))
     _warn_of_gone(cohort.name, n_gone=len(counted.keys() - growing.present), n_known=len(counted))
