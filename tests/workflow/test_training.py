@@ -80,6 +80,14 @@ def test_a_trained_site_has_nothing_to_do(trained):
     assert "Nothing to be done" in trained.run("--dry-run")
 
 
+def test_cases_that_are_found_again_train_nothing_again(trained):
+    """As when a study that can't be read is tried in every run."""
+    ran = trained.ran("--forcerun", "train_cases")
+    assert "train/cases.log" in ran
+    assert not ran & {*NETWORKS, "train/train.log", "made/infer/00000.log"}
+    assert "Nothing to be done" in trained.run("--dry-run")
+
+
 def test_an_edited_model_card_trains_nothing_again(trained):
     card = trained.repository / "workflow/trabecula/train/card.py"
     before = card.read_text()
@@ -90,14 +98,6 @@ def test_an_edited_model_card_trains_nothing_again(trained):
         card.write_text(before)
     assert "train/train.log" in ran
     assert not ran & {*NETWORKS, "train/cases.log"}
-
-
-def test_cases_that_are_found_again_train_nothing_again(trained):
-    """As when a study that can't be read is tried in every run."""
-    ran = trained.ran("--forcerun", "train_cases")
-    assert "train/cases.log" in ran
-    assert not ran & {*NETWORKS, "train/train.log", "made/infer/00000.log"}
-    assert "Nothing to be done" in trained.run("--dry-run")
 
 
 # A file of each step, in their order.
