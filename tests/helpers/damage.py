@@ -247,8 +247,8 @@ SAID = {
 }
 
 
-def disguise(files: list[Path], archive: Path, number: int) -> tuple[str, str]:
-    """Move a study to a folder of a hostile name, with hostile texts; give its patient's id and its UID."""
+def disguise(files: list[Path], archive: Path, number: int) -> str:
+    """Move a study to a folder of a hostile name, with hostile texts; give its patient's id."""
     place, patient, uid = DISGUISES[number]
     (archive / place).mkdir()
     with disable_value_validation():
@@ -258,7 +258,7 @@ def disguise(files: list[Path], archive: Path, number: int) -> tuple[str, str]:
                 setattr(dataset, keyword, text)
             pydicom.dcmwrite(archive / place / f"{file.name} -n\t", dataset, enforce_file_format=False)
             file.unlink()
-    return patient, uid
+    return patient
 
 
 # --- what is done with the files of a study -------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trabecula.cohort import identities
+from trabecula.cohort import identities, private
 from trabecula.cohort.people import Person
 from trabecula.cohort.pseudonym import fingerprint, pseudonym
 from trabecula.cohort.registry import Known, Names, StudyOf, earlier_roots, resolve
@@ -367,6 +367,6 @@ def test_cohorts_that_are_indexed_at_once_wait_for_each_other_also_on_nfs(tmp_pa
         assert fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
         locked.append(kind)
 
-    monkeypatch.setattr(identities.fcntl, "flock", lock)
+    monkeypatch.setattr(private.fcntl, "flock", lock)
     identities.settle(tmp_path, "west", {("P", "a"): WOMAN}, KEY)
-    assert locked == [fcntl.LOCK_EX]
+    assert locked == [fcntl.LOCK_EX | fcntl.LOCK_NB]

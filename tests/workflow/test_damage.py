@@ -47,19 +47,23 @@ class Damaged:
     nameless : Counter
         How many files bear no identity any more, by reason.
     disguised : dict
-        Id and UID that the sound studies of some patients were given.
+        Id that some patients with sound studies were given. Their studies' UIDs are replaced, since they are none.
     """
 
     site: Site
     done: dict[int, Way | str]
     nameless: Counter[str]
-    disguised: dict[int, tuple[str, str]]
+    disguised: dict[int, str]
 
     def study_id(self, index: int) -> str:
         """Pseudonym of a patient's study."""
+        if index in self.disguised:
+            stacks = pq.ParquetFile(self.site.folder / "private/hospital/linkage.parquet").read().to_pylist()
+            (study,) = {stack["study_id"] for stack in stacks if stack["patient"] == self.disguised[index]}
+            return study
         identity = sample_patient(SEED, index).patient_id, make_uid("trabecula", SEED, index, DEVICES[DEVICE].model)
         key = (self.site.folder / "private/key").read_bytes()
-        return pseudonym("study", study_identity(*self.disguised.get(index, identity)), key)
+        return pseudonym("study", study_identity(*identity), key)
 
     def table(self, name: str) -> pd.DataFrame:
         """A public table."""
