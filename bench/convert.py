@@ -89,6 +89,7 @@ def write_studies(folder: str, studies: str, slices: str, side: str) -> None:
 def ours() -> Callable[..., None]:
     """Load headers, stacks and volumes of this workflow, for one folder or several."""
     from trabecula.cohort.linkage import Linked
+    from trabecula.cohort.pseudonym import SYNTHETIC_KEY
     from trabecula.convert import convert_stack
     from trabecula.convert.by_hand import read_folder
     from trabecula.dicom.stacks import stacks_of, without_copies
@@ -101,7 +102,7 @@ def ours() -> Callable[..., None]:
             sound = without_copies(read_folder(Path(folder))).kept
             (stack,) = stacks_of(sound, max_gap_mm=max_gap_mm)
             path = Path(out) / f"{Path(folder).name}.{ending}"
-            convert_stack(Linked(list(stack.headers)), path, max_gap_mm=max_gap_mm)
+            convert_stack(Linked(list(stack.headers)), path, max_gap_mm=max_gap_mm, key=SYNTHETIC_KEY)
 
     return work
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from trabecula import tables
 from trabecula.model.segmenter_settings import from_params
 from trabecula.runtime.log import progress
-from trabecula.segment import Job, open_backend, read_identities, segment_shard
+from trabecula.segment import Job, open_backend, read_archived_studies, segment_shard
 
 cohort, shard = snakemake.wildcards.cohort, snakemake.wildcards.shard
 linkage = Path(snakemake.params.private) / cohort / "linkage.parquet"
@@ -22,7 +22,7 @@ folder.mkdir(parents=True, exist_ok=True)
 
 with tempfile.TemporaryDirectory() as scratch:
     job = Job(snakemake.threads, snakemake.resources.mem_mb, Path(scratch))
-    backend = open_backend(from_params(snakemake.params.options), job, partial(read_identities, linkage, shard))
+    backend = open_backend(from_params(snakemake.params.options), job, partial(read_archived_studies, linkage, shard))
     shown = progress(studies, what=f"segment {shard}", unit="studies", total=len(studies))
     rows = segment_shard(shown, backend, ct_folder=Path(snakemake.input.ct), label_folder=folder)
     tables.write(rows, tables.SEGMENT, snakemake.output.table)

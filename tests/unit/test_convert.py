@@ -60,7 +60,7 @@ def convert(paths: list[str]) -> tuple[Volume, Converted]:
     """Convert a stack through a file; give the volume and the facts of the conversion."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ct.nii"
-        done = convert_stack(Linked(headers_of(paths)), path, max_gap_mm=10)
+        done = convert_stack(Linked(headers_of(paths)), path, max_gap_mm=10, key=SYNTHETIC_KEY)
         return read_nifti(path), done
 
 
@@ -288,7 +288,7 @@ def test_a_file_that_is_gone_is_a_reason(tmp_path):
     stack = Linked(headers_of(paths))
     Path(paths[2]).unlink()
     with pytest.raises(StudyFailure, match="vanished"):
-        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10)
+        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10, key=SYNTHETIC_KEY)
     assert not (tmp_path / "ct.nii").exists() and not list(tmp_path.glob(".ct*"))
 
 
@@ -302,7 +302,7 @@ def test_a_file_that_was_changed_since_the_index_is_a_reason(tmp_path, syntax):
     stack = Linked(headers_of(paths))
     save_all(axial_stack(hu=lambda p: linear_hu(p) + 100), tmp_path)
     with pytest.raises(StudyFailure, match="changed"):
-        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10)
+        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10, key=SYNTHETIC_KEY)
 
 
 # --- voxels -----------------------------------------------------------------------------------------
@@ -514,7 +514,7 @@ def _slices(paths: list[str]) -> list[dict]:
 def test_the_same_scan_gives_the_same_bytes(tmp_path):
     stack = _linked(save_all(axial_stack(), tmp_path / "archive"))
     for name in ("a.nii.gz", "b.nii.gz"):
-        convert_stack(stack, tmp_path / name, max_gap_mm=10)
+        convert_stack(stack, tmp_path / name, max_gap_mm=10, key=SYNTHETIC_KEY)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 

@@ -18,6 +18,7 @@ from pydicom.uid import (
 )
 
 from trabecula.cohort.linkage import Linked
+from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.convert import convert_stack
 from trabecula.convert.by_hand import convert_folder
 from trabecula.convert.sketch import N_DIGESTS, Sketch
@@ -179,7 +180,7 @@ def test_the_refusal_counts_what_differs(tmp_path):
     copies = headers_of(save_all(changed(slices, 2, 5, 7), tmp_path / "b"))
     stack = Linked(headers, copies=list(zip(headers, copies, strict=True)))
     with pytest.raises(StudyFailure) as failure:
-        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10)
+        convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10, key=SYNTHETIC_KEY)
     assert (failure.value.reason, failure.value.detail) == ("other_pixels", "3 of 12 repeated slices differ")
 
 
@@ -195,7 +196,7 @@ def test_a_copy_that_is_gone_cut_off_or_changed_refuses_nothing(tmp_path):
         Path(path).write_bytes(b"")
     broken = [*copies[:10], copies[10]._replace(slope=None), copies[11]._replace(slope=0)]
     stack = Linked(headers, copies=list(zip(headers, broken, strict=True)))
-    assert convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10).n_slices == 12
+    assert convert_stack(stack, tmp_path / "ct.nii", max_gap_mm=10, key=SYNTHETIC_KEY).n_slices == 12
 
 
 def test_a_lossy_copy_refuses_nothing_and_does_not_take_the_place_of_the_original(tmp_path):

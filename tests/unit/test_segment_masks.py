@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from seg_files import BODY, FRAME, Described, blocks, scan_around, write_seg
 
 from trabecula import crop, tables
-from trabecula.cohort.label_maps import Identity
+from trabecula.cohort.label_maps import ArchivedStudy
 from trabecula.cohort.linkage import LINKAGE
 from trabecula.cohort.private import write_private
 from trabecula.errors import StudyFailure
@@ -27,7 +27,7 @@ from trabecula.image.codings import CODINGS, Coding, Structure, read_coding
 from trabecula.image.levels import CODE_OF_LEVEL, POSTERIOR
 from trabecula.image.volume import Volume, bounds_mm, read_nifti, resample, write_nifti
 from trabecula.model.segmenter_settings import Masks
-from trabecula.segment import Job, dicom_seg, masks, open_backend, read_identities, segment_shard
+from trabecula.segment import Job, dicom_seg, masks, open_backend, read_archived_studies, segment_shard
 from trabecula.segment.dicom_seg import read_seg
 
 
@@ -256,7 +256,7 @@ def shard(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], lis
     write_nifti(labels, tmp_path / "mask-1.2.2.nii")
 
     def run(pattern: str) -> list[dict[str, Any]]:
-        identities = partial(read_identities, tmp_path / "linkage.parquet", "00001")
+        identities = partial(read_archived_studies, tmp_path / "linkage.parquet", "00001")
         backend = open_backend(Masks("canonical", f"{tmp_path}/{pattern}"), Job(1, 1000, tmp_path), identities)
         (tmp_path / "labels").mkdir(exist_ok=True)
         table = segment_shard(studies, backend, ct_folder=tmp_path, label_folder=tmp_path / "labels")
@@ -299,5 +299,5 @@ def test_no_uid_leads_to_another_file(tmp_path: Path, shard: Callable[[str], lis
 @pytest.mark.parametrize("content", [b"", b"no DICOM", bytes(128) + b"DICM" + b"\2\0\0\0UL" + b"\xff" * 40])
 def test_a_damaged_file_says_no_frame_of_reference(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
-    assert Identity("1.2", tmp_path / "x").frame_of_reference() is None
-    assert Identity("1.2", tmp_path / "gone").frame_of_reference() is None
+    assert ArchivedStudy("1.2", tmp_path / "x").frame_of_reference() is None
+    assert ArchivedStudy("1.2", tmp_path / "gone").frame_of_reference() is None

@@ -4,7 +4,6 @@
 `publish` how a reader never sees half of it.
 """
 
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
@@ -17,6 +16,7 @@ from trabecula.aggregate.out_of_core.table_files import read_columns
 from trabecula.cohort.retries import Retry, write_retries
 from trabecula.density import calibrate
 from trabecula.errors import PASSING
+from trabecula.runtime import stale_files
 from trabecula.runtime.whole_file import beside
 from trabecula.runtime.workers import workers
 
@@ -75,9 +75,9 @@ def run(inputs: Inputs, rules: Rules, calibration: calibrate.Options, runtime: R
     started, model = record.now(), read_model(inputs)
     # Beside the tables, so that a rename puts a file into its place; of this process alone, since a job of a killed
     # driver may still be at work.
-    staged = beside(runtime.results.absolute() / "staging")
-    for stale in staged.parent.glob(".staging.*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    staging = runtime.results.absolute() / "staging"
+    staged = beside(staging)
+    stale_files.remove_beside(staging)
     with workers(runtime.scheduler, runtime.threads) as compute:
         out_of_core.write_tables(inputs, model, rules, calibration, folder=staged, compute=compute)
     digests = {cohort.name: _digest(inputs.index_of(cohort.name).values()) for cohort in inputs.cohorts}

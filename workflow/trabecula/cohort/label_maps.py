@@ -23,7 +23,7 @@ _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Identity:
+class ArchivedStudy:
     """Names of a study in its archive.
 
     Attributes
@@ -58,7 +58,7 @@ class Identity:
 
         Examples
         --------
-        >>> Identity("1.2.840.1", None).in_file_name()
+        >>> ArchivedStudy("1.2.840.1", None).in_file_name()
         '1.2.840.1'
         """
         if not _NAME.fullmatch(self.study_instance_uid):
@@ -66,7 +66,7 @@ class Identity:
         return self.study_instance_uid
 
 
-def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
+def read_archived_studies(linkage: Path, shard: str) -> dict[str, ArchivedStudy]:
     """Read the identities of a shard's studies, by study, from the private table of `trabecula.cohort.linkage`."""
     with tables.reading(linkage):
         table = pq.read_table(linkage, columns=["study_id", "study_uid", "slices"], filters=[("shard", "=", shard)])
@@ -74,11 +74,11 @@ def read_identities(linkage: Path, shard: str) -> dict[str, Identity]:
     for row in table.to_pylist():
         first = row["slices"][0]
         file = Path(as_path(first["path"])) if not first["member"] else None
-        identities[row["study_id"]] = Identity(row["study_uid"], file)
+        identities[row["study_id"]] = ArchivedStudy(row["study_uid"], file)
     return identities
 
 
-def mask_path(pattern: str, keys: Mapping[str, str], identity: Identity) -> Path:
+def mask_path(pattern: str, keys: Mapping[str, str], identity: ArchivedStudy) -> Path:
     """Fill a study's pseudonyms, or the UID of its archive, into the pattern of label maps.
 
     Raises

@@ -6,13 +6,18 @@ patients. Patients who share a scan are taken for one person, and one of their p
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from trabecula import tables
+from trabecula.cohort.current import CurrentStudies
 
 # Made when it is imported, so that type checkers don't see what is in it.
 pc: Any = pyarrow.compute
@@ -97,6 +102,12 @@ class SameScans:
         return rows
 
 
+def read_sketches(converts: Iterable[Path | str], current: CurrentStudies) -> pa.Table:
+    """Read the columns `SKETCHES` of shards' files of `convert`, at least one, without studies that moved on."""
+    pieces = [current.rows(tables.read_columns(path, SKETCHES.names), path) for path in converts]
+    return pa.concat_tables(pieces).cast(SKETCHES)
+
+
 def decide(sketches: pa.Table, labels: pa.Table, roles: Mapping[str, str]) -> SameScans:
     """Decide which studies count among those that hold the same scan.
 
@@ -146,28 +157,27 @@ def _scans(converted: pa.Table) -> dict[str, str]:
     shared = pairs.group_by("digest").aggregate([([], "count_all")])
     shared = shared.filter(pc.greater(shared["count_all"], 1))["digest"].combine_chunks()
     pairs = pairs.filter(pc.is_in(pairs["digest"], value_set=shared))
+    if not len(pairs):
+        return {}
     return _groups(zip(pairs["study_id"].to_pylist(), pairs["digest"].to_pylist(), strict=True))
 
 
 def _groups(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Name each left one by the smallest right one that it is linked with, over any number of steps.
 
+    There is at least one pair.
+
     >>> _groups([("a", "1"), ("b", "1"), ("b", "2"), ("c", "2"), ("d", "3")])
     {'a': '1', 'b': '1', 'c': '1', 'd': '3'}
     """
-    leader: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        while (above := leader.setdefault(name, name)) != name:
-            leader[name] = leader[above]
-            name = above
-        return name
-
-    first: dict[str, str] = {}
-    for left, right in sorted(pairs):
-        low, high = sorted((top(first.setdefault(left, right)), top(right)))
-        leader[high] = low
-    return {left: top(right) for left, right in first.items()}
+    lefts, rights = zip(*pairs, strict=True)
+    left_codes, left_names = pd.factorize(np.array(lefts, object))
+    right_codes, right_names = pd.factorize(np.array(rights, object))
+    n_names = len(left_names) + len(right_names)
+    links = coo_array((np.ones(len(lefts)), (left_codes, right_codes + len(left_names))), shape=(n_names, n_names))
+    _, group = connected_components(links, directed=False)
+    smallest = pd.Series(right_names).groupby(group[len(left_names) :]).min()
+    return dict(zip(left_names, smallest[group[: len(left_names)]], strict=True))
 
 
 def _counting_patients(

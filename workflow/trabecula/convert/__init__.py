@@ -17,7 +17,7 @@ import numpy as np
 
 from trabecula import tables
 from trabecula.cohort.linkage import Linked, read_archive, read_linked
-from trabecula.cohort.pseudonym import SYNTHETIC_KEY, pixel_key
+from trabecula.cohort.pseudonym import pixel_key
 from trabecula.cohort.shards import Chosen, read_manifest
 from trabecula.convert.arrange import Arrangement, arrange
 from trabecula.convert.copies import refuse_other_pixels
@@ -75,9 +75,7 @@ class Converted:
 
 
 @quiet()
-def convert_stack(
-    stack: Linked, path: Path, *, max_gap_mm: float, any_values: bool = False, key: bytes = SYNTHETIC_KEY
-) -> Converted:
+def convert_stack(stack: Linked, path: Path, *, max_gap_mm: float, key: bytes, any_values: bool = False) -> Converted:
     """Write a stack as a NIfTI file: int16 Hounsfield units, axes as acquired (row, column, normal).
 
     Parameters

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trabecula.cohort.linkage import Linked
+from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.convert import convert_stack, failure_entries, volume_entries
 from trabecula.dicom.files import as_text
 from trabecula.dicom.geometry import is_thick
@@ -99,7 +100,7 @@ def _converted(stack: Stack, instances: Instances, path: Path) -> dict[str, Any]
             raise StudyFailure(reason)
         copies = [(stack.headers[n], copy) for n, copy in instances.repeats(stack.headers)]
         linked = Linked(list(stack.headers), stack.n_damaged, stack.n_odd, copies)
-        converted = convert_stack(linked, path, max_gap_mm=max_gap_mm, any_values=True)
+        converted = convert_stack(linked, path, max_gap_mm=max_gap_mm, key=SYNTHETIC_KEY, any_values=True)
     except StudyFailure as failure:
         return {"file": None, **failure_entries(failure), **about}
     entry = {"file": path.name, **volume_entries(converted), **about}

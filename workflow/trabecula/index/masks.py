@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trabecula import tables
-from trabecula.cohort.label_maps import Identity, Noted, mask_path, read_identities
+from trabecula.cohort.label_maps import ArchivedStudy, Noted, mask_path, read_archived_studies
 from trabecula.errors import ConfigError, StudyFailure
 from trabecula.runtime.signature import as_glob
 
@@ -39,7 +39,7 @@ def changed(pattern: str, segmented: Iterable[Path], linkage: Path) -> dict[str,
                 "No label map is there any more that fits option segment.masks; check that its storage is mounted, and "
                 "run again."
             )
-        identities = read_identities(linkage, path.stem) if rows else {}
+        identities = read_archived_studies(linkage, path.stem) if rows else {}
         current = (row for row in rows if row["study_id"] in identities)
         shards |= {
             row["study_id"]: path.stem for row in current if _is_changed(row, pattern, identities[row["study_id"]])
@@ -54,7 +54,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from {row["study_id"]: row for row in table.select(_COLUMNS).to_pylist()}.values()
 
 
-def _is_changed(row: dict[str, Any], pattern: str, identity: Identity) -> bool:
+def _is_changed(row: dict[str, Any], pattern: str, identity: ArchivedStudy) -> bool:
     keys = {name: row[name] for name in ("cohort", "patient_id", "study_id")}
     try:
         path = mask_path(pattern, keys, identity)

@@ -335,7 +335,7 @@ def first_dates(dates: Dates) -> dict[str, date]:
 
 def _linkage_row(rules: Rules, candidate: Candidate, instances: Instances) -> Row:
     stack, chosen, archive = candidate.stack, candidate.reason is None, str(rules.archive)
-    copies = [{"number": n, "slice": slice_of(copy, archive)} for n, copy in instances.repeats(stack.headers)]
+    copies = instances.repeats(stack.headers) if chosen else []
     return {
         "cohort": rules.cohort,
         "patient": stack.identity.patient,
@@ -350,7 +350,7 @@ def _linkage_row(rules: Rules, candidate: Candidate, instances: Instances) -> Ro
         "n_damaged": stack.n_damaged,
         "n_odd": stack.n_odd,
         "slices": [slice_of(header, archive) for header in stack.headers] if chosen else None,
-        "copies": copies if chosen else None,
+        "copies": [{"number": n, "slice": slice_of(copy, archive)} for n, copy in copies] if chosen else None,
     }
 
 

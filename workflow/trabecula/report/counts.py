@@ -79,18 +79,18 @@ def count(studies: pa.Table, patients: pd.DataFrame) -> Counts:
     copies = set(present.loc[present["reason"] == "same_scan", "study_id"])
     others = _repeated_patients(present)
     present = present[~present["study_id"].isin(copies)]
-    people = present[~present["patient_id"].isin(others)]
+    counting = present[~present["patient_id"].isin(others)]
     accepted = rows["shard"].notna() | (rows["status"] != "rejected")
     has_result = patients["vbmd_mg_cm3"].notna()
     return Counts(
         studies=present["study_id"].nunique(),
-        patients=people["patient_id"].nunique(),
+        patients=counting["patient_id"].nunique(),
         measured=present.loc[present["status"] == "measured", "study_id"].nunique(),
         results=patients.loc[has_result, "patient_id"].nunique(),
         labelled=patients.loc[has_result & patients["qct_vbmd_mg_cm3"].notna(), "patient_id"].nunique(),
         gone=len(gone),
         known=rows.loc[accepted | rows["study_id"].isin(gone), "study_id"].nunique(),
-        patients_in_several=_in_several(people, "patient_id"),
+        patients_in_several=_in_several(counting, "patient_id"),
         studies_in_several=_in_several(present, "study_id"),
         repeated_studies=len(copies),
         repeated_patients=len(others),

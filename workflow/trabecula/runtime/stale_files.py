@@ -30,8 +30,11 @@ def remove(folder: Path) -> int:
 
 
 def remove_beside(path: Path) -> int:
-    """Remove unfinished files that were to become the file at a path, and count them; looks into no folder below."""
-    stale = [file for file in path.parent.glob(f".{path.name}.*") if UNFINISHED.fullmatch(file.name)]
-    for file in stale:
-        file.unlink(missing_ok=True)
+    """Remove unfinished files and folders that were to become the one at a path, and count them."""
+    stale = [place for place in path.parent.glob(f".{path.name}.*") if UNFINISHED.fullmatch(place.name)]
+    for place in stale:
+        if place.is_dir():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
     return len(stale)

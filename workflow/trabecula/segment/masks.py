@@ -11,7 +11,7 @@ from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 from pydicom.misc import is_dicom
 
-from trabecula.cohort.label_maps import Identity, mask_path, note
+from trabecula.cohort.label_maps import ArchivedStudy, mask_path, note
 from trabecula.errors import StudyFailure
 from trabecula.image.codings import MAX_VALUE, Coding, coding_of, find_coding
 from trabecula.image.edge import EDGE_MM
@@ -31,7 +31,7 @@ SPACING_MM = 0.05, 20.0
 MOST_VOXELS, MOST_TIMES = 2**27, 4
 
 
-def open_backend(settings: Masks, identities: Mapping[str, Identity]) -> Backend:
+def open_backend(settings: Masks, identities: Mapping[str, ArchivedStudy]) -> Backend:
     """Look for the label maps of a job's studies; `identities` are the original ids of these, by study."""
     coding = find_coding(settings.coding)
 

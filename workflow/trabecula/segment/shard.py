@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trabecula.cohort.label_maps import Identity, Noted
+from trabecula.cohort.label_maps import ArchivedStudy, Noted
 from trabecula.errors import StudyFailure
 from trabecula.image.nifti import nifti_in
 from trabecula.image.volume import Volume, read_nifti, write_nifti
@@ -19,7 +19,7 @@ from trabecula.segment.numbering import Level
 log = logging.getLogger(__name__)
 
 
-def open_backend(settings: Settings, job: Job, identities: Callable[[], Mapping[str, Identity]]) -> Backend:
+def open_backend(settings: Settings, job: Job, identities: Callable[[], Mapping[str, ArchivedStudy]]) -> Backend:
     """Load a backend for all studies of a job.
 
     Parameters

@@ -13,7 +13,7 @@ from trabecula.cohort import verdicts
 from trabecula.cohort.current import CurrentStudies, read_current_studies
 from trabecula.cohort.labels import patient_truth
 from trabecula.cohort.patients import chosen_vertebrae
-from trabecula.cohort.same_scans import LABEL_COLUMNS, SKETCHES, SameScans, SetAside, decide
+from trabecula.cohort.same_scans import LABEL_COLUMNS, SameScans, SetAside, decide, read_sketches
 from trabecula.errors import ConfigError
 from trabecula.model.scan_inputs import scan_facts
 from trabecula.runtime.content import content_digest
@@ -117,18 +117,12 @@ def read_sources(
     current = read_current_studies(studies)
     scans = _read_current(crops, partial(tables.read_columns, columns=["study_id", "status", "blood_hu"]), current)
     segmented, label_lines = read_vertebrae(cubes, measures, current), _read(labels, tables.LABELS)
-    sketches = _read_sketches(converts, current)
+    sketches = read_sketches(converts, current)
     same = _same_scans(sketches, label_lines)
     segmented = segmented[~segmented["study_id"].isin(list(same.set_aside))]
     reviewed_vertebrae, _, _ = verdicts.apply(segmented, segmented[VERTEBRA], verdicts.read(reviewed))
     digests = dict(zip(sketches["study_id"].to_pylist(), sketches["slice_digests"].to_pylist(), strict=True))
     return Sources(reviewed_vertebrae, scans, _read(studies, tables.STUDIES), label_lines, same.set_aside, digests)
-
-
-def _read_sketches(converts: Sequence[str], current: CurrentStudies) -> pa.Table:
-    """Read what tells scans that are there twice."""
-    pieces = [current.rows(tables.read_columns(path, SKETCHES.names), path) for path in converts]
-    return pa.concat_tables(pieces).cast(SKETCHES)
 
 
 def _same_scans(sketches: pa.Table, labels: pd.DataFrame) -> SameScans:

@@ -13,7 +13,6 @@ from trabecula.aggregate.inputs import Shard
 from trabecula.aggregate.reconciliation import require
 from trabecula.aggregate.study_fates import CONVERT_COLUMNS
 from trabecula.cohort.current import CurrentStudies
-from trabecula.cohort.same_scans import SKETCHES
 from trabecula.tables.cubes import read_facts
 
 # Some hundred files per task: with one file per task, Dask's own work takes most of the time.
@@ -45,13 +44,6 @@ def read_stages(shards: Sequence[Shard], current: CurrentStudies) -> StageTables
     """
     cubes = pa.concat_tables([current.rows(read_facts(shard.cubes), shard.cubes) for shard in shards])
     return StageTables(cubes=cubes, **{stage: _read_stage(shards, stage, current) for stage in _STAGES})
-
-
-def read_sketches(shards: Sequence[Shard], current: CurrentStudies) -> pa.Table:
-    """Read what tells scans that are there twice (see `trabecula.cohort.same_scans`), of some shards' studies."""
-    files = [shard.convert for shard in shards]
-    pieces = [current.rows(tables.read_columns(file, SKETCHES.names), file) for file in files]
-    return pa.concat_tables(pieces).cast(SKETCHES)
 
 
 def _read_stage(shards: Sequence[Shard], stage: str, current: CurrentStudies) -> pa.Table:

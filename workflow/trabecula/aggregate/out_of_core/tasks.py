@@ -17,12 +17,12 @@ from trabecula.aggregate.arrow_rows import sorted_rows, to_frame
 from trabecula.aggregate.cohort_tables import Rules
 from trabecula.aggregate.inputs import Cohort, Model, Shard
 from trabecula.aggregate.out_of_core import buckets
-from trabecula.aggregate.out_of_core.shard_files import read_sketches, read_stages
+from trabecula.aggregate.out_of_core.shard_files import read_stages
 from trabecula.aggregate.out_of_core.table_files import table_writer
 from trabecula.aggregate.reconciliation import require
 from trabecula.aggregate.vertebra_tables import in_order
 from trabecula.cohort.current import read_current_studies
-from trabecula.cohort.same_scans import SameScans
+from trabecula.cohort.same_scans import SameScans, read_sketches
 from trabecula.density import calibrate
 
 
@@ -157,7 +157,8 @@ def join_shards(job: Job, shards: Sequence[Shard]) -> BatchFiles:
 
 def gather_sketches(studies: Path, shards: Sequence[Shard]) -> pa.Table:
     """Read the sketches of a batch of shards, whose cohort's table of studies is given."""
-    return read_sketches(shards, read_current_studies([studies], [shard.name for shard in shards]))
+    current = read_current_studies([studies], [shard.name for shard in shards])
+    return read_sketches([shard.convert for shard in shards], current)
 
 
 def split_index(job: Job, name: str) -> list[Path]:
