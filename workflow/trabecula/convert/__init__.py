@@ -160,7 +160,7 @@ def _write(
     """Read, mend and write the slices of a volume, and tell what became of it."""
     sample, sketch = Sample(), Sketch(key)
     with writing_nifti(path, plan.shape, plan.affine, np.int16) as write:
-        slices = sketch.watching(read_slices(plan.slices))
+        slices = sketch.watching(read_slices(plan.slices), plan.slices[0].orientation)
         for slice_hu in mended(slices, plan.moves, plan.between, plan.shape[:2]):
             sample.add(slice_hu)
             write(slice_hu)
