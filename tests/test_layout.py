@@ -152,9 +152,9 @@ def test_no_file_names_a_place_on_one_machine():
 
 
 PACKAGE = HOME / "workflow/trabecula"
-ROOMS = {"dicom", "image", "cohort", "model", "density", "tables", "catalog", "runtime", "errors"}
+ROOMS = {"dicom", "nifti", "image", "cohort", "model", "density", "tables", "catalog", "runtime", "errors"}
 # The rooms that the driver of a run looks into: nothing but their docstring is read with each of their modules.
-LIGHT = {"dicom", "image", "cohort", "model", "density", "runtime"}
+LIGHT = {"dicom", "nifti", "image", "cohort", "model", "density", "runtime"}
 # A stage that calls another one, which docs/architecture.md explains.
 CALLS = {("train_segmenter", "phantom"), ("report", "evaluate")}
 HEAVY = {"numpy", "pandas", "pyarrow", "torch", "monai", "scipy", "dask"}

@@ -18,6 +18,10 @@ STAGES = ("index", "convert", "segment", "crop", "measure")
 REASONS: dict[str, str] = {
     # index: files and series
     "not_dicom": "not a DICOM file",
+    "not_nifti": "called NIfTI by its name, but without a NIfTI header that can be read",
+    "nifti_pair": "NIfTI in two files (.hdr and .img), of which only single files (.nii) are read",
+    "sidecar": "facts about other files (JSON or TSV), which were looked at with these",
+    "label_map": "a label map, mask or other derivative of a scan, by its name or header",
     "empty": "a file without content",
     "not_regular": "a device, pipe or socket instead of a file",
     "link_outside": "a link that leads out of the archive or nowhere",
@@ -51,6 +55,11 @@ REASONS: dict[str, str] = {
     "lossy": "lossily compressed pixel data: Hounsfield units can't be trusted",
     "no_rescale": "rescale slope or intercept is missing: no Hounsfield units",
     "no_geometry": "position, orientation or pixel spacing is missing",
+    "two_geometries": "the two statements of where the voxels lie (qform and sform) contradict each other",
+    "skewed_axes": "rows and columns of the slices are not perpendicular",
+    "several_volumes": "several volumes in one file, such as phases or times, of which none can be preferred",
+    "voxel_type": "voxels that hold no Hounsfield units: colours, complex numbers or single bits",
+    "eight_bit": "8-bit values, from which no Hounsfield units can be had",
     "mixed_orientation": "slices of several orientations",
     "mixed_matrix": "slices of several sizes",
     "duplicate_position": "several different slices at one position",

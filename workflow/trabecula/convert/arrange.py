@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.convert.slices import MAX_VOXELS, Slice
+from trabecula.convert.slices import Slice
 from trabecula.dicom.geometry import (
+    MAX_VOXELS,
     SAME_POSITION_MM,
     even_spacing_of,
     is_straight,

@@ -3,13 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from trabecula.dicom.geometry import normal_of
+from trabecula.dicom.geometry import MAX_PIXELS, MAX_VOXELS, normal_of
 from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure
-
-# Far beyond the largest real scans; a header that claims more is damaged or hostile.
-MAX_VOXELS = 2**31
-MAX_PIXELS = 2**24
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ MILD = 0.1
 # A slice that lies further beside the straight line of the others is no part of their stack.
 STRAY_MM = 0.5
 
+# Far beyond the largest real scans; a header that claims more is damaged or hostile.
+MAX_VOXELS = 2**31
+MAX_PIXELS = 2**24
+
 # What interpolation along the normal mends: a key of `trabecula.errors.REPAIRS`.
 Unevenness = Literal["missing_slices", "irregular_spacing"]
 

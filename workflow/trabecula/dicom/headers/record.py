@@ -10,6 +10,9 @@ from trabecula.dicom.attributes import LOSSLESS, LOSSY, UNCOMPRESSED
 from trabecula.dicom.headers.fields import FIELDS
 from trabecula.runtime.digest import digest
 
+# Stands in place of a transfer syntax for the slices of a NIfTI volume, whose pixels nothing but their file describes.
+NIFTI = "NIfTI"
+_KEEPS_ALL = LOSSLESS | {NIFTI}
 _TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int32(), "vector": pa.list_(pa.float64())}
 # The table of all records; private, since it holds identities.
 FILES = pa.schema(
@@ -84,7 +87,7 @@ class Header(NamedTuple):
     frame : int
         Number within a multi-frame CT file, from 0; 0 also in all other files.
     transfer_syntax : str or None
-        UID of the transfer syntax.
+        UID of the transfer syntax; `NIFTI` for a slice of a NIfTI volume.
     pixel_offset : int or None
         Byte at which uncompressed pixels begin; None where they are encapsulated or absent.
     substitute : bool
@@ -152,7 +155,7 @@ class Header(NamedTuple):
     @property
     def loss(self) -> int:
         """Rank the compression: 0 loses nothing, 1 may lose something, 2 does, by the header."""
-        return 2 if self.is_lossy else int((self.transfer_syntax or ImplicitVRLittleEndian) not in LOSSLESS)
+        return 2 if self.is_lossy else int((self.transfer_syntax or ImplicitVRLittleEndian) not in _KEEPS_ALL)
 
     def is_truncated(self, bytes_left: int, *, frames: int = 1) -> bool:
         """Tell whether uncompressed pixels of the first frames need more bytes than there are."""
