@@ -1,10 +1,10 @@
-"""Turn a stack of DICOM slices into one volume in Hounsfield units, or refuse it with a reason.
+"""Turn a stack of slices, of DICOM or NIfTI files, into one volume in Hounsfield units, or refuse it with a reason.
 
 Geometry comes from positions and orientations alone: slice thickness, spacing between slices, instance numbers and
 patient position are never looked at. A stack passes through the modules in this order: `slices` describes its slices
 by their headers, `copies` compares files that repeat an instance, `arrange` finds the slices' grid, `read` reads them
-(`decoder` decompresses, `hounsfield` rescales), `sketch` notes their digests, `mend` moves and interpolates them.
-Slices are read, mended and written one by one, so that memory holds a few of them.
+(`decoder` decompresses, `read_nifti` reads NIfTI volumes, `hounsfield` rescales), `sketch` notes their digests, `mend`
+moves and interpolates them. Slices are read, mended and written one by one, so that memory holds a few of them.
 """
 
 import logging

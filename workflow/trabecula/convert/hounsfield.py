@@ -89,6 +89,28 @@ def hounsfield(
     return hu
 
 
+def hounsfield_of_numbers(stored: NDArray, slope: float, intercept: float) -> NDArray[np.int16]:
+    """Give the Hounsfield units of numbers of any type, rounded; air (-1024) where they are no numbers, or infinite.
+
+    Parameters
+    ----------
+    stored : array of integers or decimals
+        Stored values, which stay as they are.
+    slope, intercept : float
+        Stored value to HU.
+
+    Examples
+    --------
+    >>> hounsfield_of_numbers(np.array([-3000.0, 39.6, 1e9, np.nan, np.inf]), 1, 0).tolist()
+    [-1024, 40, 32767, -1024, -1024]
+    """
+    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
+        return hounsfield(stored, slope, intercept)
+    with np.errstate(over="ignore", invalid="ignore"):
+        hu = np.rint(stored.astype(np.float64) * slope + intercept)
+    return np.where(np.isfinite(hu), hu, PADDING_HU).clip(PADDING_HU, MAX_HU).astype(np.int16)
+
+
 def _is_padding(pixels: NDArray[np.integer], padding: tuple[int, int]) -> NDArray[np.bool_]:
     """Mark the pixels with a padding value; written with a sign or without, 16 bits are the same."""
     low, high = padding

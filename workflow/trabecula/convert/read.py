@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 
 from trabecula.convert.decoder import Decoder, check_unchanged
 from trabecula.convert.hounsfield import hounsfield, hounsfield_of_layout
+from trabecula.convert.read_nifti import VolumeReader
 from trabecula.convert.slices import Slice, layout_in_memory
 from trabecula.dicom.files import as_path, read_first
-from trabecula.dicom.headers.record import Header
+from trabecula.dicom.headers.record import NIFTI, Header
 from trabecula.errors import StudyFailure
 from trabecula.runtime.storage import patiently
 
 _OF_ONE_SLICE = ("truncated", "undecodable", "unreadable")
 
-_decoder = Decoder()  # one for all of a job's studies: its child takes a while to start
+# One for all of a job's studies: the decoder's child takes a while to start, and a volume to load.
+_decoder, _volumes = Decoder(), VolumeReader()
 
 
 class SliceFailure(Exception):
@@ -46,14 +48,15 @@ def read_slices(slices: Iterable[Slice]) -> Iterator[NDArray[np.int16]]:
     SliceFailure
         If a slice can't be had: truncated, undecodable or unreadable.
     StudyFailure
-        vanished, changed, lossy, or unreadable where the archive's disk or network fail.
+        vanished, changed, lossy, or unreadable where the archive's disk or network fail; of a NIfTI volume, which
+        stands or falls as a whole, any of them.
     """
     reader = _Reader()
     for ct_slice in slices:
         try:
             slice_hu = patiently(reader.read, ct_slice)
         except StudyFailure as failure:
-            if failure.reason not in _OF_ONE_SLICE:
+            if failure.reason not in _OF_ONE_SLICE or ct_slice.header.transfer_syntax == NIFTI:
                 raise
             raise SliceFailure(failure) from None
         except OSError as error:
@@ -72,6 +75,8 @@ class _Reader:
     def read(self, ct_slice: Slice) -> NDArray[np.int16]:
         """Read one slice in Hounsfield units."""
         header, layout = ct_slice.header, ct_slice.layout
+        if header.transfer_syntax == NIFTI:
+            return _volumes.read(header)
         if layout is None:
             pixels, plain = _decoder.decode(header)
             pixels = pixels.astype(pixels.dtype.newbyteorder("="))
