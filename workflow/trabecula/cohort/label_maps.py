@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from trabecula import tables
-from trabecula.dicom.attributes import quiet, read_dicom
+from trabecula.dicom.attributes import quiet
+from trabecula.dicom.encoding import read_header
 from trabecula.dicom.files import as_path
 from trabecula.errors import StudyFailure
 from trabecula.runtime.content import content_digest
@@ -43,7 +44,7 @@ class ArchivedStudy:
             return None
         try:
             with quiet(), self.first_file.open("rb") as file:
-                header = read_dicom(file, specific_tags=["FrameOfReferenceUID"], stop_before_pixels=True)
+                header, _ = read_header(file, ["FrameOfReferenceUID"])
                 return header.get("FrameOfReferenceUID") or None
         except Exception:  # damaged headers raise anything; a UID that can't be read can't contradict the label map
             return None

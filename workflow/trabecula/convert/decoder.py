@@ -13,18 +13,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     JPEGLossless,
 )
 
-from trabecula.dicom.attributes import UNCOMPRESSED, quiet, read_dicom
+from trabecula.dicom.attributes import UNCOMPRESSED, quiet
+from trabecula.dicom.encoding import read_dicom
 from trabecula.dicom.files import as_path, open_file
 from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure
@@ -95,25 +94,22 @@ def read_dataset(header: Header) -> Dataset:
     Raises
     ------
     StudyFailure
-        vanished, changed, unreadable or truncated.
+        vanished, changed, unreadable, truncated or undecodable.
     OSError
         If disk or network fail: worth a retry, and no property of the study.
     """
     check_unchanged(header)
     with open_file(header.path, header.member) as file:
         try:
-            dataset = read_dicom(file, force=True)
+            dataset = read_dicom(file)
         except EOFError:
             raise StudyFailure("truncated") from None
         except (OSError, StudyFailure):
             raise
         except Exception as error:  # damaged files raise anything, from struct.error to RecursionError
             raise StudyFailure("unreadable", type(error).__name__) from None
-    if not hasattr(dataset, "file_meta"):
-        dataset.file_meta = FileMetaDataset()
-    if "TransferSyntaxUID" not in dataset.file_meta:  # old files without the preamble
-        implicit = dataset.original_encoding[0]
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
     if dataset.file_meta.TransferSyntaxUID in _RETIRED_LOSSLESS:
         dataset.file_meta.TransferSyntaxUID = JPEGLossless
     return dataset
@@ -138,8 +134,6 @@ def decode(dataset: Dataset, header: Header) -> tuple[NDArray[np.integer], bool]
             raise StudyFailure("truncated", "no pixel data")
         if syntax in (JPEG2000, HTJ2K) and not _is_reversible(dataset.PixelData):
             raise StudyFailure("lossy", "irreversible wavelet")
-        if plain and dataset["PixelData"].is_undefined_length:
-            raise StudyFailure("undecodable", "compressed pixel data, and nothing says how")
         # Of uncompressed pixels a padding mark may take more bits than are stored, so that they are needed yet.
         pixels = pixel_array(dataset, index=header.frame or 0, raw=True, correct_unused_bits=not plain)
     except StudyFailure:

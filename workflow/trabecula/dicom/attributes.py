@@ -3,12 +3,10 @@
 import logging
 import math
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, cast
+from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import (
@@ -19,8 +17,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from trabecula.errors import StudyFailure
-
 UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
 # Transfer syntaxes that always lose information (DICOM PS3.5 A.4, and the retired ones of PS3.6); JPEG 2000 may, and
 # says so elsewhere.
@@ -29,8 +25,6 @@ LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (*range(50, 57), *range(5
 # HTJ2K and JPEG XL. Of all others only the stream tells.
 LOSSLESS = {str(uid) for uid in (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian, RLELossless)}
 LOSSLESS |= {f"1.2.840.10008.1.2.4.{number}" for number in (57, 58, 65, 66, 70, 80, 90, 110, 201, 202)}
-# A deflated file grows to this at most: no slice with its header is larger.
-MOST_INFLATED_BYTES = 2**28
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
 
 
@@ -41,50 +35,6 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-class Bounded:
-    """A file for pydicom, which inflates a deflated file (DICOM PS3.5 A.5) in one piece, however large it gets.
-
-    When pydicom reads to the end without a size, it reads such a file's content: this is inflated here first, bit by
-    bit, to see how large it gets.
-
-    Parameters
-    ----------
-    file : binary file
-        Open for reading.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read `size` bytes, or all that are left.
-
-        Raises
-        ------
-        StudyFailure
-            too_large, where they inflate to more than `MOST_INFLATED_BYTES`.
-        """
-        if size is not None and size >= 0:
-            return self._file.read(size)
-        content = self._file.read()
-        inflate, left, grown = zlib.decompressobj(-zlib.MAX_WBITS), content, 0
-        try:
-            while left and not inflate.eof:
-                grown += len(inflate.decompress(left, 2**24))
-                left = inflate.unconsumed_tail
-                if grown > MOST_INFLATED_BYTES:
-                    raise StudyFailure("too_large")
-        except zlib.error:
-            return content  # pydicom will find out
-        return content
-
-
-def read_dicom(file: BinaryIO, **options: Any) -> Dataset:
-    """Read an open file by `pydicom.dcmread`; it may not inflate without end (see `Bounded`)."""
-    return pydicom.dcmread(cast(BinaryIO, Bounded(file)), **options)
 
 
 def functional(dataset: Dataset, keyword: str, frame: int = 0) -> Any:

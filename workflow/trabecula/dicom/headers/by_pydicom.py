@@ -2,25 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from struct import unpack
 from typing import Any, BinaryIO
 
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, quiet, read_dicom, value
+from trabecula.dicom.attributes import PER_FRAME, SHARED, UNCOMPRESSED, numbers, quiet, value
+from trabecula.dicom.encoding import Pixels, is_dicom, read_header
 from trabecula.dicom.files import is_container
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.record import Header, Source, failed, pixel_bytes
 from trabecula.dicom.kinds import is_ct
 from trabecula.errors import StudyFailure
 
-# First bytes of a data set without the 128-byte preamble: group 0002 or 0008, little-endian.
-_BARE_STARTS = (b"\x02\x00", b"\x08\x00")
 _MAX_FRAMES = 100_000
 _NO_SIGN = "\N{REPLACEMENT CHARACTER}"
 _LONGEST_TEXT = 10_000  # characters: far beyond what the standard allows, also for several values
@@ -55,15 +52,11 @@ def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
     start = file.read(512)
     if not start:
         return [failed(source, "empty")]
-    if start[128:132] != b"DICM" and start[:2] not in _BARE_STARTS:
+    if not is_dicom(start):
         name = source.path if source.member is None else ""  # a container within a container is not looked into
         return [failed(source, "archive" if is_container(start, name) else "not_dicom")]
-    file.seek(0)
     try:
-        dataset = read_dicom(file, stop_before_pixels=True, force=True, specific_tags=_TAGS)
-        return _headers_of(dataset, file, source)
-    except InvalidDicomError:
-        return [failed(source, "not_dicom")]
+        return _headers_of(*read_header(file, _TAGS), source)
     except StudyFailure as failure:
         return [failed(source, failure.reason)]
     except OSError:
@@ -72,30 +65,37 @@ def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
         return [failed(source, "unreadable")]
 
 
-def _headers_of(dataset: Dataset, file: BinaryIO, source: Source) -> list[Header]:
-    """Give the records of a data set that was read up to its pixel data, at which the file stands."""
-    meta = getattr(dataset, "file_meta", Dataset())
+def _headers_of(dataset: Dataset, pixels: Pixels | None, source: Source) -> list[Header]:
+    """Give the records of a data set that was read up to its pixel data."""
+    meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return [failed(source, "dicomdir")]
     if not any(keyword in dataset for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
         return [failed(source, "unreadable")]
     values = {field.name: _value_of(dataset, field) for field in FIELDS}
-    implicit, little = dataset.original_encoding
     syntax = str(meta.get("TransferSyntaxUID") or "") or None
-    offset = length = None
-    bytes_left = source.n_bytes - file.tell()
-    if little and (syntax or ImplicitVRLittleEndian) in (ImplicitVRLittleEndian, ExplicitVRLittleEndian):
-        offset, length = _pixels_at(file, implicit=bool(implicit))
+    is_plain = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+    offset = pixels.offset if pixels is not None and is_plain else None
     place = source.path, source.member, source.size, source.mtime_ns
     whole = Header(*place, **values, transfer_syntax=syntax, pixel_offset=offset, substitute=False)
+    if syntax is None:
+        return [whole._replace(reason="undecodable")]
     frames = _frames_of(dataset, whole)
-    if offset is not None:  # the first frames of a file that was cut off are whole
-        bytes_left = source.n_bytes - offset
-        bytes_left = bytes_left if len(frames) > 1 else pixel_bytes(bytes_left, length)
     return [
-        header._replace(reason="truncated") if header.is_truncated(bytes_left, frames=number) else header
+        header._replace(reason="truncated") if _is_truncated(header, pixels, number, len(frames)) else header
         for number, header in enumerate(frames, start=1)
     ]
+
+
+def _is_truncated(header: Header, pixels: Pixels | None, number: int, n_frames: int) -> bool:
+    """Tell whether uncompressed pixels end before those of a frame do, by its number from 1."""
+    if pixels is None:
+        return header.transfer_syntax in UNCOMPRESSED and header.is_truncated(0)
+    if not pixels.is_native:
+        return False
+    # The first frames of a file that was cut off are whole.
+    n_bytes = pixels.n_left if n_frames > 1 else pixel_bytes(pixels.n_left, pixels.length)
+    return header.is_truncated(n_bytes, frames=number)
 
 
 def _frames_of(dataset: Dataset, header: Header) -> list[Header]:
@@ -181,13 +181,3 @@ def _text(dataset: Dataset, keyword: str, frame: int) -> str | None:
     parts = content if isinstance(content, MultiValue) else [content]
     text = "\\".join(str(part) for part in parts if part is not None)
     return text[:_LONGEST_TEXT].replace("\0", "").strip() or None
-
-
-def _pixels_at(file: BinaryIO, *, implicit: bool) -> tuple[int | None, int | None]:
-    """Give offset and length of the value of the pixel data's element, at which the file stands."""
-    at = file.tell()
-    head = file.read(12)
-    if head[:4] != b"\xe0\x7f\x10\x00" or len(head) < 12:
-        return None, None
-    start, length = (at + 8, head[4:8]) if implicit else (at + 12, head[8:12])
-    return (None, None) if length == b"\xff\xff\xff\xff" else (start, unpack("<I", length)[0])

@@ -19,6 +19,7 @@ from pydicom.uid import (
 )
 
 from trabecula.dicom.attributes import UNCOMPRESSED
+from trabecula.dicom.encoding import is_compression
 from trabecula.dicom.headers.fields import FIELDS
 
 FIRST_BYTES = 8192  # holds most headers
@@ -122,6 +123,8 @@ def _parse(read: Read) -> Parsed:
     walk = _Walk(read, buffer, start, explicit=syntax != ImplicitVRLittleEndian)
     offset, length = walk.to_pixels()
     native = syntax in UNCOMPRESSED
+    if not (native or is_compression(syntax)):
+        raise Doubt
     if offset is not None and native == (length == _UNDEFINED):
         raise Doubt
     return Parsed(walk.values, syntax, *((offset, length) if native else (None, None)))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydicom.uid import ImplicitVRLittleEndian
 
-from trabecula.dicom.attributes import LOSSLESS, LOSSY, UNCOMPRESSED
+from trabecula.dicom.attributes import LOSSLESS, LOSSY
 from trabecula.dicom.headers.fields import FIELDS
 from trabecula.runtime.digest import digest
 
@@ -87,7 +87,8 @@ class Header(NamedTuple):
     frame : int
         Number within a multi-frame CT file, from 0; 0 also in all other files.
     transfer_syntax : str or None
-        UID of the transfer syntax; `NIFTI` for a slice of a NIfTI volume.
+        UID of the transfer syntax that the pixels have, whatever the file says; None where nothing tells it; `NIFTI`
+        for a slice of a NIfTI volume.
     pixel_offset : int or None
         Byte at which uncompressed pixels begin; None where they are encapsulated or absent.
     substitute : bool
@@ -161,8 +162,6 @@ class Header(NamedTuple):
         """Tell whether uncompressed pixels of the first frames need more bytes than there are."""
         rows, columns, bits = self.rows, self.columns, self.bits
         if rows is None or columns is None or bits is None:
-            return False
-        if (self.transfer_syntax or ImplicitVRLittleEndian) not in UNCOMPRESSED:
             return False
         return bytes_left < rows * columns * bits * (self.samples or 1) * frames // 8
 
