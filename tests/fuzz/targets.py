@@ -31,9 +31,9 @@ from trabecula.cohort import verdicts
 from trabecula.cohort.labels.read import read_labels
 from trabecula.cohort.registry import Names
 from trabecula.convert.by_hand import convert_folder
-from trabecula.dicom.attributes import quiet
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile, as_table
+from trabecula.dicom.quiet import quiet
 from trabecula.errors import REASONS, StudyFailure, TrabeculaError
 from trabecula.image.codings import CODINGS
 from trabecula.image.levels import CODE_OF_LEVEL, LEVEL_OF_CODE

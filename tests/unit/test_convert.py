@@ -36,10 +36,10 @@ from trabecula.convert.by_hand import convert_folder
 from trabecula.convert.hounsfield import Sample, hounsfield
 from trabecula.convert.read import read_slices
 from trabecula.convert.slices import slices_of
-from trabecula.dicom.attributes import quiet
 from trabecula.dicom.geometry import even_spacing_of
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile
+from trabecula.dicom.quiet import quiet
 from trabecula.errors import StudyFailure
 from trabecula.image.volume import Volume, read_nifti, write_nifti
 from trabecula.index.link import Writer

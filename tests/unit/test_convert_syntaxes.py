@@ -31,7 +31,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from trabecula.dicom.attributes import quiet
+from trabecula.dicom.quiet import quiet
 from trabecula.image.volume import Volume
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 import pydicom
 import pytest
 from ct_files import axial_stack, save, save_all
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from trabecula.dicom.attributes import quiet
 from trabecula.dicom.headers.by_pydicom import read_by_pydicom
+from trabecula.dicom.headers.fields import FIELDS
 from trabecula.dicom.headers.parse import Doubt
 from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import FILES, Header, ListedFile, Source, as_table
+from trabecula.dicom.quiet import quiet
 
 
 def read_files(folder: Path, *names: str, archives: bool = False) -> list[dict]:
@@ -31,6 +33,11 @@ def test_a_header_is_read_by_an_allow_list(tmp_path):
     assert record["reason"] is None and record["patient"] == "HOSPITAL-4711" and record["rows"] == 20
     assert record["positions_mm"] == [-17.0, -20.0, -30.0] and record["image_type"] == "ORIGINAL\\PRIMARY\\AXIAL"
     assert "Maria" not in str(record)
+
+
+def test_the_allow_list_has_the_tags_of_the_standard():
+    for field in FIELDS:
+        assert (field.tag, field.vr) == (tag_for_keyword(field.keyword), dictionary_VR(field.tag)), field.keyword
 
 
 def test_what_is_no_image_has_a_reason(tmp_path):

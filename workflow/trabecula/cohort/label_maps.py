@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from trabecula import tables
-from trabecula.dicom.attributes import quiet
 from trabecula.dicom.encoding import read_header
 from trabecula.dicom.files import as_path
+from trabecula.dicom.quiet import quiet
 from trabecula.errors import StudyFailure
 from trabecula.runtime.content import content_digest
 from trabecula.runtime.storage import patiently

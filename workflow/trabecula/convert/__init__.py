@@ -26,7 +26,7 @@ from trabecula.convert.mend import mended
 from trabecula.convert.read import SliceFailure, read_slices
 from trabecula.convert.sketch import Sketch
 from trabecula.convert.slices import Slice, slices_of
-from trabecula.dicom.attributes import quiet
+from trabecula.dicom.quiet import quiet
 from trabecula.errors import StudyFailure
 from trabecula.image.nifti import writing_nifti
 from trabecula.runtime.log import progress

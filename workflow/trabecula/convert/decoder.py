@@ -22,10 +22,11 @@ from pydicom.uid import (
     JPEGLossless,
 )
 
-from trabecula.dicom.attributes import UNCOMPRESSED, quiet
 from trabecula.dicom.encoding import read_dicom
 from trabecula.dicom.files import as_path, open_file
 from trabecula.dicom.headers.record import Header
+from trabecula.dicom.quiet import quiet
+from trabecula.dicom.syntaxes import UNCOMPRESSED
 from trabecula.errors import StudyFailure
 from trabecula.runtime.children import end_with
 

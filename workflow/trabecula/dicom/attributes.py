@@ -1,40 +1,12 @@
 """Read DICOM attributes; index and convert share this."""
 
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    RLELossless,
-)
 
-UNCOMPRESSED = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
-# Transfer syntaxes that always lose information (DICOM PS3.5 A.4, and the retired ones of PS3.6); JPEG 2000 may, and
-# says so elsewhere.
-LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (*range(50, 57), *range(59, 65), 81, *range(100, 109))}
-# Those that promise to lose nothing: uncompressed, deflated, RLE, and the lossless ones of JPEG, JPEG-LS, JPEG 2000,
-# HTJ2K and JPEG XL. Of all others only the stream tells.
-LOSSLESS = {str(uid) for uid in (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian, RLELossless)}
-LOSSLESS |= {f"1.2.840.10008.1.2.4.{number}" for number in (57, 58, 65, 66, 70, 80, 90, 110, 201, 202)}
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom: its warnings quote values, so that identities would stand in the log."""
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def functional(dataset: Dataset, keyword: str, frame: int = 0) -> Any:

@@ -32,6 +32,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from trabecula.dicom.syntaxes import is_compression
 from trabecula.errors import StudyFailure
 
 # A deflated file grows to this at most: no slice with its header is larger.
@@ -176,15 +177,6 @@ def _count_elements(start: bytes, encoding: Encoding) -> int:
             break
         last, at, n_elements = tag, at + length, n_elements + 1
     return n_elements
-
-
-def is_compression(syntax: str) -> bool:
-    """Tell whether a transfer syntax is one of the standard's for encapsulated pixels.
-
-    >>> is_compression("1.2.840.10008.1.2.4.70"), is_compression("1.2.840.10008.1.2.1"), is_compression("1.2.3.4")
-    (True, False, False)
-    """
-    return syntax.startswith("1.2.840.10008.1.2.4.") or syntax == RLELossless
 
 
 def _syntax_of_pixels(opened: _Opened, value: bytes, *, is_native: bool) -> UID | None:

@@ -3,9 +3,6 @@
 from functools import lru_cache
 from typing import Literal
 
-from pydicom import config
-from pydicom.uid import UID
-
 from trabecula.dicom.headers.record import Header
 
 Kind = Literal["image", "localizer", "projection", "other_values", "page"]
@@ -58,9 +55,18 @@ def _is_ct(modality: str | None, sop_class: str | None, is_image: bool) -> bool:
     """
     word = (modality or "").strip().upper()
     by_modality = word == "CT" if word in _KNOWN_MODALITIES else None
-    if sop_class and UID(sop_class, config.IGNORE).type == "SOP Class":
-        return sop_class in CT_CLASSES and by_modality is not False
-    return by_modality is True and (is_image or not sop_class)
+    if sop_class in CT_CLASSES:
+        return by_modality is not False
+    return by_modality is True and (not sop_class or (is_image and not _is_class(sop_class)))
+
+
+def _is_class(uid: str) -> bool:
+    """Tell whether a UID names a storage class of the standard."""
+    # Its dictionary takes a quarter of a second to load, and no plain CT needs it.
+    from pydicom import config
+    from pydicom.uid import UID
+
+    return UID(uid, config.IGNORE).type == "SOP Class"
 
 
 def ct_class_of(header: Header) -> str | None:

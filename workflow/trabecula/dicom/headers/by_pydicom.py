@@ -5,17 +5,20 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from trabecula.dicom.attributes import PER_FRAME, SHARED, UNCOMPRESSED, numbers, quiet, value
+from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, value
 from trabecula.dicom.encoding import Pixels, is_dicom, read_header
 from trabecula.dicom.files import is_container
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.record import Header, Source, failed, pixel_bytes
 from trabecula.dicom.kinds import is_ct
+from trabecula.dicom.quiet import quiet
+from trabecula.dicom.syntaxes import UNCOMPRESSED
 from trabecula.errors import StudyFailure
 
 _MAX_FRAMES = 100_000
@@ -123,7 +126,7 @@ def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
     if field.kind == "number":
         return decimals[0]
     count = int(decimals[0])
-    if b"IS" not in field.representations:  # padding may be written with a sign or without: 16 bits either way
+    if "IS" not in dictionary_VR(field.keyword):  # padding may be written with a sign or without: 16 bits either way
         return count & 0xFFFF
     return count if 0 <= count < 2**31 else None
 

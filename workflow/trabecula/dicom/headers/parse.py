@@ -11,16 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ImplicitVRLittleEndian,
-    MediaStorageDirectoryStorage,
-)
-
-from trabecula.dicom.attributes import UNCOMPRESSED
-from trabecula.dicom.encoding import is_compression
 from trabecula.dicom.headers.fields import FIELDS
+from trabecula.dicom.syntaxes import BIG_ENDIAN, DEFLATED, IMPLICIT, UNCOMPRESSED, is_compression
 
 FIRST_BYTES = 8192  # holds most headers
 _MORE_BYTES = 65536
@@ -52,7 +44,7 @@ _implicit = struct.Struct("<II").unpack_from
 _long = struct.Struct("<I").unpack_from
 _ITEM, _ITEM_END, _SEQUENCE_END = (struct.pack("<HH", 0xFFFE, element) for element in (0xE000, 0xE00D, 0xE0DD))
 _SYNTAX = b"\x02\x00\x10\x00UI"
-_DIRECTORY = MediaStorageDirectoryStorage.encode()
+_DIRECTORY = b"1.2.840.10008.1.3.10"  # storage class of a DICOMDIR
 
 Read = Callable[[int, int], bytes]
 
@@ -120,7 +112,7 @@ def _parse(read: Read) -> Parsed:
     syntax = _syntax_in(meta)
     if _DIRECTORY in meta:
         raise Doubt
-    walk = _Walk(read, buffer, start, explicit=syntax != ImplicitVRLittleEndian)
+    walk = _Walk(read, buffer, start, explicit=syntax != IMPLICIT)
     offset, length = walk.to_pixels()
     native = syntax in UNCOMPRESSED
     if not (native or is_compression(syntax)):
@@ -138,7 +130,7 @@ def _syntax_in(meta: bytes) -> str:
     if at < 0 or not raw.startswith(b"1.2.840.10008.1.2"):
         raise Doubt
     syntax = raw.rstrip(b"\0 ").decode("ascii", "replace")
-    if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
+    if syntax in (BIG_ENDIAN, DEFLATED):
         raise Doubt
     return syntax
 

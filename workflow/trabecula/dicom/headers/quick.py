@@ -5,11 +5,11 @@ from operator import attrgetter
 from struct import unpack
 from typing import Any
 
-from trabecula.dicom.attributes import UNCOMPRESSED
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.parse import Doubt, Parsed, Read, parse
 from trabecula.dicom.headers.record import Header, Source, pixel_bytes
 from trabecula.dicom.kinds import is_ct
+from trabecula.dicom.syntaxes import UNCOMPRESSED
 
 _UNIQUE = {"instance_uid", "positions_mm"}  # differ in every file: not worth remembering
 _REMEMBERED = 10_000

@@ -6,13 +6,12 @@ from contextlib import closing
 from operator import attrgetter
 from typing import BinaryIO
 
-from trabecula.dicom.attributes import quiet
 from trabecula.dicom.files import as_path, container, open_file
-from trabecula.dicom.headers.by_pydicom import read_by_pydicom
 from trabecula.dicom.headers.parse import Doubt, Read
 from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.record import Header, ListedFile, Source, failed
 from trabecula.dicom.identity import with_identifiers
+from trabecula.dicom.quiet import quiet
 from trabecula.errors import StudyFailure
 from trabecula.runtime.storage import must_be_there, patiently
 
@@ -70,7 +69,7 @@ def _read_file(path: str, source: Source) -> list[Header]:
         return [read_quickly(lambda offset, length: os.pread(handle, length, offset), source)]
     except Doubt:
         with closing(os.fdopen(os.dup(handle), "rb")) as opened:
-            return read_by_pydicom(opened, source)
+            return _read_by_pydicom(opened, source)
     finally:
         os.close(handle)
 
@@ -103,7 +102,14 @@ def _read_member(path: str, source: Source) -> list[Header]:
         try:
             return [read_quickly(_reader(opened), source)]
         except Doubt:
-            return read_by_pydicom(opened, source)
+            return _read_by_pydicom(opened, source)
+
+
+def _read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
+    # It takes a quarter of a second to load, and an archive of plain files does without.
+    from trabecula.dicom.headers.by_pydicom import read_by_pydicom
+
+    return read_by_pydicom(file, source)
 
 
 def _reader(file: BinaryIO) -> Read:
@@ -140,6 +146,6 @@ def _read_again(archive: str, header: Header) -> Header:
     source = Source(header.path, header.member, header.size, header.mtime_ns, header.size)
     try:
         with open(as_path(f"{archive}/{header.path}"), "rb") as file:
-            return read_by_pydicom(file, source)[0]
+            return _read_by_pydicom(file, source)[0]
     except OSError:
         return failed(source, "unreadable")

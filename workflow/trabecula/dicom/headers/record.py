@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
-from pydicom.uid import ImplicitVRLittleEndian
 
-from trabecula.dicom.attributes import LOSSLESS, LOSSY
 from trabecula.dicom.headers.fields import FIELDS
+from trabecula.dicom.syntaxes import IMPLICIT, LOSSLESS, LOSSY
 from trabecula.runtime.digest import digest
 
 # Stands in place of a transfer syntax for the slices of a NIfTI volume, whose pixels nothing but their file describes.
@@ -156,7 +155,7 @@ class Header(NamedTuple):
     @property
     def loss(self) -> int:
         """Rank the compression: 0 loses nothing, 1 may lose something, 2 does, by the header."""
-        return 2 if self.is_lossy else int((self.transfer_syntax or ImplicitVRLittleEndian) not in _KEEPS_ALL)
+        return 2 if self.is_lossy else int((self.transfer_syntax or IMPLICIT) not in _KEEPS_ALL)
 
     def is_truncated(self, bytes_left: int, *, frames: int = 1) -> bool:
         """Tell whether uncompressed pixels of the first frames need more bytes than there are."""

@@ -1,0 +1,25 @@
+"""Name the transfer syntaxes, and tell which of them lose information (DICOM PS3.5 A.4, PS3.6 A)."""
+
+IMPLICIT = "1.2.840.10008.1.2"
+EXPLICIT = "1.2.840.10008.1.2.1"
+DEFLATED = "1.2.840.10008.1.2.1.99"
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+RLE = "1.2.840.10008.1.2.5"
+
+UNCOMPRESSED = (IMPLICIT, EXPLICIT, BIG_ENDIAN)
+# Transfer syntaxes that always lose information (DICOM PS3.5 A.4, and the retired ones of PS3.6); JPEG 2000 may, and
+# says so elsewhere.
+LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (*range(50, 57), *range(59, 65), 81, *range(100, 109))}
+# Those that promise to lose nothing: uncompressed, deflated, RLE, and the lossless ones of JPEG, JPEG-LS, JPEG 2000,
+# HTJ2K and JPEG XL. Of all others only the stream tells.
+LOSSLESS = {*UNCOMPRESSED, DEFLATED, RLE}
+LOSSLESS |= {f"1.2.840.10008.1.2.4.{number}" for number in (57, 58, 65, 66, 70, 80, 90, 110, 201, 202)}
+
+
+def is_compression(syntax: str) -> bool:
+    """Tell whether a transfer syntax is one of the standard's for encapsulated pixels.
+
+    >>> is_compression("1.2.840.10008.1.2.4.70"), is_compression("1.2.840.10008.1.2.1"), is_compression("1.2.3.4")
+    (True, False, False)
+    """
+    return syntax.startswith("1.2.840.10008.1.2.4.") or syntax == RLE
