@@ -14,13 +14,13 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from trabecula.dicom.attributes import quiet
 from trabecula.dicom.encoding import encoding_of, is_dicom
 from trabecula.dicom.headers.by_pydicom import read_by_pydicom
 from trabecula.dicom.headers.parse import Doubt
 from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile, Source
+from trabecula.dicom.quiet import quiet
 
 PRIVATE = "1.2.826.0.1.3680043.8.498.77"
 NATIVE = {"implicit": (True, True), "explicit": (False, True), "big-endian": (False, False)}
