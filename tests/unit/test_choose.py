@@ -105,7 +105,7 @@ def test_a_stack_with_slices_at_one_position_comes_last():
     repeated = replace(repeated, headers=(*repeated.headers, *repeated.headers[:20]))
     good = stack(spacing_mm=3.0)
     assert choose.score(repeated, WEIGHTS) > choose.score(good, WEIGHTS)
-    assert choose.best([repeated, good], WEIGHTS) is good
+    assert choose.best([repeated, good], GATES, WEIGHTS) is good
 
 
 def test_derived_without_kernel_is_acceptable_and_scores_less():
@@ -128,13 +128,13 @@ def test_derived_without_kernel_is_acceptable_and_scores_less():
 )
 def test_the_score_prefers(better, worse):
     assert choose.score(better, WEIGHTS) > choose.score(worse, WEIGHTS)
-    assert choose.best([worse, better], WEIGHTS) is better
+    assert choose.best([worse, better], GATES, WEIGHTS) is better
 
 
 def test_a_weight_of_nothing_counts_nothing():
     sharp, soft = stack(kernel="BONE"), stack(kernel="STANDARD", kvp=100.0)
-    assert choose.best([sharp, soft], WEIGHTS) is soft
-    assert choose.best([sharp, soft], replace(WEIGHTS, kernel=0)) is sharp
+    assert choose.best([sharp, soft], GATES, WEIGHTS) is soft
+    assert choose.best([sharp, soft], GATES, replace(WEIGHTS, kernel=0)) is sharp
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trabecula.dicom.derived import FLAGS, derivation_of, refusal
 from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
 from trabecula.dicom.headers.record import Header
 from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, patient_of, place_of_instance
@@ -88,9 +89,11 @@ class Stack:
 
     @property
     def flags(self) -> list[str]:
-        """List the flags of how the stack came about, keys of `trabecula.errors.FLAGS`."""
+        """List the flags of what the stack holds and how it came about, keys of `trabecula.errors.FLAGS`."""
+        values = derivation_of(self.first).values
         substitute = any(header.substitute or patient_of(header) is None for header in self.headers)
-        return ["substitute_ids"] * substitute + ["split"] * self.split
+        flags = [FLAGS[values]] if values in FLAGS else []
+        return [*flags, *["substitute_ids"] * substitute, *["split"] * self.split]
 
 
 def _distances(headers: Sequence[Header]) -> NDArray[np.float64] | None:
@@ -366,4 +369,4 @@ def reason_against_image(stack: Stack) -> str | None:
         return "lossy"
     if any(not part.slope or part.intercept is None for part in stack.headers):
         return "no_rescale"
-    return "other_values" if (header.rescale_type or "HU") not in ("HU", "US") else None
+    return refusal(derivation_of(header).values)

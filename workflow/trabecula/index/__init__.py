@@ -67,7 +67,7 @@ def index_cohort(
     shard_size: int,
     archives: bool,
     max_gap_mm: float,
-    gates: Mapping[str, float],
+    gates: Mapping[str, float | str],
     score: Mapping[str, float],
 ) -> None:
     """Bring a cohort's index up to date with its archive.

@@ -1,12 +1,14 @@
 """Decide which stacks can be measured, and choose one per study.
 
-Every gate that a stack fails is kept, and the first is its reason. The acceptable stack of a study with the highest
+Every gate that a stack fails is kept, and the first is its reason. Of the acceptable stacks of a study, axial ones go
+before reformats in other directions; then the class of their values decides (`dicom.derived`): as the scanner measured
+them, derived, in doubt, of another spectrum. Thinness never makes up for that. Among equals the stack with the highest
 score is measured. Each part of the score lies between 0 and 1 and counts by its weight:
 
     spacing        thin slices, from positions: full at 1 mm or less, falling to 0 at 5.5 mm
     kernel         soft by its maker's naming; half where it is unknown, nothing for a sharp one
     extent         full from 400 mm on, in proportion below
-    original       original axial image; a derived one is no less acceptable
+    original       the image type says original, primary, axial
     field_of_view  full from 300 mm on, falling to 0 at 150 mm
     voltage        120 kV, falling to 0 at 40 kV away; half where it is unknown
     native         no contrast medium, by the header
@@ -18,12 +20,15 @@ to the smaller UID.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from trabecula.dicom.derived import derivation_of
 from trabecula.dicom.geometry import SAME_POSITION_MM, even_spacing_of, is_thick, normal_of
 from trabecula.dicom.stacks import Stack, reason_against_image
 from trabecula.errors import StudyFailure
+from trabecula.index.facts import tube_voltage
 
 # Words of makers and users; how a patient lies is no part of the body.
 _LYING = re.compile(r"\b(head|feet|foot) ?first\b|\barms? (up|down|over|by)\b")
@@ -63,6 +68,8 @@ class Gates:
         Slices further apart than this show too little of each vertebra.
     min_axial : float
         Part of the slices' normal that points along the body, as an absolute cosine.
+    reformats : {"refuse", "accept"}
+        Whether slices in other directions can be measured, where a study has no axial ones.
     max_gap_mm : float
         Uneven slices further apart than this can't be interpolated.
     """
@@ -72,6 +79,7 @@ class Gates:
     thick_mm: float
     max_spacing_mm: float
     min_axial: float
+    reformats: Literal["refuse", "accept"]
     max_gap_mm: float
 
 
@@ -110,11 +118,12 @@ def score(stack: Stack, weights: Weights) -> float:
     """Give the score of a stack, as the module's docstring defines it."""
     header = stack.first
     original = (header.image_type or "").upper().startswith("ORIGINAL\\PRIMARY\\AXIAL")
-    voltage = 0.5 if header.kvp is None else max(0.0, 1 - abs(header.kvp - 120) / 40)
+    kvp = tube_voltage(header)
+    voltage = 0.5 if kvp is None else max(0.0, 1 - abs(kvp - 120) / 40)
     return round(
         weights.spacing * min(1.0, max(0.0, (5.5 - (stack.spacing_mm or 5.5)) / 4.5))
         + weights.kernel * softness(header.kernel)
-        + weights.extent * min(1.0, (stack.extent_mm or 0.0) / 400)
+        + weights.extent * min(1.0, length_mm(stack) / 400)
         + weights.original * original
         + weights.field_of_view * min(1.0, max(0.0, ((field_of_view_mm(stack) or 150) - 150) / 150))
         + weights.voltage * voltage
@@ -138,13 +147,12 @@ def reasons_against(stack: Stack, gates: Gates) -> list[str]:
     if no_image:
         return [no_image]
     spacing = stack.spacing_mm
-    normal = normal_of(stack.first.orientation or ())
     thick = spacing is not None and is_thick(spacing, gates.thick_mm)
     failed = {
         "head_or_extremity": evidence_of_elsewhere(stack) > 1,
-        "not_axial": abs(normal[2]) < gates.min_axial,
+        "not_axial": gates.reformats == "refuse" and is_reformat(stack, gates),
         "too_few_slices": spacing is None or (stack.n_slices < gates.min_slices and not thick),
-        "too_short": (stack.extent_mm or 0.0) < gates.min_extent_mm,
+        "too_short": length_mm(stack) < gates.min_extent_mm,
         "too_thick": spacing is not None and is_thick(spacing, gates.max_spacing_mm),
     }
     uneven = None if spacing is None else _uneven(stack, gates)
@@ -155,9 +163,29 @@ def flags_of(stack: Stack, gates: Gates) -> list[str]:
     """List the flags of a stack, keys of `trabecula.errors.FLAGS`."""
     flags = {
         "thick_slices": is_thick(stack.spacing_mm or 0.0, gates.thick_mm),
+        "reformat": is_reformat(stack, gates),
         "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
     }
     return [flag for flag, holds in flags.items() if holds] + stack.flags
+
+
+def is_reformat(stack: Stack, gates: Gates) -> bool:
+    """Tell whether slices lie in another direction than across the body, such as sagittal ones, whatever they say."""
+    orientation = stack.first.orientation
+    return orientation is not None and abs(normal_of(orientation)[2]) < gates.min_axial
+
+
+def length_mm(stack: Stack) -> float:
+    """Measure the part of the body that a stack covers from feet to head, in millimetres; 0 where that is unknown."""
+    header, extent_mm = stack.first, stack.extent_mm
+    if extent_mm is None or not (header.orientation and header.pixel_spacing_mm and header.rows and header.columns):
+        return extent_mm or 0.0
+    axes = (header.orientation[2], header.orientation[5], normal_of(header.orientation)[2])
+    between_rows, between_columns = header.pixel_spacing_mm
+    if abs(axes[2]) > np.sqrt(0.5):  # slices across the body, also where the gantry was tilted
+        return extent_mm
+    sizes_mm = (between_columns * header.columns, between_rows * header.rows, extent_mm)
+    return float(sum(abs(axis) * size for axis, size in zip(axes, sizes_mm, strict=True)))
 
 
 def evidence_of_elsewhere(stack: Stack) -> int:
@@ -209,13 +237,15 @@ def _has_repeats(stack: Stack) -> bool:
     return distances is not None and bool((np.diff(distances) < SAME_POSITION_MM).any())
 
 
-def best(stacks: Iterable[Stack], weights: Weights) -> Stack | None:
+def best(stacks: Iterable[Stack], gates: Gates, weights: Weights) -> Stack | None:
     """Choose the stack of a study that is measured; None where there is none to choose from."""
 
-    def rank(stack: Stack) -> tuple[bool, float, float, int, str, int]:
+    def rank(stack: Stack) -> tuple[bool, bool, int, float, float, int, str, int]:
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]
         return (
             _has_repeats(stack),
+            is_reformat(stack, gates),
+            derivation_of(stack.first).rank,
             -score(stack, weights),
             pixel_mm,
             -stack.n_slices,

@@ -3,6 +3,7 @@
 import re
 from datetime import date, datetime
 
+from trabecula.dicom.derived import derivation_of
 from trabecula.dicom.headers.record import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
@@ -101,8 +102,24 @@ def contrast_agent(header: Header) -> bool | None:
     return None if not words else words not in _NO_CONTRAST
 
 
+def tube_voltage(header: Header) -> float | None:
+    """Give the peak tube voltage (0018,0060) in kV; None where it is unknown.
+
+    Images of one energy, or blended of two voltages, do not have the Hounsfield units of any tube's voltage, whatever
+    their header says.
+    """
+    return None if derivation_of(header).spectrum else header.kvp or None
+
+
 def device_key(header: Header) -> str:
-    """Join maker, model, kVp and kernel by bars, with a question mark for each that is unknown."""
-    kvp = None if header.kvp is None else f"{header.kvp:g}"
-    parts = (plain(header.manufacturer), plain(header.model), kvp, plain(header.kernel))
+    """Join maker, model, kVp and kernel by bars, with a question mark for each that is unknown.
+
+    The name of the spectrum stands in place of the kVp where the images are not those of a tube's voltage.
+
+    >>> device_key(Header("", None, 0, 0, manufacturer="Maker", kvp=120.0, description="MonoE 40 keV"))
+    'Maker|?|VMI 40 keV|?'
+    """
+    kvp = tube_voltage(header)
+    spectrum = derivation_of(header).spectrum or (None if kvp is None else f"{kvp:g}")
+    parts = (plain(header.manufacturer), plain(header.model), spectrum, plain(header.kernel))
     return "|".join(part or "?" for part in parts)

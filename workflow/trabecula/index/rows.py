@@ -17,6 +17,7 @@ from trabecula.cohort.linkage import slice_of
 from trabecula.cohort.pseudonym import Pseudonyms
 from trabecula.cohort.registry import Names
 from trabecula.cohort.shards import Chosen, Entry
+from trabecula.dicom.derived import derivation_of
 from trabecula.dicom.files import location
 from trabecula.dicom.headers.record import Header
 from trabecula.dicom.identity import identity_of, patient_of, with_own_uids
@@ -161,7 +162,7 @@ def _candidates(stacks: Sequence[Stack], rules: Rules) -> list[Candidate]:
     """Judge the stacks of a study, and choose the best of those that no gate refuses."""
     gates = [_reasons_against(stack, rules) for stack in stacks]
     acceptable = (stack for stack, reasons in zip(stacks, gates, strict=True) if not reasons)
-    best = choose.best(acceptable, rules.weights)
+    best = choose.best(acceptable, rules.gates, rules.weights)
     return [_candidate(stack, reasons, stack is best, rules) for stack, reasons in zip(stacks, gates, strict=True)]
 
 
@@ -213,7 +214,7 @@ def _flags(stack: Stack, rules: Rules) -> list[str]:
 
 def _acquisition(header: Header) -> Row:
     return {
-        "kvp": header.kvp or None,
+        "kvp": facts.tube_voltage(header),
         "kernel": facts.plain(header.kernel),
         "manufacturer": facts.plain(header.manufacturer),
         "model": facts.plain(header.model),
@@ -241,6 +242,7 @@ def _series_row(rules: Rules, candidate: Candidate) -> Row:
         "extent_mm": stack.extent_mm,
         "field_of_view_mm": choose.field_of_view_mm(stack),
         "modality": facts.plain(stack.first.modality),
+        "derivation": list(derivation_of(stack.first).signs) if is_ct(stack.first) else [],
         **_acquisition(stack.first),
     }
 

@@ -91,6 +91,7 @@ LEVELS = {LEVEL_OF_CODE[code]: f"vertebra {LEVEL_OF_CODE[code]}" for code in sor
 
 # What NULL means in several columns.
 HEADER_SILENT = "The header does not say"
+NO_VOLTAGE = "The header does not say, or the images are of one energy or a blend (flag other_spectrum)"
 NO_PREDICTION = "No usable vertebra, or no prediction"
 NO_LINE = "There is no line"
 NOT_FOUND = "Not found in the scan, or the study dropped out earlier"
@@ -130,7 +131,7 @@ PREDICTED = column("value", Kind(FLOAT, "1 or mg/cm3 HA"), "Probability of reduc
 
 
 ACQUISITION = (
-    column("kvp", KV, "Peak tube voltage (0018,0060)", HEADER_SILENT),
+    column("kvp", KV, "Peak tube voltage (0018,0060)", NO_VOLTAGE),
     column("kernel", TEXT, "Reconstruction kernel (0018,1210)", HEADER_SILENT),
     column("manufacturer", TEXT, "Maker of the scanner (0008,0070)", HEADER_SILENT),
     column("model", TEXT, "Model of the scanner (0008,1090)", HEADER_SILENT),

@@ -140,6 +140,7 @@ SERIES = _public(
     column("field_of_view_mm", MM, "Smaller side of the slices", "Pixel spacing is missing"),
     *ACQUISITION,
     column("modality", TEXT, "Modality (0008,0060)", HEADER_SILENT),
+    column("derivation", TEXTS, "Signs that the values are derived: attribute and word of a fixed list"),
     key=("cohort", "patient_id", "study_id", "series_id", "stack"),
     belongs_to="studies",
 )
@@ -154,7 +155,7 @@ STUDIES = _public(
     AGE,
     column("sex", one_of(SEXES), "F, M or O (0010,0040)", HEADER_SILENT),
     column("days_from_first_study", DAYS, "Days since the patient's first study", "A date is missing"),
-    column("device_key", TEXT, "Maker, model, kVp, kernel; calibrations are fitted per key", NO_DEVICE),
+    column("device_key", TEXT, "Maker, model, kVp (or spectrum), kernel; calibrations are fitted per key", NO_DEVICE),
     *ACQUISITION,
     SPACING,
     column("contrast_agent", BOOL, "The header names a contrast medium (0018,0010)", HEADER_SILENT),

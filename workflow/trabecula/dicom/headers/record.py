@@ -109,6 +109,7 @@ class Header(NamedTuple):
     modality: str | None = None
     image_type: str | None = None
     study_date: str | None = None
+    series_time: str | None = None
     acquisition_time: str | None = None
     birth_date: str | None = None
     age: str | None = None
@@ -118,6 +119,7 @@ class Header(NamedTuple):
     kernel: str | None = None
     body_part: str | None = None
     description: str | None = None
+    derivation: str | None = None
     contrast: str | None = None
     photometric: str | None = None
     lossy: str | None = None
