@@ -18,10 +18,11 @@ from trabecula.cohort import linkage, shards
 from trabecula.cohort.retries import Retries, Retry, read_retries, write_retries
 from trabecula.dicom.files import as_path
 from trabecula.dicom.headers import read as header_files
-from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import failed
 from trabecula.errors import ConfigError
 from trabecula.index import database, facts, scan
+from trabecula.nifti.names import is_nifti, stem_of
+from trabecula.nifti.records import read_records
 from trabecula.runtime import log
 from trabecula.runtime.whole_file import UNFINISHED
 
@@ -309,13 +310,13 @@ def test_a_known_file_is_not_read_again(tmp_path, monkeypatch):
     where = places(tmp_path, tmp_path / "archive")
     run(where)
     read_paths = []
-    really = read_headers
+    really = read_records
 
     def watched(archive, files, *, archives):
         read_paths.extend(file.path for file in files)
         return really(archive, files, archives=archives)
 
-    monkeypatch.setattr(scan, "read_headers", watched)
+    monkeypatch.setattr(scan, "read_records", watched)
     run(where)
     assert read_paths == []
     (tmp_path / "archive/new").write_text("new")
@@ -337,7 +338,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
     whole = memory(tmp_path / "whole", tmp_path / "archive")
     monkeypatch.setattr(scan, "PART", 5)
     monkeypatch.setattr(scan, "BATCH", 5)
-    really, calls = read_headers, []
+    really, calls = read_records, []
 
     def killed(archive, files, *, archives):
         calls.append(len(files))
@@ -345,7 +346,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return really(archive, files, archives=archives)
 
-    monkeypatch.setattr(scan, "read_headers", killed)
+    monkeypatch.setattr(scan, "read_records", killed)
     with pytest.raises(KeyboardInterrupt):
         memory(tmp_path / "memory", tmp_path / "archive")
     assert memory(tmp_path / "memory", tmp_path / "archive") == whole
@@ -354,7 +355,7 @@ def test_a_scan_that_was_killed_goes_on_where_it_stood(tmp_path, monkeypatch):
 
 def test_a_file_that_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
     save(axial_stack(1)[0], tmp_path / "archive/x")
-    monkeypatch.setattr(header_files, "_read_plain", lambda _, source: [failed(source, "unreadable")])
+    monkeypatch.setattr(header_files, "_read_plain", lambda _, source, reader: [failed(source, "unreadable")])
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == ["unreadable"]
     monkeypatch.undo()
     assert [row["reason"] for row in memory(tmp_path / "memory", tmp_path / "archive")] == [None]
@@ -541,11 +542,25 @@ def test_no_file_of_a_real_archive_is_lost(real_index, real_data):
 
 def test_scans_of_the_trunk_in_a_real_archive_are_chosen_and_nothing_else(real_index):
     linked = pq.read_table(real_index.private / "test/linkage.parquet").to_pylist()
-    assert sorted(row["patient"] for row in linked if row["shard"]) == [
-        "CRLM-CT-1004",
-        "CRLM-CT-1006",
-        "STS_018",
-    ]
+    chosen = [row for row in linked if row["shard"] and not is_nifti(row["files"][0])]
+    assert sorted(row["patient"] for row in chosen) == ["CRLM-CT-1004", "CRLM-CT-1006", "STS_018"]
+
+
+def test_nifti_scans_of_a_real_archive_are_chosen_or_have_their_reasons(real_index):
+    linked = pq.read_table(real_index.private / "test/linkage.parquet").to_pylist()
+    reasons = {row["series_id"]: row["reason"] for row in read(real_index, "series")}
+    volumes = {stem_of(row["files"][0]): row for row in linked if is_nifti(row["files"][0])}
+    refused = {stem: reason for stem, row in volumes.items() if (reason := reasons[row["series_id"]])}
+    expected_refused = {
+        **{"lungfcp_0001": "too_short", "lungdx_a0002_b40": "too_thick", "niivue_iguana": "too_short"},
+        **{"_2": "two_geometries", "example_ct_sm": "too_few_slices"},
+        **{"totalseg": "eight_bit", "sub-ct_label-22_ct": "too_short"},
+    }
+    assert refused.items() >= expected_refused.items()
+    of_trunk = {"c3l_00189_lungbase", "cip_ct64", "cmb_crc_01068", "moose_neck", "example_ct", "CT_image"}
+    assert volumes.keys() - refused.keys() >= of_trunk | {"sub-verse007_ct", "sub-verse008_ct"}
+    assert volumes["sub-verse007_ct"]["patient"].startswith("sub-verse007\\")
+    assert not any(stem.endswith(("_msk", "_predicted", "_mask")) for stem in volumes)
 
 
 def test_series_of_a_real_archive_have_the_right_reasons(real_index):
@@ -561,7 +576,8 @@ def test_series_of_a_real_archive_have_the_right_reasons(real_index):
         "TINY_ALPHA": {"no_geometry"},
     }
     for name, expected in expected_reasons.items():
-        present = {reasons[row["series_id"], row["stack"]] for row in linked if f"/{name}/" in row["files"][0]}
+        rows = [row for row in linked if f"/{name}/" in row["files"][0] and not is_nifti(row["files"][0])]
+        present = {reasons[row["series_id"], row["stack"]] for row in rows}
         assert present == expected
     lost = {row["reason"]: row["n_files"] for row in read(real_index, "failures") if row["series_id"] is None}
     assert lost["dicomdir"] == 8 and "missing_uid" not in lost

@@ -11,7 +11,6 @@ from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.convert import convert_stack, failure_entries, volume_entries
 from trabecula.dicom.files import as_text
 from trabecula.dicom.geometry import is_thick
-from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile
 from trabecula.dicom.identity import with_own_uids
 from trabecula.dicom.stacks import (
@@ -24,6 +23,7 @@ from trabecula.dicom.stacks import (
     without_copies,
 )
 from trabecula.errors import StudyFailure
+from trabecula.nifti.records import read_records
 from trabecula.runtime.defaults import default_of
 from trabecula.runtime.log import progress
 
@@ -37,7 +37,7 @@ def convert_folder(folder: Path, out: Path, *, form: str = "nii.gz") -> list[dic
     Parameters
     ----------
     folder : Path
-        DICOM files, in folders or not.
+        DICOM and NIfTI files, in folders or not.
     out : Path
         Where the volumes and ``convert.json`` go; made where it is absent.
     form : {"nii.gz", "nii"}
@@ -77,7 +77,7 @@ def read_folder(folder: Path) -> list[Header]:
                 exists = os.path.exists(f"{top}/{path}")
                 files.append(ListedFile(as_text(path), 0, 0, "not_regular" if exists else "link_outside"))
     files += [ListedFile(as_text(os.path.relpath(error.filename, top)), 0, 0, "closed_folder") for error in errors]
-    headers = read_headers(top, sorted(files), archives=True)
+    headers = read_records(top, sorted(files), archives=True)
     return [header._replace(path=f"{top}/{header.path}") for header in headers]
 
 

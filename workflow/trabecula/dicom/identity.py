@@ -183,11 +183,11 @@ def _with_substitutes(header: Header, replaced: set[str]) -> Header:
     study, series, instance = header.study_uid, header.series_uid, header.instance_uid
     if "study_uid" in replaced:
         person = (header.patient, header.sex, header.birth_date, header.age)
-        study = _uid("study", folder, *person, header.study_date, study)
+        study = uid_of("study", folder, *person, header.study_date, study)
     if "series_uid" in replaced:
-        series = _uid("series", study, folder, header.modality, header.description, header.kernel, series)
+        series = uid_of("series", study, folder, header.modality, header.description, header.kernel, series)
     if "instance_uid" in replaced:
-        instance = _uid("instance", header.path, header.member)
+        instance = uid_of("instance", header.path, header.member)
     return header._replace(study_uid=study, series_uid=series, instance_uid=instance, substitute=True)
 
 
@@ -198,10 +198,10 @@ def _folder_of(header: Header) -> tuple[str, str | None]:
     return header.path, os.path.dirname(header.member)
 
 
-def _uid(*content: Any) -> str:
+def uid_of(*content: Any) -> str:
     """Make a UID from content (DICOM PS3.5 B.2: 2.25 and 128 bits as a decimal number).
 
-    >>> _uid("study", "folder") == _uid("study", "folder") != _uid("series", "folder")
+    >>> uid_of("study", "folder") == uid_of("study", "folder") != uid_of("series", "folder")
     True
     """
     return f"2.25.{int.from_bytes(sha256(repr(content).encode()).digest()[:16], 'big')}"

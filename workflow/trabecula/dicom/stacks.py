@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from trabecula.dicom.derived import FLAGS, derivation_of, refusal
 from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
-from trabecula.dicom.headers.record import Header
+from trabecula.dicom.headers.record import NIFTI, Header
 from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, patient_of, place_of_instance
 from trabecula.dicom.kinds import ct_class_of, is_ct, kind_of
 from trabecula.errors import StudyFailure
@@ -119,12 +119,17 @@ def defect_of(header: Header) -> str | None:
 def sound_and_damaged(headers: Iterable[Header]) -> tuple[list[Header], list[Header]]:
     """Part files that make stacks from files of the same series whose pixels are not there in full.
 
-    A series of damaged files alone makes a stack all the same, so that it is not passed over in silence.
+    A series of damaged files alone makes a stack all the same, so that it is not passed over in silence; so does a
+    NIfTI file that can't be used, since its name tells whose scan it is.
     """
-    listed = [header for header in headers if header.reason in (None, "truncated") and not lacks_uid(header)]
+    listed = [header for header in headers if _makes_stack(header) and not lacks_uid(header)]
     whole = {identity_of(header) for header in listed if not header.reason}
     damaged = [header for header in listed if header.reason and identity_of(header) in whole]
     return [header for header in listed if not header.reason or identity_of(header) not in whole], damaged
+
+
+def _makes_stack(header: Header) -> bool:
+    return header.reason in (None, "truncated") or header.transfer_syntax == NIFTI
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from trabecula.cohort.private import write_private, write_private_text
 from trabecula.dicom.files import as_path, as_text
-from trabecula.dicom.headers.read import read_headers
-from trabecula.dicom.headers.record import FILES, Header, ListedFile, as_table
+from trabecula.dicom.headers.record import FILES, NIFTI, Header, ListedFile, as_table
 from trabecula.errors import ConfigError
 from trabecula.index.database import database, in_sql
 from trabecula.index.people import Statement
+from trabecula.nifti.records import read_records
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there, patiently
 from trabecula.runtime.system_folders import is_system_folder
@@ -179,7 +179,7 @@ def _batches(files: pa.Table) -> Iterator[list[ListedFile]]:
 
 def _read(task: tuple[str, list[ListedFile], bool]) -> pa.Table:
     root, files, archives = task
-    return as_table(read_headers(root, files, archives=archives))
+    return as_table(read_records(root, files, archives=archives))
 
 
 def unread(archive: Path, memory: Path) -> int:
@@ -289,7 +289,8 @@ def by_study(memory: Path) -> Iterator[list[Header]]:
     """Give the files of an archive study by study, without ever holding more than one study.
 
     A file without the issuer of its patient's id takes that of its study's other files, or the only one that the id
-    has: workstations often leave out what the scanner wrote.
+    has: workstations often leave out what the scanner wrote. The names of data sets, which stand for issuers of the ids
+    of NIfTI files, are passed on to nobody.
 
     Yields
     ------
@@ -345,7 +346,7 @@ def _with_issuers(files: str) -> str:
 def _issuers(files: str, keys: str) -> str:
     """Write the SQL that gives the issuer of all that have exactly one."""
     return (
-        f"(SELECT {keys}, min(issuer) AS only_issuer FROM {files} WHERE issuer IS NOT NULL "
+        f"(SELECT {keys}, min(issuer) AS only_issuer FROM {files} WHERE issuer NOT LIKE '{NIFTI}:%' "
         f"GROUP BY {keys} HAVING count(DISTINCT issuer) = 1)"
     )
 

@@ -1,7 +1,7 @@
 """Read the headers of an archive's files: quickly where they are plain, by pydicom where they are not."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from operator import attrgetter
 from typing import BinaryIO
@@ -9,7 +9,7 @@ from typing import BinaryIO
 from trabecula.dicom.files import as_path, container, open_file
 from trabecula.dicom.headers.parse import Doubt, Read
 from trabecula.dicom.headers.quick import read_quickly
-from trabecula.dicom.headers.record import Header, ListedFile, Source, failed
+from trabecula.dicom.headers.record import NIFTI, Header, ListedFile, Source, failed
 from trabecula.dicom.identity import with_identifiers
 from trabecula.dicom.quiet import quiet
 from trabecula.errors import StudyFailure
@@ -18,9 +18,18 @@ from trabecula.runtime.storage import must_be_there, patiently
 # Attributes that the choice of a series needs: where the quick reader finds none, pydicom looks again.
 _needed = attrgetter("modality", "image_type", "kvp", "kernel", "slope", "intercept", "thickness_mm")
 _series_of = attrgetter("patient", "study_uid", "series_uid")
+# Reads an open file that is no DICOM. It may raise OSError and StudyFailure.
+Reader = Callable[[BinaryIO, Source], list[Header]]
+ReaderOf = Callable[[str], Reader | None]
 
 
-def read_headers(archive: str, files: Iterable[ListedFile], *, archives: bool) -> list[Header]:
+def _only_dicom(_name: str) -> None:
+    """Give no other reader."""
+
+
+def read_headers(
+    archive: str, files: Iterable[ListedFile], *, archives: bool, reader_of: ReaderOf = _only_dicom
+) -> list[Header]:
     """Read the headers of some files.
 
     Parameters
@@ -31,6 +40,8 @@ def read_headers(archive: str, files: Iterable[ListedFile], *, archives: bool) -
         Files below it.
     archives : bool
         Whether to look into zip and tar files.
+    reader_of : callable
+        Gives the reader of a file that is no DICOM by its name; None for all others.
 
     Returns
     -------
@@ -39,31 +50,36 @@ def read_headers(archive: str, files: Iterable[ListedFile], *, archives: bool) -
         multi-frame CT. `reason` is None where a header could be read.
     """
     with quiet():
-        headers = [header for file in files for header in _headers_of(archive, file, archives=archives)]
+        headers = [header for file in files for header in _headers_of(archive, file, archives, reader_of)]
         return [with_identifiers(header) for header in _checked(archive, headers)]
 
 
-def _headers_of(archive: str, file: ListedFile, *, archives: bool) -> list[Header]:
+def _headers_of(archive: str, file: ListedFile, archives: bool, reader_of: ReaderOf) -> list[Header]:
     source = Source(file.path, None, file.size, file.mtime_ns, file.size)
     if file.reason:
         return [failed(source, file.reason)]
-    headers = _read_plain(archive, source)
+    headers = _read_plain(archive, source, reader_of(file.path))
     if headers[0].reason != "archive" or not archives:
         return headers
-    return _read_members(archive, source) or [failed(source, "unreadable")]
+    return _read_members(archive, source, reader_of) or [failed(source, "unreadable")]
 
 
-def _read_plain(archive: str, source: Source) -> list[Header]:
+def _read_plain(archive: str, source: Source, reader: Reader | None) -> list[Header]:
     """Read a file by itself."""
     try:
-        return patiently(_read_file, f"{archive}/{source.path}", source)
+        return patiently(_read_file, f"{archive}/{source.path}", source, reader)
+    except StudyFailure as failure:
+        return [failed(source, failure.reason)]
     except OSError as error:
         must_be_there(archive)
         return [failed(source, "vanished" if isinstance(error, FileNotFoundError) else "unreadable")]
 
 
-def _read_file(path: str, source: Source) -> list[Header]:
+def _read_file(path: str, source: Source, reader: Reader | None) -> list[Header]:
     """Open and read a file: the one place that has to be quick."""
+    if reader is not None:
+        with open(as_path(path), "rb") as opened:
+            return reader(opened, source)
     handle = os.open(as_path(path), os.O_RDONLY | os.O_NONBLOCK)
     try:
         return [read_quickly(lambda offset, length: os.pread(handle, length, offset), source)]
@@ -74,7 +90,7 @@ def _read_file(path: str, source: Source) -> list[Header]:
         os.close(handle)
 
 
-def _read_members(archive: str, source: Source) -> list[Header]:
+def _read_members(archive: str, source: Source, reader_of: ReaderOf) -> list[Header]:
     """Read the files inside a zip or tar file; none where it can't be opened."""
     path = f"{archive}/{source.path}"
     try:
@@ -88,7 +104,7 @@ def _read_members(archive: str, source: Source) -> list[Header]:
     for member, n_bytes in members:
         inside = source._replace(member=member, n_bytes=n_bytes)
         try:
-            headers += patiently(_read_member, path, inside)
+            headers += patiently(_read_member, path, inside, reader_of(member))
         except StudyFailure as failure:
             headers.append(failed(inside, failure.reason))
         except OSError:
@@ -97,8 +113,10 @@ def _read_members(archive: str, source: Source) -> list[Header]:
     return headers
 
 
-def _read_member(path: str, source: Source) -> list[Header]:
+def _read_member(path: str, source: Source, reader: Reader | None) -> list[Header]:
     with open_file(path, source.member) as opened:
+        if reader is not None:
+            return reader(opened, source)
         try:
             return [read_quickly(_reader(opened), source)]
         except Doubt:
@@ -138,6 +156,8 @@ def _checked(archive: str, headers: Iterable[Header]) -> Iterator[Header]:
 def _is_worth_a_check(header: Header) -> bool:
     """Tell whether a plain image lacks an attribute that the choice of a series needs."""
     if header.reason or header.member is not None or header.rows is None or (header.frames or 1) > 1:
+        return False
+    if header.transfer_syntax == NIFTI:
         return False
     return None in _needed(header)
 

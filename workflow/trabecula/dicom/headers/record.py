@@ -13,7 +13,7 @@ from trabecula.runtime.digest import digest
 NIFTI = "NIfTI"
 _KEEPS_ALL = LOSSLESS | {NIFTI}
 _TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int32(), "vector": pa.list_(pa.float64())}
-# The table of all records; private, since it holds identities.
+# The table of all records, made by `nifti.records`; private, since it holds identities.
 FILES = pa.schema(
     [
         ("path", pa.string()),
@@ -27,7 +27,7 @@ FILES = pa.schema(
         ("substitute", pa.bool_()),
         ("reason", pa.string()),
     ],
-    metadata={"table": "files", "code": digest("dicom.headers")},
+    metadata={"table": "files", "code": digest("nifti")},
 )
 
 
