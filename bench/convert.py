@@ -88,7 +88,7 @@ def write_studies(folder: str, studies: str, slices: str, side: str) -> None:
 
 def ours() -> Callable[..., None]:
     """Load headers, stacks and volumes of this workflow, for one folder or several."""
-    from trabecula.cohort.linkage import Linked
+    from trabecula.cohort.linked import Linked
     from trabecula.cohort.pseudonym import SYNTHETIC_KEY
     from trabecula.convert import convert_stack
     from trabecula.convert.by_hand import read_folder

@@ -185,7 +185,8 @@ def _place(dataset: Any, k: int, z_mm: float, decimals: int, rng: random.Random)
 def ours() -> Callable[..., object]:
     """Load walk, parse and table of this workflow."""
     from trabecula.dicom.headers.read import read_headers
-    from trabecula.dicom.headers.record import ListedFile, as_table
+    from trabecula.dicom.headers.record import ListedFile
+    from trabecula.dicom.headers.table import as_table
     from trabecula.index import scan
 
     def work(archive: str) -> int:

@@ -6,11 +6,11 @@ from trabecula.runtime.log import to_log
 
 to_log(snakemake.log[0], private=snakemake.params.private)
 
-from trabecula import convert
 from trabecula.cohort.pseudonym import key_of
+from trabecula.convert.shard import write_shard
 
 cohort = snakemake.wildcards.cohort
-convert.write_shard(
+write_shard(
     Path(snakemake.input.shard),
     Path(snakemake.params.private) / cohort / "linkage.parquet",
     cohort=cohort,

@@ -32,7 +32,8 @@ from trabecula.cohort.labels.read import read_labels
 from trabecula.cohort.registry import Names
 from trabecula.convert.by_hand import convert_folder
 from trabecula.dicom.headers.read import read_headers
-from trabecula.dicom.headers.record import Header, ListedFile, as_table
+from trabecula.dicom.headers.record import Header, ListedFile
+from trabecula.dicom.headers.table import as_table
 from trabecula.dicom.quiet import quiet
 from trabecula.errors import REASONS, StudyFailure, TrabeculaError
 from trabecula.image.codings import CODINGS

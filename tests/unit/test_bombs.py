@@ -12,7 +12,7 @@ import pytest
 from ct_files import axial_stack, compressed, save, save_as
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 
-from trabecula.convert import decoder
+from trabecula.convert import child
 from trabecula.convert.by_hand import convert_folder
 from trabecula.dicom import encoding
 from trabecula.dicom.encoding import inflated
@@ -93,8 +93,8 @@ def test_a_member_of_a_zip_file_that_grows_without_end_costs_what_its_header_say
 
 def test_a_stream_that_claims_a_larger_image_than_its_header_is_undecodable(tmp_path, monkeypatch):
     """The SIZ marker of JPEG 2000 holds the size of the image (ISO 15444-1 A.5.1)."""
-    monkeypatch.setattr(decoder, "MOST_MEMORY_BYTES", 2**28)
-    monkeypatch.setattr("trabecula.convert.read._decoder", decoder.Decoder())
+    monkeypatch.setattr(child, "MOST_MEMORY_BYTES", 2**28)
+    monkeypatch.setattr("trabecula.convert.read._decoder", child.Decoder())
     for number, dataset in enumerate(axial_stack()):
         frame = bytearray(compressed(dataset, JPEG2000Lossless))
         if number == 3:

@@ -26,15 +26,17 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from trabecula import tables
-from trabecula.cohort.linkage import LINKAGE, Linked
+from trabecula.cohort.linkage import LINKAGE
 from trabecula.cohort.linkage import slice_of as in_linkage
+from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.cohort.shards import Chosen
-from trabecula.convert import Converted, convert_shard, convert_stack, decoder, write_shard
+from trabecula.convert import Converted, child, convert_stack, decoder
 from trabecula.convert.arrange import arrange, in_order
 from trabecula.convert.by_hand import convert_folder
 from trabecula.convert.hounsfield import Sample, hounsfield
 from trabecula.convert.read import read_slices
+from trabecula.convert.shard import convert_shard, write_shard
 from trabecula.convert.slices import slices_of
 from trabecula.dicom.geometry import even_spacing_of
 from trabecula.dicom.headers.read import read_headers
@@ -521,7 +523,7 @@ def test_the_same_scan_gives_the_same_bytes(tmp_path):
 def test_a_decoder_that_ends_its_process_costs_one_slice(tmp_path, monkeypatch):
     (path,) = save_all(axial_stack(1), tmp_path)
     (header,) = headers_of([path])
-    worker = decoder.Decoder()
+    worker = child.Decoder()
     monkeypatch.setattr(decoder, "decode", lambda dataset, header: os.abort())
     with pytest.raises(StudyFailure, match="undecodable"):
         worker.decode(header)

@@ -17,7 +17,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from trabecula.cohort.linkage import Linked
+from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.convert import convert_stack
 from trabecula.convert.by_hand import convert_folder

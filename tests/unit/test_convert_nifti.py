@@ -20,7 +20,7 @@ from ct_files import axial_stack, linear_hu, save_all
 from linear_stacks import MENDED
 from nifti_files import AFFINE, STORAGE, linear_volume, save_nifti, stored_as
 
-from trabecula.cohort.linkage import Linked
+from trabecula.cohort.linked import Linked
 from trabecula.convert import Converted, convert_stack
 from trabecula.convert.read import read_slices
 from trabecula.convert.slices import slices_of

@@ -18,7 +18,8 @@ from trabecula.dicom.headers.fields import FIELDS
 from trabecula.dicom.headers.parse import Doubt
 from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.read import read_headers
-from trabecula.dicom.headers.record import FILES, Header, ListedFile, Source, as_table
+from trabecula.dicom.headers.record import Header, ListedFile, Source
+from trabecula.dicom.headers.table import FILES, as_table
 from trabecula.dicom.quiet import quiet
 
 

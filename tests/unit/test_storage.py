@@ -11,10 +11,10 @@ from ct_files import axial_stack, save_all
 from test_convert import headers_of
 from test_index import add_study, places, read, run
 
-from trabecula.cohort.linkage import Linked
+from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.cohort.shards import Chosen
-from trabecula.convert import convert_shard
+from trabecula.convert.shard import convert_shard
 from trabecula.errors import ConfigError
 from trabecula.runtime import storage
 

@@ -1,7 +1,6 @@
 """The one table with original ids and paths: whom or what each pseudonym stands for, and where its slices lie."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from trabecula import tables
-from trabecula.dicom.headers.record import FILES, Header
+from trabecula.cohort.linked import Linked
+from trabecula.dicom.headers.record import Header
+from trabecula.dicom.headers.table import FILES
 
 _TEXT = pa.string()
 # What convert needs to know of a file, so that it need not read its header again.
@@ -44,26 +45,6 @@ LINKAGE = pa.schema(
     ],
     metadata={"table": "linkage"},
 )
-
-
-@dataclass(frozen=True)
-class Linked:
-    """A chosen stack, as convert needs it.
-
-    Attributes
-    ----------
-    headers : list of Header
-        Its files, with full paths.
-    n_damaged, n_odd : int
-        Files of the series that are damaged or do not fit in, and are not among them.
-    copies : list of (Header, Header)
-        Files among them, each with another file of the same instance.
-    """
-
-    headers: list[Header]
-    n_damaged: int = 0
-    n_odd: int = 0
-    copies: list[tuple[Header, Header]] = field(default_factory=list)
 
 
 def slice_of(header: Header, archive: str) -> dict[str, Any]:

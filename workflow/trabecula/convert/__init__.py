@@ -3,22 +3,20 @@
 Geometry comes from positions and orientations alone: slice thickness, spacing between slices, instance numbers and
 patient position are never looked at. A stack passes through the modules in this order: `slices` describes its slices
 by their headers, `copies` compares files that repeat an instance, `arrange` finds the slices' grid, `read` reads them
-(`decoder` decompresses, `read_nifti` reads NIfTI volumes, `hounsfield` rescales), `sketch` notes their digests, `mend`
-moves and interpolates them. Slices are read, mended and written one by one, so that memory holds a few of them.
+(`decoder` decompresses, in a `child`; `read_nifti` reads NIfTI volumes, `hounsfield` rescales), `sketch` notes their
+digests, `mend` moves and interpolates them. Slices are read, mended and written one by one, so that memory holds a few
+of them. `shard` does so for all studies of a job, and `by_hand` for one folder.
 """
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trabecula import tables
-from trabecula.cohort.linkage import Linked, read_archive, read_linked
+from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import pixel_key
-from trabecula.cohort.shards import Chosen, read_manifest
 from trabecula.convert.arrange import Arrangement, arrange
 from trabecula.convert.copies import refuse_other_pixels
 from trabecula.convert.hounsfield import Sample
@@ -29,10 +27,6 @@ from trabecula.convert.slices import Slice, slices_of
 from trabecula.dicom.quiet import quiet
 from trabecula.errors import StudyFailure
 from trabecula.image.nifti import writing_nifti
-from trabecula.runtime.log import progress
-from trabecula.runtime.storage import must_be_there
-
-log = logging.getLogger(__name__)
 
 # Where a larger part of the slices is damaged, the reason is their damage rather than the gaps that they leave.
 MAX_DAMAGED = 0.25
@@ -182,63 +176,6 @@ def _write(
     )
 
 
-def convert_shard(
-    studies: Iterable[Chosen],
-    stacks: Mapping[str, Linked],
-    *,
-    archive: Path | str,
-    cohort: str,
-    key: bytes,
-    folder: Path,
-    max_gap_mm: float,
-    file_format: str,
-) -> Iterator[dict[str, Any]]:
-    """Convert a shard's studies, one after another.
-
-    Parameters
-    ----------
-    studies : iterable of Chosen
-        Studies and the series chosen for each.
-    stacks : mapping
-        Each study's chosen stack.
-    archive : Path or str
-        Top folder of the archive.
-    cohort : str
-        Name of the cohort.
-    key : bytes
-        Key of the cohort's pseudonyms.
-    folder : Path
-        Where ``{study_id}.{file_format}`` files go.
-    max_gap_mm : float
-        See `convert_stack`.
-    file_format : {"nii.gz", "nii"}
-        Compressed or not.
-
-    Yields
-    ------
-    dict
-        Row of the table `convert`.
-
-    Raises
-    ------
-    ConfigError
-        If the archive is away as a whole.
-    """
-    for study in studies:
-        row = {"cohort": cohort, "patient_id": study.patient_id, "study_id": study.study_id}
-        row |= {"series_id": study.series_id}
-        try:
-            path = folder / f"{study.study_id}.{file_format}"
-            converted = convert_stack(stacks[study.study_id], path, max_gap_mm=max_gap_mm, key=key)
-        except StudyFailure as failure:
-            if failure.reason in ("vanished", "unreadable"):
-                must_be_there(archive)
-            log.info("%s: %s", study.study_id, failure)
-            yield row | failure_entries(failure)
-        else:
-            yield row | volume_entries(converted)
-
-
 def failure_entries(failure: StudyFailure) -> dict[str, Any]:
     """Give the table's entries for a stack that was refused."""
     unknown = ("shape", "spacing_mm", "n_slices", "largest_gap_mm", "tilt_degrees", "hu_p01", "hu_p99")
@@ -249,42 +186,3 @@ def failure_entries(failure: StudyFailure) -> dict[str, Any]:
 def volume_entries(converted: Converted) -> dict[str, Any]:
     """Give the table's entries for a stack that was converted."""
     return {"status": "ok", "reason": None, "detail": None, **vars(converted), "shape": list(converted.shape)}
-
-
-def write_shard(
-    manifest: Path,
-    linkage: Path,
-    *,
-    cohort: str,
-    key: bytes,
-    folder: Path,
-    table: Path,
-    max_gap_mm: float,
-    file_format: str,
-) -> None:
-    """Convert a shard: a NIfTI file per study, and a table with a row per study.
-
-    Parameters
-    ----------
-    manifest : Path
-        List of the shard's studies (``results/{cohort}/shards/{shard}.tsv``).
-    linkage : Path
-        Private table with the files of each stack.
-    cohort : str
-        Name of the cohort.
-    key : bytes
-        Key of the cohort's pseudonyms.
-    folder : Path
-        Where the NIfTI files go.
-    table : Path
-        Where the table goes.
-    max_gap_mm, file_format
-        See `convert_shard`.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    stacks = read_linked(linkage, manifest.stem)
-    # Studies that moved to another shard since have no stack in this one.
-    studies = [study for study in read_manifest(manifest) if study.study_id in stacks]
-    shown = progress(studies, what=f"convert {manifest.stem}", unit="studies", total=len(studies))
-    options = {"archive": read_archive(linkage), "folder": folder, "max_gap_mm": max_gap_mm, "file_format": file_format}
-    tables.write(convert_shard(shown, stacks, cohort=cohort, key=key, **options), tables.CONVERT, table)

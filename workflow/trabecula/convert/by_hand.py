@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from trabecula.cohort.linkage import Linked
+from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import SYNTHETIC_KEY
 from trabecula.convert import convert_stack, failure_entries, volume_entries
 from trabecula.dicom.files import as_text

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from trabecula.convert.decoder import Decoder, check_unchanged
+from trabecula.convert.child import Decoder
 from trabecula.convert.hounsfield import hounsfield, hounsfield_of_layout
 from trabecula.convert.read_nifti import VolumeReader
 from trabecula.convert.slices import Slice, layout_in_memory
+from trabecula.convert.unchanged import check_unchanged
 from trabecula.dicom.files import as_path, read_first
 from trabecula.dicom.headers.record import NIFTI, Header
 from trabecula.errors import StudyFailure

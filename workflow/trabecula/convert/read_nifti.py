@@ -10,8 +10,8 @@ import numpy as np
 from isal.igzip import IGzipFile
 from numpy.typing import NDArray
 
-from trabecula.convert.decoder import check_unchanged
 from trabecula.convert.hounsfield import hounsfield_of_numbers
+from trabecula.convert.unchanged import check_unchanged
 from trabecula.dicom.files import open_file
 from trabecula.dicom.headers.record import Header
 from trabecula.errors import StudyFailure

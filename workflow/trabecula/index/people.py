@@ -12,7 +12,7 @@ from trabecula.index import facts
 
 
 class Statement(NamedTuple):
-    """Statements of a study's files on their patient, as headers hold them: columns of `headers.record.FILES`."""
+    """Statements of a study's files on their patient, as headers hold them: columns of `headers.table.FILES`."""
 
     patient: str | None
     issuer: str | None

@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from trabecula.cohort.private import write_private, write_private_text
 from trabecula.dicom.files import as_path, as_text
-from trabecula.dicom.headers.record import FILES, NIFTI, Header, ListedFile, as_table
+from trabecula.dicom.headers.record import NIFTI, Header, ListedFile
+from trabecula.dicom.headers.table import FILES, as_table
 from trabecula.errors import ConfigError
 from trabecula.index.database import database, in_sql
 from trabecula.index.people import Statement
 from trabecula.nifti.records import read_records
+from trabecula.runtime.digest import digest
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there, patiently
 from trabecula.runtime.system_folders import is_system_folder
@@ -33,6 +35,8 @@ IN_PROCESS = 8  # batches: fewer are read sooner than workers are started
 PART = 20_000  # rows after which what was read is kept for good
 _QUEUED = 8  # tasks that wait per worker: the list of files stays here, however long it is
 
+# What other code has read is read anew.
+_CODE = {b"table": b"files", b"code": digest("nifti").encode()}
 # The files that a walk finds (see `ListedFile`).
 LISTING = pa.schema([("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("reason", pa.string())])
 _ROWS = 50_000
@@ -139,7 +143,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     archive : Path
         The archive's top folder.
     memory : Path
-        Folder of Parquet files (schema `dicom.headers.record.FILES`); private, since it holds identities. A file counts
+        Folder of Parquet files (schema `dicom.headers.table.FILES`); private, since it holds identities. A file counts
         as known by path, size and modification time.
     workers : int
         Processes that read side by side.
@@ -210,7 +214,7 @@ def _forget_other_code(memory: Path) -> None:
     """Remove records that other code has read: it may have read the files otherwise."""
     for path in parts(memory):
         schema = pq.read_schema(path)
-        if not (schema.equals(FILES) and schema.metadata == FILES.metadata):
+        if not (schema.equals(FILES) and schema.metadata == _CODE):
             path.unlink()
 
 
@@ -230,7 +234,7 @@ def _compare(memory: Path, listed: pa.Table, *, archives: bool) -> pa.Table:
         for path in remembered:
             if counts.get(str(path), 0) < pq.read_metadata(path).num_rows:
                 table = opened.sql(f"SELECT * EXCLUDE filename FROM {in_sql([path])} {current}").to_arrow_table()
-                write_private(table.cast(FILES).replace_schema_metadata(FILES.metadata), path)
+                write_private(table.cast(FILES).replace_schema_metadata(_CODE), path)
         query = f"SELECT * FROM listed ANTI JOIN (SELECT path FROM {in_sql(remembered)}) USING (path) ORDER BY path"
         return opened.sql(query).to_arrow_table()
 
@@ -265,7 +269,7 @@ def _keep(unsaved: list[pa.Table], memory: Path) -> None:
     """Write a part; its number is the next one."""
     if unsaved:
         number = max((int(path.stem) for path in parts(memory)), default=-1) + 1
-        table = pa.concat_tables(unsaved).combine_chunks().replace_schema_metadata(FILES.metadata)
+        table = pa.concat_tables(unsaved).combine_chunks().replace_schema_metadata(_CODE)
         write_private(table, memory / f"{number:05d}.parquet")
 
 

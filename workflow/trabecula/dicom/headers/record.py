@@ -1,34 +1,12 @@
 """Define the record that is remembered of every file of an archive, or of every frame of a multi-frame CT."""
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
-import pyarrow as pa
-
-from trabecula.dicom.headers.fields import FIELDS
 from trabecula.dicom.syntaxes import IMPLICIT, LOSSLESS, LOSSY
-from trabecula.runtime.digest import digest
 
 # Stands in place of a transfer syntax for the slices of a NIfTI volume, whose pixels nothing but their file describes.
 NIFTI = "NIfTI"
 _KEEPS_ALL = LOSSLESS | {NIFTI}
-_TYPES = {"text": pa.string(), "number": pa.float64(), "count": pa.int32(), "vector": pa.list_(pa.float64())}
-# The table of all records, made by `nifti.records`; private, since it holds identities.
-FILES = pa.schema(
-    [
-        ("path", pa.string()),
-        ("member", pa.string()),
-        ("size", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        *((field.name, _TYPES[field.kind]) for field in FIELDS),
-        ("frame", pa.int32()),
-        ("transfer_syntax", pa.string()),
-        ("pixel_offset", pa.int64()),
-        ("substitute", pa.bool_()),
-        ("reason", pa.string()),
-    ],
-    metadata={"table": "files", "code": digest("nifti")},
-)
 
 
 class ListedFile(NamedTuple):
@@ -73,7 +51,7 @@ class Source(NamedTuple):
 class Header(NamedTuple):
     """Attributes of one file, or of one frame of a multi-frame CT.
 
-    Its fields are the columns of `FILES`. `fields.FIELDS` names the DICOM attribute of each; the others are:
+    Its fields are the columns of `table.FILES`. `fields.FIELDS` names the DICOM attribute of each; the others are:
 
     Attributes
     ----------
@@ -167,9 +145,6 @@ class Header(NamedTuple):
         return bytes_left < rows * columns * bits * (self.samples or 1) * frames // 8
 
 
-assert Header._fields == tuple(FILES.names)
-
-
 def failed(source: Source, reason: str) -> Header:
     """Give the record of a file from which nothing could be read."""
     return Header(source.path, source.member, source.size, source.mtime_ns, frame=None, reason=reason)
@@ -182,9 +157,3 @@ def pixel_bytes(bytes_left: int, length: int | None) -> int:
     (512, 0)
     """
     return 0 if length is None or length > bytes_left else length
-
-
-def as_table(headers: Iterable[Header]) -> pa.Table:
-    """Put records into a table (schema `FILES`), one row each."""
-    columns = list(zip(*headers, strict=True)) or [()] * len(FILES)
-    return pa.table([pa.array(c, field.type) for c, field in zip(columns, FILES, strict=True)], schema=FILES)
