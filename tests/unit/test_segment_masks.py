@@ -299,5 +299,5 @@ def test_no_uid_leads_to_another_file(tmp_path: Path, shard: Callable[[str], lis
 @pytest.mark.parametrize("content", [b"", b"no DICOM", bytes(128) + b"DICM" + b"\2\0\0\0UL" + b"\xff" * 40])
 def test_a_damaged_file_says_no_frame_of_reference(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
-    assert ArchivedStudy("1.2", tmp_path / "x").frame_of_reference() is None
-    assert ArchivedStudy("1.2", tmp_path / "gone").frame_of_reference() is None
+    assert ArchivedStudy({}, first_file=tmp_path / "x").frame_of_reference() is None
+    assert ArchivedStudy({}, first_file=tmp_path / "gone").frame_of_reference() is None

@@ -8,15 +8,12 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from trabecula.cohort.mask_fields import ALL_FIELDS, FIELDS_OF_ONE_PATIENT
 from trabecula.errors import ConfigError
 from trabecula.image.codings import CODINGS, read_coding
 from trabecula.model.segmenter_settings import Builtin, Masks, NnUNet, Settings, TotalSegmentator
 from trabecula.model.totalseg_weights import missing_weights, require_weights
 from trabecula.runtime.config import find
-
-# Each study has a label map of its own, so the pattern holds at least one of the first two.
-STUDY_FIELDS = {"study_id", "study_instance_uid"}
-MASK_FIELDS = STUDY_FIELDS | {"cohort", "patient_id"}
 
 
 def resolve(options: Mapping[str, Any], folders: Sequence[Path]) -> Settings:
@@ -72,9 +69,9 @@ def _check_pattern(pattern: str | None) -> str:
         fields = {name for _, name, _, _ in Formatter().parse(pattern or "") if name is not None}
     except ValueError:
         fields = set()
-    if pattern is None or not fields & STUDY_FIELDS or fields - MASK_FIELDS:
+    if pattern is None or not fields & FIELDS_OF_ONE_PATIENT or fields - ALL_FIELDS:
         raise ConfigError(
-            f"Option segment.masks is {pattern}; give a path with {{study_id}} or {{study_instance_uid}} in it, and "
-            "no other fields than {cohort} and {patient_id}."
+            f"Option segment.masks is {pattern}; give a path with {{study_id}}, {{study_instance_uid}}, {{name}} or "
+            "{subject} in it, and no other fields than {session}, {cohort} and {patient_id}."
         )
     return pattern

@@ -126,6 +126,19 @@ def stem_of(path: str) -> str:
     return name.removesuffix(name[len(name) - len(ending) :]) if ending else name
 
 
+def base_of(path: str) -> str:
+    """Give the name of a scan's file from which those of its label maps are made.
+
+    It is the name without its ending, the word that says that it is a CT, and nnU-Net's number of the channel.
+
+    >>> paths = ("rawdata/sub-verse007/sub-verse007_ct.nii.gz", "imagesTr/case_7_0000.nii.gz", "s0001/ct.nii.gz")
+    >>> [base_of(path) for path in paths]
+    ['sub-verse007', 'case_7', 'ct']
+    """
+    folder = path.rpartition("/")[0].rpartition("/")[2]
+    return _without_endings(stem_of(path), in_nnunet=bool(_NNUNET.fullmatch(folder)))
+
+
 def entities_of(stem: str) -> tuple[tuple[tuple[str, str], ...], str | None]:
     """Part a name into its BIDS entities and its suffix.
 
@@ -187,7 +200,7 @@ def _by_folders(stem: str, folders: list[str]) -> tuple[str | None, str, str | N
     >>> _by_folders("ct", ["site", "p1", "2019-03-01"]), _by_folders("001", ["baseline"]), _by_folders("ct", [])
     (('p1', 'site', '2019-03-01'), ('001', 'baseline', None), (None, '', None))
     """
-    patient = _without_endings(stem, in_nnunet=bool(folders) and bool(_NNUNET.fullmatch(folders[-1])))
+    patient = base_of("/".join([*folders, stem]))
     root, session = list(folders), None
     while root and (_COLLECTION.fullmatch(root[-1].lower()) or _SESSION.fullmatch(root[-1])):
         folder = root.pop()
