@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from ct_files import axial_stack, linear_hu, save_all
 from linear_stacks import MENDED
 from nifti_files import AFFINE, STORAGE, linear_volume, save_nifti, stored_as
+from numpy.typing import NDArray
 
 from trabecula.cohort.linked import Linked
 from trabecula.convert import Converted, convert_stack
@@ -250,6 +251,86 @@ def test_memory_holds_a_few_slices_or_one_volume(tmp_path, order, times_the_volu
     headers = headers_of(save_nifti(stored_as(volume, order, (1, 1, 1)), tmp_path / "in.nii.gz", "<f8"))
     with most_memory_mb(times_the_volume * volume.array.size * 2 / 2**20):
         convert_stack(Linked(headers), tmp_path / "ct.nii", max_gap_mm=10, key=b"key")
+
+
+# --- values that no CT has ------------------------------------------------------------------------------
+
+
+def trunk(seed: int = 0) -> Volume:
+    """Make a scan with air, fat, muscle and bone, and noise."""
+    rng = np.random.default_rng(seed)
+    hu = rng.choice([-1000, -90, 50, 400], (64, 64, 20), p=[0.3, 0.2, 0.42, 0.08]) + rng.normal(0, 40, (64, 64, 20))
+    return Volume(np.rint(hu).clip(-1024), AFFINE)
+
+
+def refusal(array: NDArray, folder: Path, dtype: str = "<i2") -> tuple[str, str]:
+    path = save_nifti(Volume(array, AFFINE), folder / "in.nii", dtype)
+    with pytest.raises(StudyFailure) as failure:
+        convert(headers_of(path), folder / "ct.nii")
+    return failure.value.reason, failure.value.detail
+
+
+def test_a_scan_without_air_is_one(tmp_path):
+    volume = trunk()
+    without_air = Volume(np.where(volume.array < -300, 45, volume.array), AFFINE)
+    convert(headers_of(save_nifti(without_air, tmp_path / "in.nii")), tmp_path / "ct.nii")
+
+
+@pytest.mark.parametrize("dtype", ["<i2", "<u2", "<f4", "<f8"])
+@pytest.mark.parametrize("labels", [[0, 1], [0, 255], [0, *range(8, 25)], list(range(118)), [0, 1000, 2000]])
+def test_a_label_map_is_told_by_its_values(tmp_path, dtype, labels):
+    rng = np.random.default_rng(1)
+    array = np.where(rng.random((8, 8, 20)) < 0.9, 0, rng.choice(labels, (8, 8, 20))).repeat(8, 0).repeat(8, 1)
+    array[:, :8, :] = np.resize(labels, (8, 20)).repeat(8, 0).reshape(64, 1, 20)
+    reason, detail = refusal(array, tmp_path, dtype)
+    assert reason == "label_map" and detail == f"{len(labels)} different values from 0 to {labels[-1]}"
+
+
+@pytest.mark.parametrize("added", [1000, 1024])
+def test_hounsfield_units_with_an_offset_are_said_to_be_such(tmp_path, added):
+    reason, detail = refusal((trunk().array + added).clip(0), tmp_path, "<u2")
+    assert reason == "implausible_hu" and detail.endswith("they would fit with 1024 less")
+
+
+@pytest.mark.parametrize(("low", "high"), [(-160, 240), (-450, 1050), (-1000, 1000), (-1000, 400)])
+def test_a_picture_of_256_greys_is_no_ct(tmp_path, low, high):
+    """Whatever the window, and whether it is stored with 8 bits or more."""
+    grey = np.rint((trunk().array.clip(low, high) - low) * 255 / (high - low))
+    reason, detail = refusal(grey, tmp_path)
+    assert reason == "implausible_hu" and "less" not in detail
+
+
+@pytest.mark.parametrize("highest", [200, 300, 450])
+def test_bone_that_was_cut_off_is_no_bone(tmp_path, highest):
+    """Its mean would come out too low, without a word."""
+    reason, detail = refusal(trunk().array.clip(None, highest), tmp_path)
+    assert reason == "implausible_hu" and f"cut off at {highest} HU" in detail
+
+
+@pytest.mark.parametrize("highest", [1600, 3071])
+def test_metal_that_is_cut_off_is_metal(tmp_path, highest):
+    array = trunk().array
+    array[20:24, 20:24] = highest
+    convert(headers_of(save_nifti(Volume(array, AFFINE), tmp_path / "in.nii")), tmp_path / "ct.nii")
+
+
+REFUSED = dict.fromkeys(["niivue_head_phantom", "niivue_iguana", "niivue_vessels_only"], "implausible_hu")
+
+
+@pytest.mark.slow
+def test_real_scans_are_told_from_pictures_and_label_maps(real_data, tmp_path):
+    folders = ("chest_ct", "verse19", "no_spine_ct", "label_maps")
+    for path in (path for folder in folders for path in sorted((real_data / folder).glob("*.nii.gz"))):
+        name = path.name.removesuffix(".nii.gz")
+        expected = "label_map" if "msk" in name or path.parent.name == "label_maps" else REFUSED.get(name)
+        if nib.Nifti1Image.from_filename(path).get_data_dtype() == np.uint8:
+            expected = "eight_bit"
+        try:
+            convert(headers_of(path), tmp_path / "ct.nii")
+        except StudyFailure as failure:
+            assert failure.reason == expected, name
+        else:
+            assert expected is None, name
 
 
 # --- the same scan as DICOM and as NIfTI ----------------------------------------------------------------

@@ -22,7 +22,7 @@ REASONS: dict[str, str] = {
     "nifti_pair": "NIfTI in two files (.hdr and .img), of which only single files (.nii) are read",
     "sidecar": "a JSON or TSV file: no scan, but facts of NIfTI files beside and below it are taken from it",
     "bad_sidecar": "a JSON or TSV file that can't be read, so that facts of NIfTI files may be missing",
-    "label_map": "a label map, mask or other derivative of a scan, by its name or header",
+    "label_map": "a label map, mask or other derivative of a scan, by its name, header or values",
     "empty": "a file without content",
     "not_regular": "a device, pipe or socket instead of a file",
     "link_outside": "a link that leads out of the archive or nowhere",

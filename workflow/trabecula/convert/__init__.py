@@ -160,7 +160,8 @@ def _write(
             write(slice_hu)
         implausible = sample.implausible()
         if implausible and not any_values:
-            raise StudyFailure("implausible_hu", implausible)
+            labels = sample.labels()
+            raise StudyFailure("label_map", labels) if labels else StudyFailure("implausible_hu", implausible)
     low, high = sample.percentiles()
     return Converted(
         shape=plan.shape,
