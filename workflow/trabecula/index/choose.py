@@ -41,6 +41,7 @@ _TRUNK = re.compile(
     r"wholebody|whole|liver|kidneys?|c/?a/?p|hips?|sacr\w*|back)\b"
 )
 SMALL_FIELD_MM = 320  # heads and limbs are scanned with less
+_LONGER = 1.2  # so much longer than its other sides is a voxel of a reformat
 TILTED = 0.05  # sine of about 3 degrees: gantries are tilted for heads
 # Siemens: two digits in the kernel's name, 10 very soft to 80 very sharp. Canon and Toshiba: FC and two digits.
 _SIEMENS = re.compile(r"^[BDHTUIJQ][A-Z]?(\d\d)")
@@ -121,7 +122,7 @@ def score(stack: Stack, weights: Weights) -> float:
     kvp = tube_voltage(header)
     voltage = 0.5 if kvp is None else max(0.0, 1 - abs(kvp - 120) / 40)
     return round(
-        weights.spacing * min(1.0, max(0.0, (5.5 - (stack.spacing_mm or 5.5)) / 4.5))
+        weights.spacing * min(1.0, max(0.0, (5.5 - (_apart_mm(stack) or 5.5)) / 4.5))
         + weights.kernel * softness(header.kernel)
         + weights.extent * min(1.0, length_mm(stack) / 400)
         + weights.original * original
@@ -147,13 +148,13 @@ def reasons_against(stack: Stack, gates: Gates) -> list[str]:
     if no_image:
         return [no_image]
     spacing = stack.spacing_mm
-    thick = spacing is not None and is_thick(spacing, gates.thick_mm)
+    thick = spacing is not None and is_thick(_apart_mm(stack), gates.thick_mm)
     failed = {
         "head_or_extremity": evidence_of_elsewhere(stack) > 1,
         "not_axial": gates.reformats == "refuse" and is_reformat(stack, gates),
         "too_few_slices": spacing is None or (stack.n_slices < gates.min_slices and not thick),
         "too_short": length_mm(stack) < gates.min_extent_mm,
-        "too_thick": spacing is not None and is_thick(spacing, gates.max_spacing_mm),
+        "too_thick": spacing is not None and is_thick(_apart_mm(stack), gates.max_spacing_mm),
     }
     uneven = None if spacing is None else _uneven(stack, gates)
     return [reason for reason, holds in failed.items() if holds] + ([uneven] if uneven else [])
@@ -162,8 +163,8 @@ def reasons_against(stack: Stack, gates: Gates) -> list[str]:
 def flags_of(stack: Stack, gates: Gates) -> list[str]:
     """List the flags of a stack, keys of `trabecula.errors.FLAGS`."""
     flags = {
-        "thick_slices": is_thick(stack.spacing_mm or 0.0, gates.thick_mm),
-        "reformat": is_reformat(stack, gates),
+        "thick_slices": is_thick(_apart_mm(stack), gates.thick_mm),
+        "reformat": is_reformat(stack, gates) or is_cut_from_reformat(stack),
         "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
     }
     return [flag for flag, holds in flags.items() if holds] + stack.flags
@@ -173,6 +174,20 @@ def is_reformat(stack: Stack, gates: Gates) -> bool:
     """Tell whether slices lie in another direction than across the body, such as sagittal ones, whatever they say."""
     orientation = stack.first.orientation
     return orientation is not None and abs(normal_of(orientation)[2]) < gates.min_axial
+
+
+def is_cut_from_reformat(stack: Stack) -> bool:
+    """Tell whether a volume was made of slices in another direction, by voxels that are longest within axial slices.
+
+    Scanners make square pixels; NIfTI files of sagittal reformats (VerSe) are cut into axial slices here.
+    """
+    short, long = sorted(stack.first.pixel_spacing_mm or [0.0, 0.0])
+    return long > _LONGER * max(short, stack.spacing_mm or long)
+
+
+def _apart_mm(stack: Stack) -> float:
+    """Give the distance between slices as they were made; 0 where it is unknown."""
+    return max(stack.first.pixel_spacing_mm or [0.0]) if is_cut_from_reformat(stack) else stack.spacing_mm or 0.0
 
 
 def length_mm(stack: Stack) -> float:
@@ -244,7 +259,7 @@ def best(stacks: Iterable[Stack], gates: Gates, weights: Weights) -> Stack | Non
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]
         return (
             _has_repeats(stack),
-            is_reformat(stack, gates),
+            is_reformat(stack, gates) or is_cut_from_reformat(stack),
             derivation_of(stack.first).rank,
             -score(stack, weights),
             pixel_mm,

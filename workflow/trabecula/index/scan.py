@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from duckdb import DuckDBPyConnection
 
 from trabecula.cohort.private import write_private, write_private_text
 from trabecula.dicom.files import as_path, as_text
@@ -21,7 +22,8 @@ from trabecula.dicom.headers.table import FILES, as_table
 from trabecula.errors import ConfigError
 from trabecula.index.database import database, in_sql
 from trabecula.index.people import Statement
-from trabecula.nifti.records import read_records
+from trabecula.nifti.names import SIDECARS
+from trabecula.nifti.records import data_set_of, issuer_of, read_records
 from trabecula.runtime.digest import digest
 from trabecula.runtime.log import progress
 from trabecula.runtime.storage import must_be_there, patiently
@@ -144,7 +146,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
         The archive's top folder.
     memory : Path
         Folder of Parquet files (schema `dicom.headers.table.FILES`); private, since it holds identities. A file counts
-        as known by path, size and modification time.
+        as known by path, size and modification time, a NIfTI file by those of its sidecars, too.
     workers : int
         Processes that read side by side.
     scheduler : str or None
@@ -157,7 +159,7 @@ def scan(archive: Path, memory: Path, *, workers: int, scheduler: str | None, ar
     _forget_other_code(memory)
     listed = listing(archive)
     listed = pa.concat_tables([listed, _known_in_closed(memory, listed)])
-    new = _compare(memory, listed, archives=archives)
+    new = _compare(memory, listed, archives=archives, data_set=data_set_of(os.path.realpath(archive)))
     log.info("%d files, %d of them new or changed", len(listed), len(new))
     begun, done, unsaved = time.monotonic(), 0, []
     with _mapper(-(-len(new) // BATCH), workers, scheduler) as mapper:
@@ -218,8 +220,12 @@ def _forget_other_code(memory: Path) -> None:
             path.unlink()
 
 
-def _compare(memory: Path, listed: pa.Table, *, archives: bool) -> pa.Table:
-    """List the files that the memory lacks, in order, and take out of it those that are gone from the archive."""
+def _compare(memory: Path, listed: pa.Table, *, archives: bool, data_set: str) -> pa.Table:
+    """List the files that the memory lacks, in order, and take out of it those that are gone from the archive.
+
+    NIfTI files are read anew where a sidecar beside or above them came, went or changed, and where the archive has
+    another name, which their patients' ids are kept apart by.
+    """
     # All rows of a path or none: if some were left, the file would count as read.
     closed = "member IS NULL AND reason = 'archive'" if archives else "member IS NOT NULL"
     again = f"(member IS NULL AND reason IN ('unreadable', 'vanished')) OR ({closed})"
@@ -229,6 +235,8 @@ def _compare(memory: Path, listed: pa.Table, *, archives: bool) -> pa.Table:
         if not remembered:
             return opened.sql("SELECT * FROM listed ORDER BY path").to_arrow_table()
         current = f"SEMI JOIN listed USING (path, size, mtime_ns) WHERE ({again}) IS NOT TRUE"
+        _note_outdated(opened, in_sql(remembered), current, data_set)
+        current += " AND path NOT IN (FROM outdated)"
         counted = opened.sql(f"SELECT filename, count(*) FROM {in_sql(remembered)} {current} GROUP BY filename")
         counts = dict(counted.fetchall())
         for path in remembered:
@@ -237,6 +245,22 @@ def _compare(memory: Path, listed: pa.Table, *, archives: bool) -> pa.Table:
                 write_private(table.cast(FILES).replace_schema_metadata(_CODE), path)
         query = f"SELECT * FROM listed ANTI JOIN (SELECT path FROM {in_sql(remembered)}) USING (path) ORDER BY path"
         return opened.sql(query).to_arrow_table()
+
+
+def _note_outdated(opened: DuckDBPyConnection, remembered: str, current: str, data_set: str) -> None:
+    """Make the table `outdated` of the paths of NIfTI files whose records other sidecars or another name call for."""
+    is_sidecar = "(" + " OR ".join(f"path ILIKE '%{ending}'" for ending in SIDECARS) + ")"
+    opened.sql(f"CREATE TEMP TABLE sidecars AS SELECT DISTINCT path FROM {remembered} {current} AND {is_sidecar}")
+    opened.sql(
+        "CREATE TEMP TABLE changed AS SELECT DISTINCT regexp_extract(path, '^(.*/)?') AS folder FROM "
+        f"(SELECT path FROM listed WHERE {is_sidecar} UNION SELECT path FROM {remembered} WHERE {is_sidecar}) "
+        "WHERE path NOT IN (FROM sidecars)"
+    )
+    opened.execute(
+        f"CREATE TEMP TABLE outdated AS SELECT DISTINCT path FROM {remembered} f WHERE transfer_syntax = '{NIFTI}' AND "
+        "(NOT starts_with(issuer, ?) OR (member IS NULL AND EXISTS (FROM changed WHERE starts_with(f.path, folder))))",
+        [issuer_of(data_set, "")],
+    )
 
 
 def _known_in_closed(memory: Path, listed: pa.Table) -> pa.Table:

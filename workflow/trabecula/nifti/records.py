@@ -18,7 +18,6 @@ from trabecula.nifti.slicing import slicing_of
 
 # Deflate packs 1032 bytes into one at most (RFC 1951): a file that is smaller still lacks voxels.
 _MOST_PACKED = 1032
-_ISSUER = f"{NIFTI}:"
 
 
 def read_records(archive: str, files: Iterable[ListedFile], *, archives: bool) -> list[Header]:
@@ -39,7 +38,7 @@ def read_records(archive: str, files: Iterable[ListedFile], *, archives: bool) -
         As `trabecula.dicom.headers.read.read_headers` gives them, and a record per slice of a NIfTI volume.
     """
     sidecars = Sidecars(archive)
-    read_nifti = partial(_read_nifti, sidecars=sidecars, data_set=data_set_of(archive))
+    read_nifti = partial(_read_nifti, sidecars=sidecars, data_set=data_set_of(os.path.realpath(archive)))
 
     def reader_of(name: str) -> Reader | None:
         return read_nifti if is_nifti(name) else check_sidecar if is_sidecar(name) else None
@@ -50,14 +49,19 @@ def read_records(archive: str, files: Iterable[ListedFile], *, archives: bool) -
 def data_set_of(archive: str) -> str:
     """Name an archive among others, so that one id in two of them is not taken for one patient.
 
-    It is the last part of its path that names anything, with what follows; so an archive may be moved.
+    The name is the last part of its path that names anything, with what follows; so an archive may be moved.
 
     >>> data_set_of("/data/verse19"), data_set_of("/data/verse19/rawdata"), data_set_of("/")
     ('verse19', 'verse19/rawdata', '')
     """
-    parts = [part for part in os.path.realpath(archive).split("/") if part]
+    parts = [part for part in archive.split("/") if part]
     first = next((n for n in reversed(range(len(parts))) if not is_generic_folder(parts[n])), 0)
     return "/".join(parts[first:])
+
+
+def issuer_of(data_set: str, root: str) -> str:
+    """Write what stands for the issuer of a patient's id: one id in two data sets is of two patients."""
+    return f"{NIFTI}:{data_set}/{root}"
 
 
 def _read_nifti(file: BinaryIO, source: Source, *, sidecars: Sidecars, data_set: str) -> list[Header]:
@@ -83,7 +87,7 @@ def _read_nifti(file: BinaryIO, source: Source, *, sidecars: Sidecars, data_set:
 
 def _identity(place: str, name: Name, data_set: str) -> dict[str, str | None]:
     """Give patient, issuer and UIDs; the UIDs are made from the place, and from nothing else."""
-    issuer = f"{_ISSUER}{data_set}/{name.root}"
+    issuer = issuer_of(data_set, name.root)
     file = place[: place.rindex(name.stem) + len(name.stem)]  # so x.nii and x.nii.gz are copies of each other
     of_session = name.patient is not None and name.session is not None
     study = (issuer, name.patient, name.session) if of_session else (data_set, file)

@@ -73,7 +73,7 @@ class Sidecars:
         """Give the facts that are known of a NIfTI file, by the fields of `Header`; unknown ones are left out."""
         inside, path = (None, source.path) if source.member is None else (source.path, source.member)
         folders = _folders_above(path)
-        facts = self._of_participant(inside, folders, name)
+        facts = _facts_of_entities(dict(name.entities)) | self._of_participant(inside, folders, name)
         for content in self._json_files(inside, folders, name):
             facts |= _facts_of_json(content)
         day = self._day_of(inside, folders, path, name)
@@ -192,6 +192,13 @@ def _tsv_of(file: BinaryIO) -> list[dict[str, str]] | None:
         return [dict(zip(header, map(str.strip, line), strict=False)) for line in lines]
     except (ValueError, csv.Error):
         return None
+
+
+def _facts_of_entities(labels: Mapping[str, str]) -> Facts:
+    """Give what a BIDS name says: ``ce`` names a contrast medium, ``acq``, ``rec`` and ``desc`` describe the series."""
+    texts = [labels[key] for key in ("acq", "rec", "desc") if key in labels]
+    contrast = {"contrast": labels["ce"]} if "ce" in labels else {}
+    return contrast | ({"description": " ".join(texts)} if texts else {})
 
 
 def _facts_of_json(content: Mapping[str, Any]) -> Facts:
