@@ -139,6 +139,7 @@ REPAIRS: dict[str, str] = {
     "missing_slices": "missing slices were interpolated between their neighbours",
     "irregular_spacing": "slices at uneven distances, or off a straight line, were interpolated to even distances",
     "duplicate_slices": "slices that repeat another slice were left out",
+    "overlapping_rotations": "rotations of the scan overlap: of two slices at one place, one was left out",
     "odd_slices": "slices that do not fit the others (localizer, matrix, direction, position) were left out",
     "damaged_slices": "slices that could not be read in full were left out",
 }

@@ -2,10 +2,11 @@
 
 Geometry comes from positions and orientations alone: slice thickness, spacing between slices, instance numbers and
 patient position are never looked at. A stack passes through the modules in this order: `slices` describes its slices
-by their headers, `copies` compares files that repeat an instance, `arrange` finds the slices' grid, `read` reads them
-(`decoder` decompresses, in a `child`; `read_nifti` reads NIfTI volumes, `hounsfield` rescales), `sketch` notes their
-digests, `mend` moves and interpolates them. Slices are read, mended and written one by one, so that memory holds a few
-of them. `shard` does so for all studies of a job, and `by_hand` for one folder.
+by their headers, `copies` compares files that repeat an instance, `arrange` finds the slices' grid (`repeats` compares
+slices at one place), `read` reads them (`decoder` decompresses, in a `child`; `read_nifti` reads NIfTI volumes,
+`hounsfield` rescales), `sketch` notes their digests, `mend` moves and interpolates them. Slices are read, mended and
+written one by one, so that memory holds a few of them. `shard` does so for all studies of a job, and `by_hand` for one
+folder.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from trabecula.convert.copies import refuse_other_pixels
 from trabecula.convert.hounsfield import Sample
 from trabecula.convert.mend import mended
 from trabecula.convert.read import SliceFailure, read_slices
+from trabecula.convert.repeats import have_same_values, look_alike
 from trabecula.convert.sketch import Sketch
 from trabecula.convert.slices import Slice, slices_of
 from trabecula.dicom.quiet import quiet
@@ -104,16 +106,8 @@ def _convert_slices(
     slices: list[Slice], path: Path, repairs: list[str], *, max_gap_mm: float, any_values: bool, key: bytes
 ) -> Converted:
     """Write slices as a volume; raises SliceFailure where the pixels of one can't be had."""
-    plan = arrange(slices, _have_same_values, max_gap_mm=max_gap_mm)
+    plan = arrange(slices, have_same_values, look_alike, max_gap_mm=max_gap_mm)
     return _write(plan, path, repairs, _flags(slices), any_values=any_values, key=key)
-
-
-def _have_same_values(first: Slice, second: Slice) -> bool:
-    try:
-        first_hu, second_hu = read_slices([first, second])
-    except SliceFailure:
-        return False
-    return bool(np.array_equal(first_hu, second_hu))
 
 
 def _readable(slices: Sequence[Slice]) -> list[Slice]:

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from trabecula.convert.slices import Slice
 from trabecula.dicom.geometry import (
     MAX_VOXELS,
+    MOST_OVERLAPPING,
     SAME_POSITION_MM,
     even_spacing_of,
     is_straight,
     lean_of,
     normal_of,
     places_of,
+    repeats_of_rotations,
 )
 from trabecula.errors import StudyFailure
 
@@ -25,6 +27,7 @@ from trabecula.errors import StudyFailure
 ROUNDED_MM = 0.1
 _DIRECTION_TOLERANCE = 5e-3
 _PIXEL_TOLERANCE_MM = 1e-3
+_DIFFERENT = "different values at one position"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,11 @@ class Arrangement:
 
 
 def arrange(
-    slices: Sequence[Slice], have_same_values: Callable[[Slice, Slice], bool], *, max_gap_mm: float
+    slices: Sequence[Slice],
+    have_same_values: Callable[[Slice, Slice], bool],
+    look_alike: Callable[[Slice, Slice, Sequence[Slice]], bool],
+    *,
+    max_gap_mm: float,
 ) -> Arrangement:
     """Find the grid of a stack of slices.
 
@@ -73,6 +80,9 @@ def arrange(
         Slices in any order.
     have_same_values : callable
         Tells whether two slices hold the same values; asked only of slices at one position.
+    look_alike : callable
+        Tells whether two slices show the same but for noise, beside the next slices; asked only of slices of two
+        rotations at one position, or nearly.
     max_gap_mm : float
         Largest distance between uneven slices that is interpolated.
 
@@ -82,10 +92,12 @@ def arrange(
         too_few_slices, duplicate_position, missing_slices, irregular_spacing, no_geometry or too_large.
     """
     ordered = in_order(_alike(slices))
-    single = _without_repeats(ordered, have_same_values)
+    different = _without_same(ordered, have_same_values)
+    single = _without_overlaps(different, look_alike)
     straight = _straight(single)
     repairs = ["odd_slices"] * (len(straight) + len(ordered) - len(single) < len(slices))
-    repairs += ["duplicate_slices"] * (len(single) < len(ordered))
+    repairs += ["duplicate_slices"] * (len(different) < len(ordered))
+    repairs += ["overlapping_rotations"] * (len(single) < len(different))
     if len(straight) < 2:
         raise StudyFailure("too_few_slices", f"{len(straight)} of {len(slices)} slices")
     return _on_grid(straight, repairs, max_gap_mm)
@@ -123,21 +135,55 @@ def in_order(slices: Iterable[Slice]) -> list[Slice]:
     return sorted(listed, key=place)
 
 
-def _without_repeats(slices: list[Slice], have_same_values: Callable[[Slice, Slice], bool]) -> list[Slice]:
-    """Keep one slice per position, where the others there hold the same values.
+def _without_same(slices: list[Slice], have_same_values: Callable[[Slice, Slice], bool]) -> list[Slice]:
+    """Keep one of the slices at one position that hold the same values.
 
     Raises
     ------
     StudyFailure
-        duplicate_position, if they don't.
+        duplicate_position, if other values follow at more positions than rotations overlap by.
     """
-    kept = slices[:1]
+    kept, n_in_a_row, last_is_double = slices[:1], 0, False
     for ct_slice in slices[1:]:
-        if np.linalg.norm(np.subtract(ct_slice.position_mm, kept[-1].position_mm)) >= SAME_POSITION_MM:
-            kept.append(ct_slice)
-        elif not have_same_values(kept[-1], ct_slice):
-            raise StudyFailure("duplicate_position", "different values at one position")
+        if not _are_at_one_place(kept[-1], ct_slice):
+            n_in_a_row *= last_is_double
+            last_is_double = False
+        elif have_same_values(kept[-1], ct_slice):
+            continue
+        else:
+            n_in_a_row += 1
+            last_is_double = True
+        kept.append(ct_slice)
+        if n_in_a_row > MOST_OVERLAPPING:  # so that a whole scan need not be read to refuse it
+            raise StudyFailure("duplicate_position", _DIFFERENT)
     return kept
+
+
+def _are_at_one_place(first: Slice, second: Slice) -> bool:
+    return bool(np.linalg.norm(np.subtract(first.position_mm, second.position_mm)) < SAME_POSITION_MM)
+
+
+def _without_overlaps(slices: list[Slice], look_alike: Callable[[Slice, Slice, Sequence[Slice]], bool]) -> list[Slice]:
+    """Keep one of two slices at one position, or nearly, where rotations of an axial scan overlap.
+
+    A slice of one rotation has the noise of its neighbours, and no blur where the patient moved; the mean of both has
+    neither. So the lower one stays, of two at one position the first by its path.
+
+    Raises
+    ------
+    StudyFailure
+        duplicate_position, if slices at one position are no rotations' or differ by more than noise.
+    """
+    repeats = repeats_of_rotations(_places(slices)[:, 2])
+    for number in range(1, len(slices)):
+        below, above = slices[number - 1], slices[number]
+        if repeats[number]:
+            beside = [*slices[number - 2 : number - 1], *slices[number + 1 : number + 2]]
+            if not look_alike(below, above, beside):
+                raise StudyFailure("duplicate_position", "rotations that overlap, with different values")
+        elif _are_at_one_place(below, above):
+            raise StudyFailure("duplicate_position", _DIFFERENT)
+    return [ct_slice for ct_slice, is_repeat in zip(slices, repeats, strict=True) if not is_repeat]
 
 
 def _straight(slices: list[Slice]) -> list[Slice]:

@@ -20,6 +20,12 @@ ROUNDING_MM = 0.07
 # Steps within this part of the usual one are mild unevenness: all slices stay, at their mean distance.
 MILD = 0.1
 
+# Rotations of a scan overlap by so many slices at most, and no detector is wider.
+MOST_OVERLAPPING = 3
+_WIDEST_ROTATION_MM = 160
+# Slices of two rotations nearer than this part of the usual step lie at nearly one place.
+_NEARLY = 0.3
+
 # A slice that lies further beside the straight line of the others is no part of their stack.
 STRAY_MM = 0.5
 
@@ -181,3 +187,65 @@ def even_spacing_of(distances: NDArray[np.float64], *, max_gap_mm: float) -> Eve
         return EvenSpacing(length / (n - 1), n, largest, repair)
     n = int(length / usual + ROUNDING_MM) + 1
     return EvenSpacing(usual, n, largest, "irregular_spacing")
+
+
+def repeats_of_rotations(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the slices that repeat the one below them because rotations of an axial scan overlap.
+
+    The first slice of a rotation then lies where the last one of the rotation before it does, or nearly there; up to
+    three slices may overlap. This comes at regular distances, with single slices between. Two rotations alone are
+    equally long and share one slice: stations that overlap by several are no rotations. A phase that covers a range
+    again makes another pattern.
+
+    Parameters
+    ----------
+    distances : (n,) array
+        Distances along the normal in millimetres, ascending.
+
+    Returns
+    -------
+    (n,) array
+        All False where the repeated places have another pattern.
+
+    Examples
+    --------
+    >>> repeats_of_rotations(np.array([0.0, 3, 6, 9, 9, 12, 15, 18]))
+    array([False, False, False, False,  True, False, False, False])
+    >>> int(repeats_of_rotations(np.array([0.0, 0, 3, 3, 6, 6, 9, 9])).sum())
+    0
+    """
+    none = np.zeros(len(distances), bool)
+    steps = np.diff(distances)
+    if len(steps) < 3:
+        return none
+    usual = float(np.sort(steps)[17 * len(steps) // 20])  # some steps are those of overlaps, a few are gaps
+    near = steps <= _NEARLY * usual + SAME_POSITION_MM
+    places = distances[1:][near]
+    begins = np.diff(places, prepend=-np.inf) > 1.5 * usual
+    first, last = places[begins], places[np.append(begins[1:], True)] if len(places) else places
+    if len(places) and not (near[1:] & near[:-1]).any() and _are_regular(distances, first, last, usual):
+        none[1:] = near
+    return none
+
+
+def _are_regular(
+    distances: NDArray[np.float64], first: NDArray[np.float64], last: NDArray[np.float64], usual: float
+) -> bool:
+    """Tell whether the lowest and highest places of overlaps are those of rotations that are equally long."""
+    slack = _NEARLY * usual + ROUNDING_MM
+    low, high = float(distances[0]), float(distances[-1])
+    longest = max(float(last[0]) - low, high - float(first[-1]))
+    if len(first) == 1:
+        are_equal = abs((last[0] - low) - (high - first[0])) <= slack and last[0] - first[0] < slack
+        return bool(are_equal) and 2.5 * usual < longest <= _WIDEST_ROTATION_MM
+    period = float(np.diff(first).min())
+    numbers = (first - first[0]) / period
+    length = period + float((last - first).max())
+    return (
+        bool((last - first < (MOST_OVERLAPPING - 0.5) * usual).all())
+        and bool((first[1:] - last[:-1] > 2.5 * usual).all())
+        and bool((np.abs(numbers - np.rint(numbers)) * period <= slack).all())
+        and longest <= length + slack
+        and min(float(first[0]) - low, high - float(last[-1])) > usual / 2
+        and length <= _WIDEST_ROTATION_MM + slack
+    )

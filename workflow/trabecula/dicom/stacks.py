@@ -4,28 +4,22 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.dicom.derived import FLAGS, derivation_of, refusal
-from trabecula.dicom.geometry import SAME_POSITION_MM, distances_mm, even_spacing_of, is_straight, places_of
+from trabecula.dicom.geometry import SAME_POSITION_MM
 from trabecula.dicom.headers.record import NIFTI, Header
 from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, patient_of, place_of_instance
 from trabecula.dicom.kinds import ct_class_of, is_ct, kind_of
-from trabecula.errors import StudyFailure
+from trabecula.dicom.scans import distances_of, scans_of
 
 # Cosines and millimetres within which slices have one direction and one pixel spacing.
 _DIRECTION_TOLERANCE = 3e-3
 _PIXEL_TOLERANCE_MM = 1e-3
-# What may tell phases or stations of one series apart, in the order in which it is tried.
-_PARTS_BY = ("phase", "acquisition", "image_type", "thickness_mm", "kvp", "acquisition_time", "instance_uid")
-# The slices of one scan share these, whatever their UIDs and places say.
-_OF_ONE_SCAN = ("study_date", "manufacturer", "model")
 _FEW = 0.1  # so small a part beside another is a stray
-_OTHER_STEP = 1.2  # steps that differ by more are not those of one stack
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class Stack:
     @cached_property
     def distances_mm(self) -> NDArray[np.float64] | None:
         """Give the (n,) distances of slices along their normal, ascending; None without positions or orientation."""
-        return _distances(self.headers)
+        return distances_of(self.headers)
 
     @cached_property
     def spacing_mm(self) -> float | None:
@@ -94,19 +88,6 @@ class Stack:
         substitute = any(header.substitute or patient_of(header) is None for header in self.headers)
         flags = [FLAGS[values]] if values in FLAGS else []
         return [*flags, *["substitute_ids"] * substitute, *["split"] * self.split]
-
-
-def _distances(headers: Sequence[Header]) -> NDArray[np.float64] | None:
-    orientation = headers[0].orientation
-    points: list[float] = []
-    for header in headers:
-        if header.positions_mm is None or orientation is None:
-            return None
-        points += header.positions_mm
-    try:
-        return np.sort(distances_mm(np.reshape(points, (-1, 3)), orientation or ()))
-    except StudyFailure:
-        return None
 
 
 def defect_of(header: Header) -> str | None:
@@ -211,7 +192,7 @@ def _stacks_of_series(
 ) -> Iterator[Stack]:
     parts, is_split = [], []
     for _, alike in sorted(_groups(members, _likeness(members)).items(), key=lambda item: item[0]):
-        apart = _taken_apart(alike, max_gap_mm)
+        apart = scans_of(alike, max_gap_mm)
         parts += apart
         is_split += [len(apart) > 1] * len(apart)
     n_damaged = _shared_out(damaged, parts)
@@ -282,78 +263,6 @@ def _clusters(vectors: Iterable[tuple[float, ...]], tolerance: float) -> dict[tu
 
 def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool:
     return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
-
-
-def _taken_apart(headers: list[Header], max_gap_mm: float) -> list[list[Header]]:
-    """Part slices into stacks by the first attribute that gives even ones; leave them together where none does."""
-    if scans := _of_several_scans(headers):
-        return [part for scan in scans for part in _taken_apart(scan, max_gap_mm)]
-    whole = _evenness(headers, max_gap_mm)
-    good_enough = ("even", "mendable") if whole is None else ("even",)
-    for name in _PARTS_BY:
-        parts = [part for _, part in sorted(_groups(headers, _value_of(name)).items())]
-        if len(parts) == 1:
-            continue
-        sound = [part for part in parts if len(part) > 2 and _evenness(part, max_gap_mm) in good_enough]
-        strays = len(headers) - sum(map(len, sound))
-        if sound and strays <= _FEW * len(headers) and _are_apart(sound, strays, whole):
-            return parts
-    return [headers]
-
-
-def _of_several_scans(headers: list[Header]) -> list[list[Header]]:
-    """Part slices of several days or scanners, which one UID may hold where people's ids were taken out; else none.
-
-    A value that one or two slices have, or that is missing, is no scan.
-    """
-    for name in _OF_ONE_SCAN:
-        stated = Counter(value for header in headers if (value := getattr(header, name)))
-        if len(stated) > 1 and min(stated.values()) > 2:
-            return [part for _, part in sorted(_groups(headers, _value_of(name)).items())]
-    return []
-
-
-def _value_of(name: str) -> Callable[[Header], str]:
-    """Give a function of a header: one of its attributes, in a form that can be sorted."""
-    return lambda header: repr(getattr(header, name))
-
-
-def _are_apart(sound: list[list[Header]], strays: int, whole: str | None) -> bool:
-    """Tell whether even parts are stacks of their own, rather than pieces of one.
-
-    Pieces that follow each other, as an axial scan's rotations do, are one stack, also where a slice of it is missing;
-    parts that lie in each other, or whose slices are differently far apart, are not.
-    """
-    if len(sound) == 1:
-        return whole != "even" and strays > 0
-    if whole is None:
-        return True
-    spans = sorted(map(_span_of, sound))
-    overlap = any(low + step / 2 < high_before for (_, high_before, step), (low, _, _) in pairwise(spans))
-    steps = [step for _, _, step in spans]
-    return overlap or (whole == "mendable" and max(steps) > _OTHER_STEP * min(steps))
-
-
-def _span_of(headers: Sequence[Header]) -> tuple[float, float, float]:
-    """Give the lowest and highest distance and the median step of an even part's slices, in millimetres."""
-    distances = _distances(headers)
-    assert distances is not None  # the part is even
-    return float(distances[0]), float(distances[-1]), float(np.median(np.diff(distances)))
-
-
-def _evenness(headers: Sequence[Header], max_gap_mm: float) -> str | None:
-    """Tell whether slices are even, or uneven so that interpolation mends them; None where they are neither."""
-    distances = _distances(headers)
-    if distances is None or len(distances) < 2:
-        return None
-    try:
-        spacing = even_spacing_of(distances, max_gap_mm=max_gap_mm)
-    except StudyFailure:
-        return None
-    places = places_of([header.positions_mm or [] for header in headers], headers[0].orientation or ())
-    if len(headers) > 2 and not is_straight(places).all():
-        return None
-    return "mendable" if spacing.repair else "even"
 
 
 def reason_against_image(stack: Stack) -> str | None:

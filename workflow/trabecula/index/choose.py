@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 
 from trabecula.dicom.derived import derivation_of
-from trabecula.dicom.geometry import SAME_POSITION_MM, even_spacing_of, is_thick, normal_of
+from trabecula.dicom.geometry import SAME_POSITION_MM, even_spacing_of, is_thick, normal_of, repeats_of_rotations
 from trabecula.dicom.stacks import Stack, reason_against_image
 from trabecula.errors import StudyFailure
 from trabecula.index.facts import tube_voltage
@@ -247,9 +247,14 @@ def _uneven(stack: Stack, gates: Gates) -> str | None:
 
 
 def _has_repeats(stack: Stack) -> bool:
-    """Tell whether slices lie at one position: convert has to refuse them, unless their pixels are the same."""
+    """Tell whether slices lie at one position: convert has to refuse them, unless their pixels are the same.
+
+    Where rotations overlap, it keeps one of them.
+    """
     distances = stack.distances_mm
-    return distances is not None and bool((np.diff(distances) < SAME_POSITION_MM).any())
+    if distances is None or not (np.diff(distances) < SAME_POSITION_MM).any():
+        return False
+    return not repeats_of_rotations(distances).any()
 
 
 def best(stacks: Iterable[Stack], gates: Gates, weights: Weights) -> Stack | None:

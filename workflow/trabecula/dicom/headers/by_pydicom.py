@@ -29,8 +29,15 @@ _TAGS = ["SpecificCharacterSet", SHARED, PER_FRAME, *(field.keyword for field in
 _FRAME_NAMES = {
     *("positions_mm", "orientation", "pixel_spacing_mm", "slope", "intercept"),
     *("image_type", "kernel", "acquisition", "phase", "kvp", "thickness_mm", "rescale_type"),
+    *("acquisition_moment", "trigger_ms", "cardiac_phase"),
 }
-_IN_FRAMES = {"image_type": "FrameType", "acquisition": "FrameAcquisitionNumber", "phase": "TemporalPositionIndex"}
+_IN_FRAMES = {
+    "image_type": "FrameType",
+    "acquisition": "FrameAcquisitionNumber",
+    "acquisition_moment": "FrameAcquisitionDateTime",
+    "phase": "TemporalPositionIndex",
+    "trigger_ms": "NominalCardiacTriggerDelayTime",
+}
 _FRAME_FIELDS = [
     replace(field, keyword=_IN_FRAMES.get(field.name, field.keyword)) for field in FIELDS if field.name in _FRAME_NAMES
 ]

@@ -83,10 +83,19 @@ def _as_decimals(raw: bytes, field: Field) -> list[float] | None:
 
 
 def _as_number(raw: bytes, field: Field) -> float | None:
+    if b"FL" in field.representations:
+        return _as_float(raw)
     if not raw.strip(b"\0 "):
         return None
     decimals = _as_decimals(raw, field)
     return decimals[0] if decimals else None
+
+
+def _as_float(raw: bytes) -> float | None:
+    if len(raw) not in (0, 4):
+        raise Doubt
+    number = unpack("<f", raw)[0] if raw else None
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _as_count(raw: bytes, field: Field) -> int | None:

@@ -88,7 +88,11 @@ class Header(NamedTuple):
     image_type: str | None = None
     study_date: str | None = None
     series_time: str | None = None
+    acquisition_moment: str | None = None
     acquisition_time: str | None = None
+    content_time: str | None = None
+    scan_options: str | None = None
+    frame_of_reference: str | None = None
     birth_date: str | None = None
     age: str | None = None
     sex: str | None = None
@@ -104,6 +108,8 @@ class Header(NamedTuple):
     rescale_type: str | None = None
     kvp: float | None = None
     thickness_mm: float | None = None
+    trigger_ms: float | None = None
+    cardiac_phase: float | None = None
     slope: float | None = None
     intercept: float | None = None
     rows: int | None = None
