@@ -14,8 +14,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from trabecula.convert import child
 from trabecula.convert.by_hand import convert_folder
-from trabecula.dicom import encoding
-from trabecula.dicom.encoding import inflated
+from trabecula.dicom import reading
+from trabecula.dicom.reading import inflated
 from trabecula.errors import StudyFailure
 
 MB = 2**20
@@ -65,7 +65,7 @@ def test_a_deflated_file_is_read(tmp_path):
 
 
 def test_what_inflates_to_just_as_much_is_read(monkeypatch):
-    monkeypatch.setattr(encoding, "MOST_INFLATED_BYTES", 1000)
+    monkeypatch.setattr(reading, "MOST_INFLATED_BYTES", 1000)
     for size in (1000, 1001):
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         content = deflate.compress(bytes(size)) + deflate.flush()

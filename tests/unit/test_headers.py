@@ -1,5 +1,6 @@
 """Single headers: read by an allow-list, the same by the quick reader and by pydicom, whole or damaged."""
 
+import gzip
 import random
 import shutil
 import zipfile
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from ct_files import axial_stack, save, save_all
+from ct_files import UID, axial_stack, save, save_all
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from trabecula.dicom.headers.by_pydicom import read_by_pydicom
 from trabecula.dicom.headers.fields import FIELDS
@@ -41,13 +43,62 @@ def test_the_allow_list_has_the_tags_of_the_standard():
         assert (field.tag, field.vr) == (tag_for_keyword(field.keyword), dictionary_VR(field.tag)), field.keyword
 
 
-def test_what_is_no_image_has_a_reason(tmp_path):
-    (tmp_path / "text").write_text("not DICOM" * 99)
-    (tmp_path / "empty").touch()
-    whole = save(axial_stack(1)[0], tmp_path / "cut")
-    whole.write_bytes(whole.read_bytes()[:-100])
-    records = read_files(tmp_path, "text", "empty", "cut")
-    assert [record["reason"] for record in records] == ["not_dicom", "empty", "truncated"]
+STRANGERS = {
+    "page.dcm": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>" * 9, "not_dicom"),
+    "report.txt": (b"not DICOM" * 99, "not_dicom"),
+    "photo.jpg": (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(range(256)) * 3, "not_dicom"),
+    "report.pdf": (b"%PDF-1.7\n%\xe2\xe3" + bytes(range(256)) * 3, "not_dicom"),
+    "ct.nrrd": (b"NRRD0004\ntype: short\ndimension: 3\n" + bytes(900), "not_dicom"),
+    "ct.mha": (b"ObjectType = Image\nNDims = 3\n" + bytes(900), "not_dicom"),
+    "ct.hdr": (b"\x5c\1\0\0" + bytes(344), "not_dicom"),
+    "ct.img": (b"\0\x04" * 900, "not_dicom"),
+    "Thumbs.db": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(900), "not_dicom"),
+    ".DS_Store": (b"\0\0\0\1Bud1" + bytes(900), "not_dicom"),
+    "._IM1": (b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(900), "not_dicom"),
+    "zeros": (bytes(900), "not_dicom"),
+    "half a preamble": (bytes(100), "not_dicom"),
+    "preamble": (bytes(128) + b"DICM", "unreadable"),
+    "noise": (bytes(128) + b"DICM" + bytes(range(255, 0, -1)) * 5, "unreadable"),
+    "empty": (b"", "empty"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "placeholder"),
+    "annex": (b"/annex/objects/MD5E-s526000--c0ffee.dcm\n", "placeholder"),
+    "study.7z": (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(90), "other_archive"),
+    "study.rar": (b"Rar!\x1a\7\1\0" + bytes(90), "other_archive"),
+    "study.zst": (b"\x28\xb5\x2f\xfd" + bytes(90), "other_archive"),
+    "notes.txt.gz": (gzip.compress(b"not DICOM" * 99), "not_dicom"),
+    "empty.gz": (gzip.compress(b""), "empty"),
+    "damaged.dcm.gz": (b"\x1f\x8b\x08" + b"x" * 900, "unreadable"),
+    "BZ stands for Bremerhaven": (b"BZ" * 300, "not_dicom"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_is_no_image_has_a_true_reason(tmp_path, name):
+    content, reason = STRANGERS[name]
+    (tmp_path / name).write_bytes(content)
+    (record,) = read_files(tmp_path, name, archives=True)
+    assert record["reason"] == reason
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_a_file_that_ends_anywhere_before_its_pixels_do_is_truncated(tmp_path, implicit):
+    dataset = axial_stack(1)[0]
+    dataset.ReferencedStudySequence = Sequence([Dataset()])
+    path = save(dataset, tmp_path / "x")
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.save_as(path, implicit_vr=implicit, little_endian=True)
+    whole = path.read_bytes()
+    raw = map(pydicom.dcmread(path).get_item, dataset.keys())
+    ends = {element.value_tell + element.length for element in raw if isinstance(element, RawDataElement)}
+    first = whole.rindex(CTImageStorage.encode()) + len(CTImageStorage)
+    kinds = set()
+    for n in range(first, len(whole), 5):
+        path.write_bytes(whole[:n])
+        (record,) = read_files(tmp_path, "x")
+        assert record["reason"] == "truncated" or n in ends
+        kinds.add(record["study_uid"] == f"{UID}.1")
+    assert kinds == {True, False}  # a file counts in its series as soon as it says which that is
 
 
 def _source(path: Path) -> Source:

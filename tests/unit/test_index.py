@@ -385,7 +385,7 @@ def test_a_damaged_zip_file_costs_its_damaged_members_on_every_scan(tmp_path):
     packed.write_bytes(raw)
     for _ in range(3):
         records = memory(tmp_path / "memory", tmp_path / "archive", archives=True)
-        assert sorted(row["reason"] or "" for row in records) == ["", "", "archive", "unreadable"]
+        assert sorted(row["reason"] or "" for row in records) == ["", "", "other_archive", "unreadable"]
 
 
 def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path):

@@ -29,6 +29,8 @@ REASONS: dict[str, str] = {
     "closed_folder": "a folder that can't be opened; make it readable if it belongs to the archive",
     "system_folder": "a folder of the storage system, such as snapshots or a recycle bin, which is not searched",
     "archive": "a zip or tar archive; with index.archives: true its files are read",
+    "other_archive": "an archive inside another one, or of 7-Zip, RAR or the like, whose files are not read; unpack it",
+    "placeholder": "a placeholder of Git LFS or git-annex, whose content was not fetched",
     "dicomdir": "table of contents of a DICOM medium, without an image",
     "duplicate_file": "a file that repeats an instance of the series",
     "not_ct": "modality or storage class is not CT",
@@ -51,7 +53,7 @@ REASONS: dict[str, str] = {
     # convert
     "unreadable": "a file can't be read",
     "too_large": "more voxels than a scan can have",
-    "truncated": "pixel data are shorter than the header says",
+    "truncated": "the file ends before its pixel data do by the header, or within its header",
     "undecodable": "the compressed pixel data can't be decoded",
     "lossy": "lossily compressed pixel data: Hounsfield units can't be trusted",
     "no_rescale": "rescale slope or intercept is missing: no Hounsfield units",

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from trabecula import tables
 from trabecula.cohort.mask_fields import FIELDS_OF_ONE_STUDY, NIFTI_FIELDS
-from trabecula.dicom.encoding import read_header
-from trabecula.dicom.files import as_path
+from trabecula.dicom.files import as_path, unpacked
 from trabecula.dicom.headers.record import NIFTI
 from trabecula.dicom.quiet import quiet
+from trabecula.dicom.reading import read_attributes
 from trabecula.errors import StudyFailure
 from trabecula.nifti.names import base_of, name_of
 from trabecula.runtime.content import content_digest
@@ -58,9 +58,8 @@ class ArchivedStudy:
         if self.first_file is None:
             return None
         try:
-            with quiet(), self.first_file.open("rb") as file:
-                header, _ = read_header(file, ["FrameOfReferenceUID"])
-                return header.get("FrameOfReferenceUID") or None
+            with quiet(), self.first_file.open("rb") as file, unpacked(file) as content:
+                return read_attributes(content, ["FrameOfReferenceUID"]).get("FrameOfReferenceUID") or None
         except Exception:  # damaged headers raise anything; a UID that can't be read can't contradict the label map
             return None
 

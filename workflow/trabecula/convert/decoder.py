@@ -12,10 +12,10 @@ from pydicom.uid import (
 )
 
 from trabecula.convert.unchanged import check_unchanged
-from trabecula.dicom.encoding import read_dicom
-from trabecula.dicom.files import open_file
+from trabecula.dicom.files import open_file, unpacked
 from trabecula.dicom.headers.record import Header
 from trabecula.dicom.quiet import quiet
+from trabecula.dicom.reading import read_dicom
 from trabecula.dicom.syntaxes import UNCOMPRESSED
 from trabecula.errors import StudyFailure
 
@@ -47,9 +47,9 @@ def read_dataset(header: Header) -> Dataset:
         If disk or network fail: worth a retry, and no property of the study.
     """
     check_unchanged(header)
-    with open_file(header.path, header.member) as file:
+    with open_file(header.path, header.member) as file, unpacked(file) as content:
         try:
-            dataset = read_dicom(file)
+            dataset = read_dicom(content)
         except EOFError:
             raise StudyFailure("truncated") from None
         except (OSError, StudyFailure):

@@ -1,7 +1,11 @@
-"""Open the archive's files: plain ones, and those inside zip and tar files. Nothing is ever unpacked by its name."""
+"""Open the archive's files: plain ones, those compressed by themselves, and those inside zip and tar files.
+
+Nothing is ever unpacked by its name.
+"""
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import tarfile
@@ -9,17 +13,22 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import BinaryIO, Protocol, cast
 
 from trabecula.errors import StudyFailure
 
-# Far beyond the files of the largest study; what claims more is damaged or hostile.
+# Far beyond the files of the largest study, and the largest file; what claims more is damaged or hostile.
 _MAX_TAR_BYTES = 2**37
+MAX_UNPACKED_BYTES = 2**31
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 _ESCAPED = 0xF700 - 0xDC00
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+_COMPRESSED = {b"\x1f\x8b\x08": gzip.open, b"BZh": bz2.open, b"\xfd7z": lzma.open}
+# Archives that nothing here reads: 7-Zip, RAR, Zstandard, LZ4, and compress of old Unix.
+_OTHER_ARCHIVES = (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x1f\x9d")
+_PLACEHOLDERS = (b"version https://git-lfs.github.com/", b"/annex/objects/")
+_AT_ONCE = 2**20  # bytes
 
 
 class Container(Protocol):
@@ -62,13 +71,13 @@ class _Tar:
 def _plain_tar(path: str) -> BinaryIO:
     """Open a tar file, decompressed into a nameless scratch file where need be: compressed ones can't be jumped in."""
     file = open(path, "rb")  # noqa: SIM115 (tarfile reads on from it)
-    opened = _COMPRESSED.get(file.read(2))
+    opened = _COMPRESSED.get(file.read(3))
     file.seek(0)
     if opened is None:
         return file
     with file, opened(file, "rb") as source:
         plain = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115 (gone when it is closed)
-        while chunk := source.read(1 << 20):
+        while chunk := source.read(_AT_ONCE):
             if plain.tell() > _MAX_TAR_BYTES:
                 raise StudyFailure("too_large")
             plain.write(chunk)
@@ -76,10 +85,109 @@ def _plain_tar(path: str) -> BinaryIO:
     return plain
 
 
-def is_container(start: bytes, path: str) -> bool:
-    """Tell whether a file is a zip or tar file, by its first 512 bytes or, where compressed, its name."""
-    compressed = start[:2] in _COMPRESSED and path.lower().endswith((".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"))
-    return start[:4] == b"PK\x03\x04" or start[257:262] == b"ustar" or compressed
+def reason_against(start: bytes, *, is_member: bool) -> str:
+    """Tell by its first 512 bytes, decompressed, why a file that is no DICOM file is not read as one.
+
+    Parameters
+    ----------
+    start : bytes
+        First bytes.
+    is_member : bool
+        Whether it lies in a zip or tar file itself.
+
+    Returns
+    -------
+    str
+        archive, other_archive, placeholder or not_dicom.
+    """
+    if start.startswith(b"PK\x03\x04") or _is_tar(start):
+        return "other_archive" if is_member else "archive"
+    if start.startswith(_OTHER_ARCHIVES):
+        return "other_archive"
+    return "placeholder" if start.startswith(_PLACEHOLDERS) else "not_dicom"
+
+
+def _is_tar(start: bytes) -> bool:
+    """Tell whether bytes begin with the header of a tar file, which holds a checksum of itself."""
+    try:
+        tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
+
+
+@contextmanager
+def unpacked(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Give the content of a file that is compressed by itself (gzip, bzip2 or xz); any other file as it is.
+
+    Its content is decompressed bit by bit, as far as it is read; where the file was cut off, the content ends.
+
+    Raises
+    ------
+    StudyFailure
+        unreadable where it is damaged.
+    """
+    opened = _COMPRESSED.get(file.read(3))
+    file.seek(0)
+    if opened is None:
+        yield file
+        return
+    try:
+        with opened(file, "rb") as packed:
+            yield cast(BinaryIO, io.BufferedReader(_Content(packed)))
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the storage
+            raise
+        raise StudyFailure("unreadable", f"damaged compression: {type(error).__name__}") from None
+
+
+class _Content(io.RawIOBase):
+    """Content of a compressed file, which ends where the file does."""
+
+    def __init__(self, packed: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> None:
+        self._packed = packed
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        try:
+            content = self._packed.read1(len(buffer))
+        except EOFError:
+            if self._packed.tell() == 0:  # nothing of it is there
+                raise
+            return 0
+        buffer[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with suppress(EOFError):
+            self._packed.seek(offset, whence)
+        return self._packed.tell()
+
+    def tell(self) -> int:
+        return self._packed.tell()
+
+
+def n_unpacked(content: BinaryIO) -> int:
+    """Count the bytes of a decompressed content.
+
+    Raises
+    ------
+    StudyFailure
+        too_large, where they are more than `MAX_UNPACKED_BYTES`.
+    """
+    n_bytes = 0
+    content.seek(0)
+    while chunk := content.read(_AT_ONCE):
+        n_bytes += len(chunk)
+        if n_bytes > MAX_UNPACKED_BYTES:
+            raise StudyFailure("too_large")
+    content.seek(0)
+    return n_bytes
 
 
 @lru_cache(maxsize=2)

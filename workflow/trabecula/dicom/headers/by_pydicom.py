@@ -8,17 +8,17 @@ from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.uid import MediaStorageDirectoryStorage
 from pydicom.valuerep import TEXT_VR_DELIMS
 
 from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, value
-from trabecula.dicom.encoding import Pixels, is_dicom, read_header
-from trabecula.dicom.files import is_container
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.record import Header, Source, failed, pixel_bytes
+from trabecula.dicom.identity import lacks_uid
 from trabecula.dicom.kinds import is_ct
 from trabecula.dicom.quiet import quiet
-from trabecula.dicom.syntaxes import UNCOMPRESSED
+from trabecula.dicom.reading import Pixels, ReadHeader, read_header
+from trabecula.dicom.syntaxes import EXPLICIT, IMPLICIT
 from trabecula.errors import StudyFailure
 
 _MAX_FRAMES = 100_000
@@ -44,7 +44,7 @@ _FRAME_FIELDS = [
 
 
 def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
-    """Read the header of any file: one record, or one per frame of a multi-frame CT.
+    """Read the header of any DICOM file: one record, or one per frame of a multi-frame CT.
 
     Parameters
     ----------
@@ -56,17 +56,10 @@ def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
     Raises
     ------
     OSError
-        If disk or network fail. All other trouble is a record with its reason.
+        If disk or network fail, or the file's own compression. All other trouble is a record with its reason.
     """
-    file.seek(0)
-    start = file.read(512)
-    if not start:
-        return [failed(source, "empty")]
-    if not is_dicom(start):
-        name = source.path if source.member is None else ""  # a container within a container is not looked into
-        return [failed(source, "archive" if is_container(start, name) else "not_dicom")]
     try:
-        return _headers_of(*read_header(file, _TAGS), source)
+        return _headers_of(read_header(file, _TAGS, n_bytes=source.n_bytes), source)
     except StudyFailure as failure:
         return [failed(source, failure.reason)]
     except OSError:
@@ -75,19 +68,23 @@ def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
         return [failed(source, "unreadable")]
 
 
-def _headers_of(dataset: Dataset, pixels: Pixels | None, source: Source) -> list[Header]:
+def _headers_of(read: ReadHeader, source: Source) -> list[Header]:
     """Give the records of a data set that was read up to its pixel data."""
+    dataset, pixels, is_cut = read
     meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return [failed(source, "dicomdir")]
-    if not any(keyword in dataset for keyword in ("SOPClassUID", "Modality", "StudyInstanceUID", "Rows")):
-        return [failed(source, "unreadable")]
     values = {field.name: _value_of(dataset, field) for field in FIELDS}
     syntax = str(meta.get("TransferSyntaxUID") or "") or None
-    is_plain = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+    is_plain = syntax in (IMPLICIT, EXPLICIT)
     offset = pixels.offset if pixels is not None and is_plain else None
     place = source.path, source.member, source.size, source.mtime_ns
     whole = Header(*place, **values, transfer_syntax=syntax, pixel_offset=offset, substitute=False)
+    if not any((whole.sop_class, whole.modality, whole.study_uid, whole.rows)):
+        return [failed(source, "unreadable")]
+    if is_cut:
+        # Of a file that ends before its UIDs, nobody can tell where it belongs.
+        return [failed(source, "truncated") if lacks_uid(whole) else whole._replace(reason="truncated")]
     if syntax is None:
         return [whole._replace(reason="undecodable")]
     frames = _frames_of(dataset, whole)
@@ -100,7 +97,7 @@ def _headers_of(dataset: Dataset, pixels: Pixels | None, source: Source) -> list
 def _is_truncated(header: Header, pixels: Pixels | None, number: int, n_frames: int) -> bool:
     """Tell whether uncompressed pixels end before those of a frame do, by its number from 1."""
     if pixels is None:
-        return header.transfer_syntax in UNCOMPRESSED and header.is_truncated(0)
+        return header.is_truncated(0)
     if not pixels.is_native:
         return False
     # The first frames of a file that was cut off are whole.

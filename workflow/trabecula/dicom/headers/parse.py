@@ -6,11 +6,11 @@ doubt it raises `Doubt`, and pydicom reads the file.
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from trabecula.dicom.encoding import LONG, SHORT
 from trabecula.dicom.headers.fields import FIELDS
 from trabecula.dicom.syntaxes import BIG_ENDIAN, DEFLATED, IMPLICIT, UNCOMPRESSED, is_compression
 
@@ -33,9 +33,6 @@ def _swapped(tag: int) -> int:
 _PIXELS = _swapped(0x7FE00010)
 # Functional groups of multi-frame files, and pixels that are no whole numbers.
 _DOUBTFUL = {_swapped(tag) for tag in (0x52009229, 0x52009230, 0x7FE00008, 0x7FE00009)}
-# Representations whose length takes two bytes, and those where it takes four after two empty ones.
-_SHORT = set(re.findall(b"..", b"AEASATCSDADSDTFLFDISLOLTPNSHSLSSSTTMUIULUS"))
-_LONG = set(re.findall(b"..", b"OBODOFOLOVOWSQSVUCUNURUTUV"))
 _PLACES = {_swapped(field.tag): place for place, field in enumerate(FIELDS)}
 _ALLOWED = [field.representations for field in FIELDS]
 _ROWS = next(place for place, field in enumerate(FIELDS) if field.name == "rows")
@@ -117,7 +114,7 @@ def _parse(read: Read) -> Parsed:
     native = syntax in UNCOMPRESSED
     if not (native or is_compression(syntax)):
         raise Doubt
-    if offset is not None and native == (length == _UNDEFINED):
+    if native == (length == _UNDEFINED) if offset is not None else _ROWS in walk.values:
         raise Doubt
     return Parsed(walk.values, syntax, *((offset, length) if native else (None, None)))
 
@@ -339,9 +336,9 @@ def _head(buffer: bytes, at: int, explicit: bool) -> tuple[int, bytes, int, int]
         tag, length = _implicit(buffer, at)
         return tag, b"", at + 8, length
     tag, representation, length = _explicit(buffer, at)
-    if representation in _SHORT:
+    if representation in SHORT:
         return tag, representation, at + 8, length
-    if representation in _LONG:
+    if representation in LONG:
         return tag, representation, at + 12, _long(buffer, at + 8)[0]
     raise Doubt
 

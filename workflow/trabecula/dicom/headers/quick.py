@@ -9,7 +9,6 @@ from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.parse import Doubt, Parsed, Read, parse
 from trabecula.dicom.headers.record import Header, Source, pixel_bytes
 from trabecula.dicom.kinds import is_ct
-from trabecula.dicom.syntaxes import UNCOMPRESSED
 
 _UNIQUE = {"instance_uid", "positions_mm"}  # differ in every file: not worth remembering
 _REMEMBERED = 10_000
@@ -40,10 +39,7 @@ def _decoded(parsed: Parsed, source: Source) -> Header:
         raise Doubt
     if is_ct(header) and None in _mandatory_in_ct(header):
         raise Doubt
-    if offset is None:
-        if syntax in UNCOMPRESSED and header.rows is not None:
-            raise Doubt
-    elif header.is_truncated(pixel_bytes(source.n_bytes - offset, parsed.pixel_length)):
+    if offset is not None and header.is_truncated(pixel_bytes(source.n_bytes - offset, parsed.pixel_length)):
         return header._replace(reason="truncated")
     return header
 

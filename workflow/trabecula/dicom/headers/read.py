@@ -6,7 +6,8 @@ from contextlib import closing
 from operator import attrgetter
 from typing import BinaryIO
 
-from trabecula.dicom.files import as_path, container, open_file
+from trabecula.dicom.encoding import is_dicom
+from trabecula.dicom.files import as_path, container, n_unpacked, open_file, reason_against, unpacked
 from trabecula.dicom.headers.parse import Doubt, Read
 from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.record import NIFTI, Header, ListedFile, Source, failed
@@ -85,9 +86,34 @@ def _read_file(path: str, source: Source, reader: Reader | None) -> list[Header]
         return [read_quickly(lambda offset, length: os.pread(handle, length, offset), source)]
     except Doubt:
         with closing(os.fdopen(os.dup(handle), "rb")) as opened:
-            return _read_by_pydicom(opened, source)
+            return _read_doubtful(opened, source)
     finally:
         os.close(handle)
+
+
+def _read_doubtful(file: BinaryIO, source: Source) -> list[Header]:
+    """Read a file that the quick reader doubts, or what is in it where it is compressed by itself.
+
+    Raises
+    ------
+    StudyFailure
+        unreadable where its compression is damaged, or too_large.
+    """
+    file.seek(0)
+    with unpacked(file) as content:
+        start = content.read(512)
+        if not start:
+            return [failed(source, "empty")]
+        if not is_dicom(start):
+            return [failed(source, reason_against(start, is_member=source.member is not None))]
+        if content is file:
+            return _read_by_pydicom(file, source)
+        inside = source._replace(n_bytes=n_unpacked(content))
+        try:
+            headers = [read_quickly(_reader(content), inside)]
+        except Doubt:
+            headers = _read_by_pydicom(content, inside)
+        return [header._replace(pixel_offset=None) for header in headers]
 
 
 def _read_members(archive: str, source: Source, reader_of: ReaderOf) -> list[Header]:
@@ -120,7 +146,7 @@ def _read_member(path: str, source: Source, reader: Reader | None) -> list[Heade
         try:
             return [read_quickly(_reader(opened), source)]
         except Doubt:
-            return _read_by_pydicom(opened, source)
+            return _read_doubtful(opened, source)
 
 
 def _read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
@@ -165,7 +191,9 @@ def _is_worth_a_check(header: Header) -> bool:
 def _read_again(archive: str, header: Header) -> Header:
     source = Source(header.path, header.member, header.size, header.mtime_ns, header.size)
     try:
-        with open(as_path(f"{archive}/{header.path}"), "rb") as file:
-            return _read_by_pydicom(file, source)[0]
-    except OSError:
+        with open(as_path(f"{archive}/{header.path}"), "rb") as file, unpacked(file) as content:
+            inside = source if content is file else source._replace(n_bytes=n_unpacked(content))
+            again = _read_by_pydicom(content, inside)[0]
+            return again if content is file else again._replace(pixel_offset=None)
+    except (OSError, StudyFailure):
         return failed(source, "unreadable")
