@@ -179,12 +179,15 @@ def test_equal_ids_of_two_archives_are_two_patients_and_a_moved_archive_keeps_it
 def test_an_archive_that_was_renamed_is_as_from_nothing(tmp_path):
     where = cohort(tmp_path, archive=tmp_path / "old")
     ct(where.archive / "001.nii.gz")
+    ct(where.archive / "anonymous.nii.gz")
     run(where)
+    before = {row["study_uid"] for row in linked(where)}
     where.archive.rename(tmp_path / "new")
     ct(tmp_path / "new/sub/002.nii.gz")
     renamed = cohort(tmp_path, archive=tmp_path / "new")
     run(renamed)
-    assert {row["patient"].partition("\\")[2] for row in linked(renamed)} == {"NIfTI:new/", "NIfTI:new/sub"}
+    assert {row["patient"].partition("\\")[2] for row in linked(renamed)} == {"NIfTI:new/", "NIfTI:new/sub", ""}
+    assert len(linked(renamed)) == 3 and before.isdisjoint(row["study_uid"] for row in linked(renamed))
 
 
 def test_files_that_come_change_no_other_names(tmp_path):
@@ -241,6 +244,7 @@ def test_facts_come_from_sidecars_the_nearest_counting_most(tmp_path):
     (archive / "ct.json").write_text(
         json.dumps({"KVP": 120, "Manufacturer": "Maker", "ConvolutionKernel": ["I30f", "3"]})
     )
+    (archive / "sub-02/ct/sub-02_ct.json").write_text(json.dumps({"Modality": "ct scan"}))
     (archive / "T1w.json").write_text(json.dumps({"KVP": 7}))
     (archive / "sub-01/sub-01_ct.json").write_text(json.dumps({"KVP": "100", "ManufacturersModelName": "=SUM(1)"}))
     one_file = {"SliceThickness": 2.5, "ContrastBolusAgent": "Iomeprol", "BodyPartExamined": "SPINE"}
@@ -256,7 +260,7 @@ def test_facts_come_from_sidecars_the_nearest_counting_most(tmp_path):
     assert (second["thickness_mm"], second["contrast_agent"]) == (None, None)
     assert (first["days_from_first_study"], second["days_from_first_study"]) == (0, 10)
     assert (other["device_key"], other["age_years"], other["sex"]) == ("Maker|?|120|I30f\\3", 89.0, "M")
-    assert {row["reason"]: row["n_files"] for row in read(where, "failures")} == {"sidecar": 7}
+    assert {row["reason"]: row["n_files"] for row in read(where, "failures")} == {"sidecar": 8}
 
 
 def test_sidecars_that_come_change_and_go_are_followed_as_from_nothing(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trabecula.dicom.geometry import SAME_POSITION_MM
-from trabecula.dicom.headers.record import Header
+from trabecula.dicom.headers.record import NIFTI, Header
 
 # Digits and dots, not all digits the same; zeros at the beginning of a part, which the standard forbids (DICOM PS3.5
 # 9.1), are found in the field.
@@ -171,7 +171,9 @@ def with_identifiers(header: Header) -> Header:
         identified = header._replace(**uids)
     else:
         identified = _with_substitutes(header, {name for name in _UIDS if not is_uid(getattr(header, name))})
-    return identified._replace(patient=None, issuer=None) if stands_for_none(header.patient) else identified
+    if header.transfer_syntax != NIFTI and stands_for_none(header.patient):  # of NIfTI, the issuer is the data set
+        identified = identified._replace(patient=None, issuer=None)
+    return identified
 
 
 _UIDS = ("study_uid", "series_uid", "instance_uid")

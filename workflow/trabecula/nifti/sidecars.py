@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
@@ -34,11 +35,11 @@ _TEXTS = {
     "ContrastBolusAgent": "contrast",
     "ContrastBolusIngredient": "contrast",
     "ImageType": "image_type",
-    "Modality": "modality",
     "PatientAge": "age",
     "PatientSex": "sex",
     "RescaleType": "rescale_type",
 }
+_MODALITIES = {"CT": "CT", "MR": "MR", "MRI": "MR", "PT": "PT", "PET": "PT"}
 _NUMBERS = {"KVP": "kvp", "SliceThickness": "thickness_mm"}
 _DATES = ("AcquisitionDateTime", "AcquisitionDate", "StudyDate")
 _SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "woman": "F", "o": "O", "other": "O"}
@@ -46,6 +47,9 @@ _AGE = re.compile(r">?\s*(\d{1,3}(?:\.\d+)?)\s*(?:\+|y|years?)?", re.IGNORECASE)
 _DATE = re.compile(r"((?:19|20)\d\d)-?(\d\d)-?(\d\d)(?:[T .].*)?", re.DOTALL)
 
 Facts = dict[str, Any]
+# A JSON file that counts for those below it: entities and suffix of its name, and its path.
+_Inherited = tuple[frozenset[tuple[str, str]], str | None, str]
+_JsonFiles = tuple[Mapping[str | None, list[_Inherited]], Mapping[str, str]]
 
 
 def check_sidecar(file: BinaryIO, source: Source) -> list[Header]:
@@ -68,6 +72,8 @@ class Sidecars:
         self._archive = archive
         self._listed: dict[tuple[str | None, str], list[str]] = {}
         self._contents: dict[tuple[str | None, str], Any] = {}
+        self._json: dict[tuple[str | None, str], _JsonFiles] = {}
+        self._people: dict[tuple[str | None, str], Mapping[str, Mapping[str, str]]] = {}
 
     def facts_of(self, source: Source, name: Name) -> Facts:
         """Give the facts that are known of a NIfTI file, by the fields of `Header`; unknown ones are left out."""
@@ -81,30 +87,52 @@ class Sidecars:
 
     def _json_files(self, inside: str | None, folders: list[str], name: Name) -> Iterator[Any]:
         """Give the content of the JSON files that count for a file, from the top down, the most special ones last."""
+        subject, entities = dict(name.entities).get("sub"), set(name.entities)
         for folder in folders:
-            fitting = []
-            for sidecar in self._list(inside, folder):
-                stem = stem_of(sidecar)
-                entities, suffix = entities_of(stem)
-                is_same = folder == folders[-1] and stem == name.stem
-                is_above = suffix == name.suffix and suffix in BIDS_SUFFIXES and set(entities) <= set(name.entities)
-                if sidecar.lower().endswith(".json") and (is_same or is_above):
-                    fitting.append((len(entities), sidecar))
-            for _, sidecar in sorted(fitting):
-                content = self._read(inside, _join(folder, sidecar))
+            inherited, by_stem = self._json_in(inside, folder)
+            candidates = [*inherited.get(None, ()), *(inherited.get(subject, ()) if subject else ())]
+            fitting = [(len(e), path) for e, suffix, path in candidates if suffix == name.suffix and e <= entities]
+            if folder == folders[-1] and name.stem in by_stem and by_stem[name.stem] not in {p for _, p in fitting}:
+                fitting.append((len(entities) + 1, by_stem[name.stem]))
+            for _, path in sorted(fitting):
+                content = self._read(inside, path)
                 if isinstance(content, dict):
                     yield content
+
+    def _json_in(self, inside: str | None, folder: str) -> _JsonFiles:
+        """List a folder's JSON files that count for files below it, by subject, and all of them by stem."""
+        if (inside, folder) not in self._json:
+            inherited: dict[str | None, list[_Inherited]] = defaultdict(list)
+            by_stem = {}
+            for sidecar in self._list(inside, folder):
+                if sidecar.lower().endswith(".json"):
+                    path, (entities, suffix) = _join(folder, sidecar), entities_of(stem_of(sidecar))
+                    by_stem[stem_of(sidecar)] = path
+                    if suffix in BIDS_SUFFIXES:
+                        inherited[dict(entities).get("sub")].append((frozenset(entities), suffix, path))
+            self._json[inside, folder] = inherited, by_stem
+        return self._json[inside, folder]
 
     def _of_participant(self, inside: str | None, folders: list[str], name: Name) -> Facts:
         """Give age and sex by the nearest ``participants.tsv`` that names the patient."""
         if name.patient is None:
             return {}
-        ids = {name.patient, name.patient.removeprefix("sub-")}
-        for row, _ in self._rows(inside, folders, "participants.tsv"):
-            if row.get("participant_id") in ids:
+        for folder in reversed(folders):
+            rows = self._participants(inside, folder)
+            if row := rows.get(name.patient) or rows.get(name.patient.removeprefix("sub-")):
                 entries = {"age": _age(row.get("age")), "sex": _sex(row.get("sex") or row.get("gender"))}
                 return {field: entry for field, entry in entries.items() if entry is not None}
         return {}
+
+    def _participants(self, inside: str | None, folder: str) -> Mapping[str, Mapping[str, str]]:
+        """Give the rows of a folder's ``participants.tsv`` by id; of several rows of one id, the first."""
+        if (inside, folder) not in self._people:
+            rows = self._rows(inside, [folder], "participants.tsv")
+            people: dict[str, Mapping[str, str]] = {}
+            for row, _ in rows:
+                people.setdefault(row.get("participant_id", ""), row)
+            self._people[inside, folder] = people
+        return self._people[inside, folder]
 
     def _day_of(self, inside: str | None, folders: list[str], path: str, name: Name) -> str | None:
         """Give the date by the nearest table of scans or sessions that names the file or the patient's session."""
@@ -204,6 +232,8 @@ def _facts_of_entities(labels: Mapping[str, str]) -> Facts:
 def _facts_of_json(content: Mapping[str, Any]) -> Facts:
     facts: Facts = {field: text for name, field in _TEXTS.items() if (text := _text(content.get(name)))}
     facts |= {field: number for name, field in _NUMBERS.items() if (number := _number(content.get(name))) is not None}
+    if modality := _MODALITIES.get((_text(content.get("Modality")) or "").upper()):
+        facts["modality"] = modality
     days = (_date(_text(content.get(name))) for name in _DATES)
     day = next((day for day in days if day), None)
     return facts | ({} if day is None else {"study_date": day})
