@@ -3,25 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from trabecula.convert.plausible import why_implausible
 from trabecula.convert.slices import PixelLayout
 from trabecula.image.padding import PADDING_HU
 
 MAX_HU = 32767
 # Padding that rescales to more than this would be read as metal.
 MAX_TISSUE_HU = 4000
-# A body has air or fat somewhere, and soft tissue; MR, PET and noise under a CT header do not.
-LOWEST_PERCENTILE_HU = -30
-SOFT_TISSUE_HU = (-200, 300)
-MIN_SOFT_TISSUE = 0.02
 # A label map has a background of 0, none below, few different values (TotalSegmentator's has 118), and neighbours that
 # are alike; a picture of few greys has noise.
 MAX_LABELS, MIN_ALIKE = 128, 0.5
-# What is added to Hounsfield units to store them without a sign, and has to be taken off again.
-_OFFSET_HU = 1024
-# Bone was cut off at the highest value where that is no denser than this, and where so large a part of the voxels, so
-# many of them, and so many times more than have any value just below, have this very value.
-MAX_CUT_OFF_HU, MIN_CUT_OFF, MIN_CUT_OFF_VOXELS, MIN_CUT_OFF_TIMES = 1500, 1e-3, 50, 5
-_JUST_BELOW_HU = 100
 _SAMPLED = 64  # rows and columns of a slice that are enough for percentiles
 _AT_ONCE = 32  # slices whose values are counted together
 
@@ -181,30 +172,6 @@ class Sample:
         return f"{len(values)} different values from {values[0]} to {values[-1]}"
 
     def implausible(self) -> str | None:
-        """Give the figures for which a patient can't have these values; None where one can."""
-        low, high = self.percentiles()
-        tissue = self._tissue()
-        if low > LOWEST_PERCENTILE_HU or tissue < MIN_SOFT_TISSUE:
-            figures = f"1st to 99th percentile {low:.0f} to {high:.0f} HU, {tissue:.0%} tissue"
-            return f"{figures}{self._with_offset(low)}"
-        return self._cut_off()
-
-    def _tissue(self, offset: int = 0) -> float:
-        """Give the share of soft tissue, if so much was added to all values."""
-        first, last = (limit + offset + 2**15 for limit in SOFT_TISSUE_HU)
-        return float(self._counts[first:last].sum() / self._counts.sum())
-
-    def _with_offset(self, low: float) -> str:
-        """Say so where a patient could have the values if an offset were taken off them."""
-        fits = 0 <= low <= LOWEST_PERCENTILE_HU + _OFFSET_HU and self._tissue(_OFFSET_HU) >= MIN_SOFT_TISSUE
-        return f"; they would fit with {_OFFSET_HU} less" if fits else ""
-
-    def _cut_off(self) -> str | None:
-        """Give the value at which all that is denser was cut off; None where nothing was."""
-        highest = int(np.flatnonzero(self._counts)[-1])
-        n, n_below = int(self._counts[highest]), int(self._counts[highest - _JUST_BELOW_HU : highest].max())
-        share = n / float(self._counts.sum())
-        piled = n >= max(MIN_CUT_OFF_VOXELS, MIN_CUT_OFF_TIMES * n_below) and share >= MIN_CUT_OFF
-        if not piled or highest - 2**15 > MAX_CUT_OFF_HU:
-            return None
-        return f"cut off at {highest - 2**15} HU, which {share:.1%} of the voxels have"
+        """Give the figures for which a patient can't have these values (see `plausible`); None where one can."""
+        self._count()
+        return why_implausible(self._counts)

@@ -1,9 +1,11 @@
 """Tell by its header what the values of a CT series are: as the scanner measured them, reformatted, or something else.
 
 No single attribute tells. Signs are collected from ImageType, RescaleType, the descriptions of series and derivation,
-the tube voltage, the range of values that can be stored, and times; each weighs 1 where it may mean other things as
-well, and 2 where it can't. A weight of 2 in all decides. ImageType's words are written by machines and mostly weigh 2;
-a single word of a description, which people type, weighs 1; a phrase of two words weighs 2.
+the tube voltage, the range of values that can be stored, and times.
+A sign weighs 1 where it may mean other things as well, and 2 where it can't; 2 in all decide. ImageType's words are
+written by machines and mostly weigh 2; a single word of a description, which people type, weighs 1, and a phrase of
+two words 2. Signs that do not say what the values are weigh 1 beside others: ImageType is DERIVED, the series was begun
+long after its acquisition, the stored values have no room for air and bone.
 """
 
 import re
@@ -222,18 +224,18 @@ def _derivation(
     for meaning, weight, sign in (
         *_signs_of_words(kinds, "ImageType"),
         *_signs_of_words(texts, "description"),
-        *_signs_of_values(rescale_type, is_low_voltage=is_low_voltage, has_room=has_room),
+        *_signs_of_values(rescale_type, is_low_voltage=is_low_voltage),
     ):
         weights[meaning] += weight
         signs.append(sign)
     is_derived = kinds.startswith("derived")
-    support = ["ImageType: derived"] * is_derived + ["SeriesTime: later"] * is_later
-    total = sum(weights.values())
-    if not total:
-        same = is_derived or _SAME_VALUES.search(f"{kinds} | {texts}")
-        return Derivation("derived", tuple(support[:is_derived])) if same else Derivation("original")
+    support = ["SeriesTime: later"] * is_later + ["ImageType: derived"] * is_derived
+    support += ["range: no room for air and bone"] * (not has_room)
+    if not signs and (has_room or len(support) < _DECIDES):
+        support += ["words: reformat or mean"] * bool(_SAME_VALUES.search(f"{kinds} | {texts}"))
+        return Derivation("derived" if support[is_later:] else "original", tuple(support))
     signs += support
-    if total + len(support) < _DECIDES:
+    if sum(weights.values()) + len(support) < _DECIDES:
         return Derivation("in_doubt", tuple(signs))
     values = max(_MEANINGS, key=weights.__getitem__)
     spectrum = _spectrum(f"{kinds} | {texts}", signs) if values == "other_spectrum" else None
@@ -248,17 +250,13 @@ def _signs_of_words(text: str, attribute: str) -> Iterator[tuple[Meaning, int, s
             yield word.meaning, weight, f"{attribute}: {word.name}"
 
 
-def _signs_of_values(
-    rescale_type: str | None, *, is_low_voltage: bool, has_room: bool
-) -> Iterator[tuple[Meaning, int, str]]:
-    """Yield meaning, weight and name of each sign that lies in units, voltage and range."""
+def _signs_of_values(rescale_type: str | None, *, is_low_voltage: bool) -> Iterator[tuple[Meaning, int, str]]:
+    """Yield meaning, weight and name of each sign that lies in units and voltage."""
     unit = (rescale_type or "").strip().upper()
     if unit not in _HOUNSFIELD:
         yield "other_values", _DECIDES, f"RescaleType: {unit if unit in _OTHER_UNITS else 'not HU'}"
     if is_low_voltage:
         yield "other_spectrum", 1, "KVP: too low for a tube"
-    if not has_room:
-        yield "other_values", 1, "range: no room for air and bone"
 
 
 def _spectrum(text: str, signs: list[str]) -> str:
