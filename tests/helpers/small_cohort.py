@@ -132,7 +132,14 @@ def _series(cohort: str, studies: list[Study], shown: dict[str, Any]) -> list[di
     rows = []
     for study in studies:
         key = dict(cohort=cohort, patient_id=study.patient, study_id=study.name, stack=0, n_slices=90, extent_mm=90.0)
-        key |= shown | {"modality": "CT", "score": None, "n_damaged": 0, "n_odd": 0, "field_of_view_mm": 400.0}
+        key |= shown | {
+            "modality": "CT",
+            "score": None,
+            "n_damaged": 0,
+            "n_odd": 0,
+            "field_of_view_mm": 400.0,
+            "derivation": [],
+        }
         key |= {"series_uid": "2.25.1", "gates": [], "flags": []}
         chosen = study.status == "accepted"
         reason = None if chosen else study.fails and study.fails[1]

@@ -223,6 +223,14 @@ def test_each_method_gives_a_density_or_a_reason(method, reason):
     assert (densities["vbmd_hu_mg_cm3"].isna() == densities["vbmd_hu_sd_mg_cm3"].isna()).all()
 
 
+def test_tissues_calibrate_no_images_of_one_energy():
+    rows = pd.concat([studies(), studies(study_id="s1")], ignore_index=True)
+    rows["flags"] = pd.Series([[], ["other_spectrum"]], dtype=object)
+    options = calibrate.Options("phantomless", 10, RODS, HA)
+    lines = calibrate.study_lines(rows, options, calibrate.gather([], min_patients=10))
+    assert isinstance(lines["s0"], Line) and lines["s1"] == "other_spectrum"
+
+
 def test_rods_of_dipotassium_phosphate_are_converted():
     options = calibrate.Options("phantom", 10, rods=[100.0], rods_unit="mg/cm3 K2HPO4")
     assert options.rods_mg_cm3 == pytest.approx([107.68])

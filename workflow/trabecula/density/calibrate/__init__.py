@@ -72,7 +72,8 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     Parameters
     ----------
     studies : DataFrame
-        Columns as in the table `studies`, with the scan's facts and contrast.
+        Columns as in the table `studies`, with the scan's facts and contrast. Without the column flags, all images are
+        taken for those of a tube's voltage.
     options : Options
         Method and what it needs.
     devices : Devices
@@ -82,10 +83,13 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     if options.method == "none":
         return dict.fromkeys(measured["study_id"], "no_calibration")
     rows = measured.to_dict("records")
+    lines: dict[str, Line | str]
     if options.method == "phantomless":
-        pairs = zip(rows, phantomless.calibrate_all([_tissues(row) for row in rows]), strict=True)
-        return {row["study_id"]: line.reason if isinstance(line, StudyFailure) else line for row, line in pairs}
-    lines: dict[str, Line | str] = {}
+        fitting = [row for row in rows if "other_spectrum" not in row.get("flags", ())]
+        pairs = zip(fitting, phantomless.calibrate_all([_tissues(row) for row in fitting]), strict=True)
+        lines = {row["study_id"]: line.reason if isinstance(line, StudyFailure) else line for row, line in pairs}
+        return {row["study_id"]: lines.get(row["study_id"], "other_spectrum") for row in rows}
+    lines = {}
     for row in rows:
         try:
             lines[row["study_id"]] = _line(row, options, devices)
@@ -113,6 +117,7 @@ _NUMBERS = ("air_hu", "fat_hu", "muscle_hu", "blood_hu", "kvp", "age_years")
 # Columns that a study's line needs.
 OF_STUDY = [
     *("cohort", "patient_id", "study_id", "status", "sex", "device_key", "contrast_probability", "phase", "rods_hu"),
+    "flags",
     *_NUMBERS,
 ]
 
