@@ -224,8 +224,8 @@ def test_each_method_gives_a_density_or_a_reason(method, reason):
 
 
 def test_tissues_calibrate_no_images_of_one_energy():
-    rows = pd.concat([studies(), studies(study_id="s1")], ignore_index=True)
-    rows["flags"] = pd.Series([[], ["other_spectrum"]], dtype=object)
+    vmi = studies(study_id="s1", device_key="M|X|VMI 40 keV|B", kvp=None)
+    rows = pd.concat([studies(device_key="M|X|120|B"), vmi], ignore_index=True)
     options = calibrate.Options("phantomless", 10, RODS, HA)
     lines = calibrate.study_lines(rows, options, calibrate.gather([], min_patients=10))
     assert isinstance(lines["s0"], Line) and lines["s1"] == "other_spectrum"

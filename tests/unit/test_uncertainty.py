@@ -314,6 +314,12 @@ def judge_one(learnt, **facts) -> pd.Series:
         ({"logit": 0.0}, [], "indeterminate", "near_cut"),
         ({"logit": np.nan, "vbmd_mg_cm3": np.nan}, [], "not_evaluable", "no_prediction"),
         ({"device_key": "Z"}, ["new_device"], "reduced", None),
+        (
+            {"device_key": "M|X|VMI 40 keV|B", "kvp": None},
+            ["new_device", "other_spectrum"],
+            "indeterminate",
+            "other_spectrum",
+        ),
         ({"device_key": None}, [], "reduced", None),
         ({"kvp": 140.0}, ["new_voltage"], "reduced", None),
         ({"kvp": None, "phase": None, "thickness_mm": None, "spacing_mm": None}, [], "reduced", None),

@@ -92,7 +92,7 @@ REASONS: dict[str, str] = {
     "no_calibration": "no calibration was configured (calibrate.method)",
     "no_reference_tissue": "the scan does not show air and two of fat, muscle and blood without contrast medium",
     "odd_tissues": "the patient's own tissues do not fit together at any X-ray energy",
-    "other_spectrum": "images of one X-ray energy or a blend of two, whose tissues are not those of a tube's voltage",
+    "other_spectrum": "images of one X-ray energy or a blend of two, not of a tube's voltage",
     "no_phantom": "the scan shows no rods that fit the densities of the calibration phantom",
     "too_few_labels": "too few labelled patients of this device, voltage, kernel and contrast phase for a line",
     # aggregate
@@ -182,7 +182,7 @@ NOVELTY: dict[str, str] = {
     "new_device": "the training had no scan of this device key (maker, model, kVp, kernel)",
     "new_voltage": "the tube voltage lies outside the range of the training",
     "geometry_out_of_range": "slice thickness or distance lies more than 1 mm outside the range of the training",
-    **{code: REASONS[code] for code in ("hu_out_of_range", "differs_from_hu", "fold_spread")},
+    **{code: REASONS[code] for code in ("other_spectrum", "hu_out_of_range", "differs_from_hu", "fold_spread")},
 }
 
 

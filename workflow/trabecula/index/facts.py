@@ -4,6 +4,7 @@ import re
 from datetime import date, datetime
 
 from trabecula.dicom.derived import derivation_of
+from trabecula.dicom.device_key import write_device_key
 from trabecula.dicom.headers.record import Header
 
 # Ages above are grouped, as HIPAA's safe harbor asks (45 CFR 164.514(b)(2)(i)(C)).
@@ -112,7 +113,7 @@ def tube_voltage(header: Header) -> float | None:
 
 
 def device_key(header: Header) -> str:
-    """Join maker, model, kVp and kernel by bars, with a question mark for each that is unknown.
+    """Give maker, model, kVp and kernel in one text.
 
     The name of the spectrum stands in place of the kVp where the images are not those of a tube's voltage.
 
@@ -121,5 +122,4 @@ def device_key(header: Header) -> str:
     """
     kvp = tube_voltage(header)
     spectrum = derivation_of(header).spectrum or (None if kvp is None else f"{kvp:g}")
-    parts = (plain(header.manufacturer), plain(header.model), spectrum, plain(header.kernel))
-    return "|".join(part or "?" for part in parts)
+    return write_device_key((plain(header.manufacturer), plain(header.model), spectrum, plain(header.kernel)))

@@ -17,6 +17,7 @@ from trabecula.density.calibrate.device import NEEDED, Devices, gather
 from trabecula.density.calibrate.line import Line
 from trabecula.density.calibrate.phase import Contrast, contrast
 from trabecula.density.units import ha_from_k2hpo4, material_of
+from trabecula.dicom.device_key import spectrum_of
 from trabecula.errors import StudyFailure
 
 __all__ = ["NEEDED", "OF_STUDY", "Devices", "Line", "Options", "calibrated", "contrast_rows", "gather", "study_lines"]
@@ -72,8 +73,7 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     Parameters
     ----------
     studies : DataFrame
-        Columns as in the table `studies`, with the scan's facts and contrast. Without the column flags, all images are
-        taken for those of a tube's voltage.
+        Columns as in the table `studies`, with the scan's facts and contrast.
     options : Options
         Method and what it needs.
     devices : Devices
@@ -85,7 +85,7 @@ def study_lines(studies: pd.DataFrame, options: Options, devices: Devices) -> di
     rows = measured.to_dict("records")
     lines: dict[str, Line | str]
     if options.method == "phantomless":
-        fitting = [row for row in rows if "other_spectrum" not in row.get("flags", ())]
+        fitting = [row for row in rows if spectrum_of(row["device_key"]) is None]
         pairs = zip(fitting, phantomless.calibrate_all([_tissues(row) for row in fitting]), strict=True)
         lines = {row["study_id"]: line.reason if isinstance(line, StudyFailure) else line for row, line in pairs}
         return {row["study_id"]: lines.get(row["study_id"], "other_spectrum") for row in rows}
@@ -117,7 +117,6 @@ _NUMBERS = ("air_hu", "fat_hu", "muscle_hu", "blood_hu", "kvp", "age_years")
 # Columns that a study's line needs.
 OF_STUDY = [
     *("cohort", "patient_id", "study_id", "status", "sex", "device_key", "contrast_probability", "phase", "rods_hu"),
-    "flags",
     *_NUMBERS,
 ]
 

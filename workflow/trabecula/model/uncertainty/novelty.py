@@ -7,6 +7,7 @@ from itertools import compress
 import numpy as np
 import pandas as pd
 
+from trabecula.dicom.device_key import spectrum_of
 from trabecula.model.uncertainty.quantile import exceeded_by
 
 # Values beyond the training's range by less than this count as within it: a share of the range of HU, and millimetres.
@@ -17,7 +18,7 @@ RARE, MANY = 0.01, 100
 UNUSUAL, MULTIPLE = 0.05, 1.5
 # Codes that speak against the single result. The others say that the training held no such scans, which is so for every
 # patient of another hospital.
-BLOCKING = ("hu_out_of_range", "differs_from_hu", "fold_spread")
+BLOCKING = ("other_spectrum", "hu_out_of_range", "differs_from_hu", "fold_spread")
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,10 @@ def find(results: pd.DataFrame, seen: Experience) -> pd.Series:
     thickness = _beyond(numbers["thickness_mm"], seen.thickness_mm, margin=GEOMETRY_MARGIN_MM)
     spacing = _beyond(numbers["spacing_mm"], seen.spacing_mm, margin=GEOMETRY_MARGIN_MM)
     differences = (numbers["vbmd_mg_cm3"] - numbers["hu_baseline_vbmd_mg_cm3"]).abs()
+    new_device = results["device_key"].notna() & ~results["device_key"].isin(seen.devices)
     holds = {
-        "new_device": results["device_key"].notna() & ~results["device_key"].isin(seen.devices),
+        "new_device": new_device,
+        "other_spectrum": new_device & results["device_key"].map(spectrum_of).notna(),
         "new_voltage": _beyond(numbers["kvp"], seen.kvp),
         "hu_out_of_range": _beyond(numbers["trabecular_hu"], hu, margin=hu_margin),
         "geometry_out_of_range": thickness | spacing,
