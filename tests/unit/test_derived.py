@@ -102,6 +102,7 @@ def test_a_weak_word_decides_where_the_series_is_derived_or_made_later(sign, tex
         ("DERIVED\\SECONDARY\\AXIAL\\MonoE 40keV", "other_spectrum"),
         ("DERIVED\\SECONDARY\\AXIAL\\CT_SOM7 DE OPT", "other_spectrum"),
         ("DERIVED\\SECONDARY\\AXIAL\\MIXED", "other_spectrum"),
+        ("MIXED\\PRIMARY\\VOLUME\\NONE", "original"),
         ("ORIGINAL\\PRIMARY\\AXIAL\\VMI", "other_spectrum"),
     ],
 )
@@ -150,6 +151,7 @@ def test_what_is_said_of_the_derivation_counts_and_compression_does_not():
 SPECTRA = {
     "VMI 40 keV": {"description": "MonoE 40keV"},
     "VMI 70 keV": {"image_type": f"{DERIVED}\\VMI", "description": "KEV 70"},
+    "blend": {"image_type": f"{DERIVED}\\CT_SOM5 SPI DUAL\\MIXED"},
     "VMI": {"image_type": f"{DERIVED}\\VMI"},
     "blend 0.5": {"image_type": f"{DERIVED}\\CT_SOM5 SPI DUAL\\MIXED\\M_0.5"},
     "optimum contrast": {"image_type": f"{DERIVED}\\CT_SOM7 DE OPT"},

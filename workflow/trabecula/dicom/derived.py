@@ -124,7 +124,8 @@ _WORDS = (
     _Word("mono", "other_spectrum", 2, 1, r"mono(?! ?phas)"),
     _Word("keV", "other_spectrum", 2, 2, r"\d+(\.\d+)? kev|kev \d+"),
     _Word("optimum contrast", "other_spectrum", 2, 2, r"optim\w+ contr\w*|opt contr\w*|de opt|optimaler kontrast"),
-    _Word("blend", "other_spectrum", 2, 1, r"mixed( image)?|(linear )?blend\w*|energy prop wt|[mf] 0\.\d+|mischbild"),
+    _Word("mixed", "other_spectrum", 1, 1, r"mixed( image)?"),
+    _Word("blend", "other_spectrum", 2, 1, r"(linear )?blend\w*|energy prop wt|[mf] 0\.\d+|mischbild"),
 )
 _FOUND = [(word, re.compile(rf"(?<![\w.])(?:{word.spellings})(?![\w.])")) for word in _WORDS]
 # Contrast media hold iodine, and calcium is scored on original images.
@@ -218,7 +219,9 @@ def _derivation(
     >>> _derivation("ORIGINAL", "MonoE 40keV", "HU")
     Derivation(values='other_spectrum', signs=('description: VMI', 'description: keV'), spectrum='VMI 40 keV')
     """
-    kinds, texts = " | ".join(map(plain_words, (image_type or "").split("\\"))), _HARMLESS.sub(" ", plain_words(texts))
+    kinds = " | ".join(map(plain_words, (image_type or "").split("\\")))
+    kinds = kinds.removeprefix("mixed")  # so of a multi-frame file: of original and derived frames
+    texts = _HARMLESS.sub(" ", plain_words(texts))
     weights = dict.fromkeys(_MEANINGS, 0)
     signs = []
     for meaning, weight, sign in (
@@ -265,7 +268,7 @@ def _spectrum(text: str, signs: list[str]) -> str:
         return f"VMI {energy[1] or energy[2]} keV"
     if any("optimum contrast" in sign for sign in signs):
         return "optimum contrast"
-    if any("blend" in sign for sign in signs):
+    if any(sign.endswith(("blend", "mixed")) for sign in signs):
         share = _SHARE.search(text)
         return f"blend {share[1]}" if share else "blend"
     return "VMI"
