@@ -68,7 +68,7 @@ _WORDS = (
         "iodine map", "other_values", 2, 2, r"[ij]od(karte|bild|verteilung|dichte|map)|iodine (density|overlay|only)"
     ),
     _Word("iodine", "other_values", 2, 1, r"iodine|[ij]od|jodium|iode|[iy]odo|iodio"),
-    _Word("map", "other_values", 1, 1, r"maps?|mapas?|karte|cartes?|mapp[ae]|kaart|cartographie|overlay|u ?map|mu map"),
+    _Word("map", "other_values", 1, 1, r"maps?|mapas?|karte|cartes?|mapp[ae]|kaart|cartographie|overlay|u ?map"),
     _Word(
         *("material", "other_values", 2, 2),
         r"material (density|decomposition|map)|materialdichte|gsi md|"
@@ -94,10 +94,20 @@ _WORDS = (
     _Word(
         *("virtual non-contrast", "other_values", 2, 2),
         r"vnca?|virt\w* (nativ\w*|non|un ?enh\w*|ohne|sans|senza|sin|sem|zonder|blanco?|basal\w*|noncontrast)|"
-        r"(nativ\w*|sans contraste|senza contrasto|sin contraste|sem contraste|blanco) virt\w*",
+        r"(nati[fv]\w*|sans contraste|senza contrasto|sin contraste|sem contraste|blanco) virt\w*",
     ),
     _Word("VUE", "other_values", 2, 0, r"vue"),
-    _Word("modified", "other_values", 2, 2, r"hu mod|bones? (remov\w*|free|subtr\w*)|no bones?|knochenentfernung"),
+    _Word(
+        "modified",
+        "other_values",
+        2,
+        2,
+        r"hu mod|bones? (remov\w*|free|subtr\w*)|no bones?|knochenentfernung|ohne knochen|sans os",
+    ),
+    _Word("modified by material", "other_values", 2, 2, r"contrast enhanced structures|de (gout|bone marrow|calculi)"),
+    _Word("made from MR", "other_values", 2, 2, r"(synthetic|pseudo|substitute) ct|mrcat|s ?ct (from )?mr"),
+    _Word("ratio", "other_values", 2, 2, r"mu map|density map|parametric response|jacobian"),
+    _Word("function", "other_values", 2, 1, r"ventilation|emphysema|laa"),
     _Word("subtraction", "other_values", 2, 1, r"s(ub|ous|us)tra[ckz]\w*|sottra\w*|difference|differenz"),
     _Word("fused", "other_values", 2, 1, r"fused|fusioniert"),
     _Word("fusion", "other_values", 2, 0, r"fusion"),
@@ -106,26 +116,35 @@ _WORDS = (
     # Projections and renderings
     _Word(
         *("MIP", "projection", 2, 1),
-        r"mip|max(imum)? ?ip|maxip|max(imum|imale)? intensit\w*|intensit[ae] (maximale|massima)|intensidade? maxima",
+        r"t? ?mip|max(imum)? ?ip|max(imum|imale)? intensit\w*|intensit[ae] (maximale|massima)|intensidade? maxima",
     ),
     _Word("MinIP", "projection", 2, 1, r"minip|min(imum)? ?ip|min(imum)? intensit\w*"),
     _Word("slab", "projection", 0, 1, r"(maxip|mip|minip) \d[\d.]*|\d[\d.]* (mm )?(maxip|mip|minip)"),
-    _Word("extreme", "projection", 2, 0, r"maximum|minimum|mean ip|raysum|projection image"),
     _Word(
-        "rendering", "projection", 2, 1, r"vrt|vol ?rend?\w*|volume render\w*|vr t|ssd|surface render\w*|cinematic\w*"
+        "plane",
+        "projection",
+        0,
+        1,
+        r"(ax\w*|cor\w*|kor\w*|sag\w*|tra\w*) t?mip|t?mip (ax\w*|cor\w*|kor\w*|sag\w*|tra\w*)",
+    ),
+    _Word("ray sum", "projection", 2, 1, r"ray ?sum"),
+    _Word("extreme", "projection", 2, 0, r"maximum|minimum|mean ip|projection image"),
+    _Word(
+        "rendering", "projection", 2, 1, r"vrt|vol ?rend?\w*|volume render\w*|3 d vr|ssd|surface render\w*|cinematic\w*"
     ),
     _Word("curved", "projection", 2, 1, r"curved|cpr|kurviert|courbe|curv[oa]|gekromd|panoram\w*"),
     _Word("collage", "projection", 2, 1, r"collage"),
     # Hounsfield units of another spectrum than that of a tube
     _Word(
         *("VMI", "other_spectrum", 2, 2),
-        r"vmi|mono ?e|mono ?energ\w*|mono ?(plus|chrom\w*|crom\w*)|virt\w* mono\w*|gsi mono",
+        r"vmi|mono ?e|mono ?energ\w*|mono \d{2,3}|mono ?(plus|chrom\w*|crom\w*)|virt\w* mono\w*|gsi mono",
     ),
     _Word("mono", "other_spectrum", 2, 1, r"mono(?! ?phas)"),
     _Word("keV", "other_spectrum", 2, 2, r"\d+(\.\d+)? kev|kev \d+"),
     _Word("optimum contrast", "other_spectrum", 2, 2, r"optim\w+ contr\w*|opt contr\w*|de opt|optimaler kontrast"),
+    _Word("linear blend", "other_spectrum", 2, 2, r"(non ?)?linear blend\w*"),
     _Word("mixed", "other_spectrum", 1, 1, r"mixed( image)?"),
-    _Word("blend", "other_spectrum", 2, 1, r"(linear )?blend\w*|energy prop wt|[mf] 0\.\d+|mischbild"),
+    _Word("blend", "other_spectrum", 2, 1, r"blend\w*|mixed 0\.\d+|energy prop wt|[mf] 0\.\d+|mischbild"),
 )
 _FOUND = [(word, re.compile(rf"(?<![\w.])(?:{word.spellings})(?![\w.])")) for word in _WORDS]
 # Contrast media hold iodine, and calcium is scored on original images.
@@ -134,13 +153,13 @@ _HARMLESS = re.compile(
     r"calcium scor\w*"
 )
 _SAME_VALUES = re.compile(
-    r"\b(mpr|reformat\w*|avg|average[ds]?|mittelwert|moyenne|resampled?|interpolated|csa mpr|qc)\b"
+    r"\b(mpr|reformat\w*|avg|ave|average[ds]?|mittelwert|moyenne|resampled?|interpolated|csa mpr|qc)\b"
 )
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])|(?<=[a-z]{3})(?=[A-Z]{2})")
 _BESIDE_DIGITS = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _SIGNS = re.compile(r"(?!(?<=\d)[.](?=\d))[^\w|]|_")  # but points within numbers, and the bar between values
 _ENERGY = re.compile(r"(\d+)(?:\.\d+)? kev|kev (\d+)")
-_SHARE = re.compile(r"[mf] (0\.\d+)")
+_SHARE = re.compile(r"(?:[mf]|mixed|blend) (0\.\d+)")
 # Spellings of RescaleType (0028,1054) that stand for Hounsfield units, or for nothing said; others of PS3.3 C.11.1.1.2.
 _HOUNSFIELD = {"", "HU", "US", "UNSPECIFIED", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS"}
 _OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"}
