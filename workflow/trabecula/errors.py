@@ -152,10 +152,9 @@ FLAGS: dict[str, str] = {
     "thick_slices": "slices lie further apart than is good for trabecular bone",
     "substitute_ids": "an id or UID was missing or stood for none, and is replaced by one made from folder and content",
     "shared_study_uid": "the study's UID is there under another patient id as well, so one person may be there twice",
-    "reformat": "the slices lie in another direction than across the body, and the study has none that do",
+    "reformat": "the slices were made in another direction than across the body, such as sagittal ones",
     "maybe_derived": "a sign in the header, too weak alone, says that the values may be derived ones, such as a map",
-    "other_spectrum": "Hounsfield units of one X-ray energy or a blend of two, not of a tube's voltage, so no "
-    "comparison with others fits; the study has no original series that can be measured",
+    "other_spectrum": "Hounsfield units of one X-ray energy or a blend of two, unlike those of a tube's voltage",
     "elsewhere_by_text": "the header names a head or an extremity, which nothing else confirms",
     "split": "the series held several acquisitions or phases, of which this is one",
     "monochrome1": "stored as MONOCHROME1; the values were not inverted",

@@ -26,6 +26,7 @@ import numpy as np
 
 from trabecula.dicom.derived import derivation_of
 from trabecula.dicom.geometry import SAME_POSITION_MM, even_spacing_of, is_thick, normal_of, repeats_of_rotations
+from trabecula.dicom.kinds import kind_of
 from trabecula.dicom.stacks import Stack, reason_against_image
 from trabecula.errors import StudyFailure
 from trabecula.index.facts import tube_voltage
@@ -164,7 +165,7 @@ def flags_of(stack: Stack, gates: Gates) -> list[str]:
     """List the flags of a stack, keys of `trabecula.errors.FLAGS`."""
     flags = {
         "thick_slices": is_thick(_apart_mm(stack), gates.thick_mm),
-        "reformat": is_reformat(stack, gates) or is_cut_from_reformat(stack),
+        "reformat": kind_of(stack.first) == "image" and _is_any_reformat(stack, gates),
         "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
     }
     return [flag for flag, holds in flags.items() if holds] + stack.flags
@@ -183,6 +184,10 @@ def is_cut_from_reformat(stack: Stack) -> bool:
     """
     short, long = sorted(stack.first.pixel_spacing_mm or [0.0, 0.0])
     return long > _LONGER * max(short, stack.spacing_mm or long)
+
+
+def _is_any_reformat(stack: Stack, gates: Gates) -> bool:
+    return is_reformat(stack, gates) or is_cut_from_reformat(stack)
 
 
 def _apart_mm(stack: Stack) -> float:
@@ -264,7 +269,7 @@ def best(stacks: Iterable[Stack], gates: Gates, weights: Weights) -> Stack | Non
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]
         return (
             _has_repeats(stack),
-            is_reformat(stack, gates) or is_cut_from_reformat(stack),
+            _is_any_reformat(stack, gates),
             derivation_of(stack.first).rank,
             -score(stack, weights),
             pixel_mm,
