@@ -229,6 +229,7 @@ def test_tissues_calibrate_no_images_of_one_energy():
     options = calibrate.Options("phantomless", 10, RODS, HA)
     lines = calibrate.study_lines(rows, options, calibrate.gather([], min_patients=10))
     assert isinstance(lines["s0"], Line) and lines["s1"] == "other_spectrum"
+    assert rows["phase"].tolist() == ["native", "unknown"]
 
 
 def test_rods_of_dipotassium_phosphate_are_converted():

@@ -26,7 +26,7 @@ def scan_facts(studies: pd.DataFrame, crops: pd.DataFrame) -> pd.DataFrame:
     blood_hu = crops.loc[crops["status"] == "ok"].drop_duplicates("study_id").set_index("study_id")["blood_hu"]
     # The same scan may stand in two cohorts.
     cropped = studies[studies["study_id"].isin(blood_hu.index)].drop_duplicates("study_id")
-    facts = cropped[["study_id", "kvp", "thickness_mm", "spacing_mm", "contrast_agent"]].copy()
+    facts = cropped[["study_id", "device_key", "kvp", "thickness_mm", "spacing_mm", "contrast_agent"]].copy()
     facts["blood_hu"] = facts["study_id"].map(blood_hu)
     contrast = contrast_rows(facts.assign(status="measured"))
     return facts.assign(phase=contrast["phase"]).set_index("study_id")[list(COLUMNS)]

@@ -91,6 +91,7 @@ LEVELS = {LEVEL_OF_CODE[code]: f"vertebra {LEVEL_OF_CODE[code]}" for code in sor
 
 # What NULL means in several columns.
 HEADER_SILENT = "The header does not say"
+NO_BLOOD = "The scan shows no blood, or is of another spectrum than a tube's (flag other_spectrum)"
 NO_VOLTAGE = "The header does not say, or the images are of one energy or a blend (flag other_spectrum)"
 NO_PREDICTION = "No usable vertebra, or no prediction"
 NO_LINE = "There is no line"
@@ -152,7 +153,7 @@ SCAN_FACTS = (
 
 # Contrast medium, by the blood and the header.
 CONTRAST = (
-    column("contrast_probability", PURE, "Probability that contrast medium was given", "The scan shows no blood"),
+    column("contrast_probability", PURE, "Probability that contrast medium was given", NO_BLOOD),
     column("phase", one_of(PHASES), "native, portal, arterial or unknown", "The scan was not measured"),
 )
 

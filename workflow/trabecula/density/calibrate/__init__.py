@@ -53,15 +53,18 @@ class Options:
 def contrast_rows(studies: pd.DataFrame) -> pd.DataFrame:
     """Give the columns contrast_probability and phase of studies, in their order; None for studies not measured.
 
+    Blood tells nothing in images of another spectrum than a tube's: iodine is three times as bright at 40 keV.
+
     Parameters
     ----------
     studies : DataFrame
-        Columns blood_hu (HU), kvp (kV), contrast_agent and status, as in the table `studies`.
+        Columns blood_hu (HU), kvp (kV), device_key, contrast_agent and status, as in the table `studies`.
     """
-    needed = ("blood_hu", "kvp", "contrast_agent", "status")
+    needed = ("blood_hu", "kvp", "device_key", "contrast_agent", "status")
     rows: list[tuple[float | None, str | None]] = []
-    for blood, kvp, agent, status in zip(*(studies[name].tolist() for name in needed), strict=True):
-        weighed = contrast(_known(blood), _known(kvp), None if pd.isna(agent) else bool(agent))
+    for blood, kvp, key, agent, status in zip(*(studies[name].tolist() for name in needed), strict=True):
+        blood_hu = None if spectrum_of(key) else _known(blood)
+        weighed = contrast(blood_hu, _known(kvp), None if pd.isna(agent) else bool(agent))
         rows.append((weighed.probability, weighed.phase) if status == "measured" else (None, None))
     names = [column.name for column in tables.CONTRAST]
     return pd.DataFrame(rows, columns=names, index=studies.index, dtype=object)
