@@ -28,6 +28,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
+from trabecula.convert.by_hand import read_folder
+
 
 def enhanced(slices: Sequence[Dataset], *, per_frame: Sequence[str], **attributes: Any) -> Dataset:
     """Make one Enhanced CT of slices; sequences named in `per_frame` stand with each frame, others are shared."""
@@ -66,6 +68,13 @@ def enhanced(slices: Sequence[Dataset], *, per_frame: Sequence[str], **attribute
 POSITION, RESCALE = "PlanePositionSequence", "PixelValueTransformationSequence"
 ALL = [POSITION, RESCALE, "PlaneOrientationSequence", "PixelMeasuresSequence"]
 LEGACY = uid.LegacyConvertedEnhancedCTImageStorage
+FURTHER = {
+    "KVP": "CTXRayDetailsSequence",
+    "ConvolutionKernel": "CTReconstructionSequence",
+    "FrameType": "CTImageFrameTypeSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+}
 
 
 @pytest.mark.parametrize(
@@ -122,6 +131,90 @@ def test_frames_go_to_their_places(tmp_path, make, repairs, flags):
     check_codes(entry["flags"], [*flags, "?thick_slices"])
     assert ct.array.size == 24 * 20 * 8 and beside_mm(ct, WHOLE) <= 0.01
     assert error_hu(ct) <= (MENDED if repairs else EXACT)
+
+
+STRAY = {
+    "position": {"ImagePositionPatient": [500, 500, 500]},
+    "directions": {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]},
+    "pixel spacing": {"PixelSpacing": [9, 9], "SliceThickness": 77},
+    "rescale": {"RescaleSlope": 7, "RescaleIntercept": 0, "RescaleType": "US"},
+    "voltage and kernel": {"KVP": 40, "ConvolutionKernel": "OTHER"},
+    "numbers": {"AcquisitionNumber": 9, "TemporalPositionIndex": 9},
+    "an empty position": {"ImagePositionPatient": None, "PixelSpacing": None},
+}
+STRAY["all of it"] = {keyword: content for strays in list(STRAY.values())[:-1] for keyword, content in strays.items()}
+
+
+@pytest.mark.parametrize("stray", STRAY)
+@pytest.mark.parametrize("per_frame", [[POSITION], ALL], ids=["shared", "with each frame"])
+@pytest.mark.parametrize("sop_class", [uid.EnhancedCTImageStorage, LEGACY], ids=["enhanced", "legacy"])
+@pytest.mark.parametrize("n", [1, 8])
+def test_stray_values_beside_the_functional_groups_change_nothing(tmp_path, stray, per_frame, sop_class, n):
+    slices = shuffled(rescaled(every(3, 8), VARIED))[:n] if per_frame == ALL else shuffled(every(3, 8))[:n]
+    for folder, strays in (("in", STRAY[stray]), ("plain", {})):
+        file = enhanced(slices, per_frame=per_frame, SOPClassUID=sop_class, SOPInstanceUID=TWICE[0])
+        described = {"KVP": 120, "ConvolutionKernel": "STANDARD", "FrameType": file.ImageType}
+        described |= {"FrameAcquisitionNumber": 4, "TemporalPositionIndex": 1}
+        for keyword, sequence in FURTHER.items():
+            group = file.SharedFunctionalGroupsSequence[0].get(sequence, [Dataset()])[0]
+            setattr(group, keyword, described[keyword])
+            setattr(file.SharedFunctionalGroupsSequence[0], sequence, Items([group]))
+        for keyword, content in strays.items():
+            setattr(file, keyword, content)
+        save_as(file, tmp_path / folder / "frames", uid.ExplicitVRLittleEndian)
+    headers, plain = (
+        [header._replace(path="", size=0, mtime_ns=0, pixel_offset=None) for header in read_folder(tmp_path / folder)]
+        for folder in ("in", "plain")
+    )
+    assert headers == plain and len(headers) == n
+    if n > 1:
+        (entry,), (ct,) = converted(tmp_path / "in", tmp_path / "out")
+        assert entry["repairs"] == [] and error_hu(ct) <= EXACT and beside_mm(ct, WHOLE) <= 0.01
+
+
+def test_values_at_the_top_level_alone_are_those_of_all_frames(tmp_path):
+    file = enhanced(every(3, 8), per_frame=[POSITION])
+    (shared,) = file.SharedFunctionalGroupsSequence
+    for sequence in ("PlaneOrientationSequence", "PixelMeasuresSequence", RESCALE):
+        for element in shared[sequence][0]:
+            setattr(file, element.keyword, element.value)
+        del shared[sequence]
+    (entry,), (ct,) = convert(tmp_path, [file])
+    assert entry["repairs"] == [] and error_hu(ct) <= EXACT and beside_mm(ct, WHOLE) <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("sequence", "stray", "reason"),
+    [
+        (POSITION, {"ImagePositionPatient": [-17, -20, 9]}, "no_geometry"),
+        (RESCALE, {"RescaleSlope": 7, "RescaleIntercept": 5}, "no_rescale"),
+        ("PlaneOrientationSequence", {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}, "no_geometry"),
+    ],
+)
+@pytest.mark.parametrize("lacking", [[3], range(8)], ids=["one frame", "all frames"])
+def test_a_frame_takes_neither_another_ones_value_nor_a_stray_one(tmp_path, sequence, stray, reason, lacking):
+    file = enhanced(every(3, 8), per_frame=ALL)
+    for keyword, content in stray.items():
+        setattr(file, keyword, content)
+    for frame in lacking:
+        del file.PerFrameFunctionalGroupsSequence[frame][sequence]
+    entries, volumes = convert(tmp_path, [file])
+    if sequence != POSITION and len(lacking) == 8:  # no frame says otherwise
+        assert len(volumes) == 1 and entries[0]["repairs"] == []
+    else:
+        assert {entry["reason"] for entry in entries} >= {reason}
+    assert all(error_hu(ct) <= MENDED or sequence == RESCALE for ct in volumes)
+
+
+def test_what_a_splitting_program_left_of_all_frames_is_not_a_slices_own(tmp_path):
+    """Single slices that keep the functional groups of the file that they were taken from."""
+    slices = every(3, 8)
+    groups = enhanced(slices, per_frame=ALL)
+    for dataset in slices:
+        dataset.SharedFunctionalGroupsSequence = groups.SharedFunctionalGroupsSequence
+        dataset.PerFrameFunctionalGroupsSequence = groups.PerFrameFunctionalGroupsSequence
+    (entry,), (ct,) = convert(tmp_path, slices)
+    assert entry["repairs"] == [] and error_hu(ct) <= EXACT and beside_mm(ct, WHOLE) <= 0.01
 
 
 def test_fewer_descriptions_than_frames_are_refused(tmp_path):

@@ -6,12 +6,11 @@ from typing import Any, BinaryIO
 
 from pydicom.charset import convert_encodings, decode_bytes, default_encoding
 from pydicom.datadict import dictionary_VR
-from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import MediaStorageDirectoryStorage
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from trabecula.dicom.attributes import PER_FRAME, SHARED, numbers, value
+from trabecula.dicom.attributes import PER_FRAME, SHARED, Attributes
 from trabecula.dicom.headers.fields import FIELDS, Field
 from trabecula.dicom.headers.record import Header, Source, failed, pixel_bytes
 from trabecula.dicom.identity import lacks_uid
@@ -74,7 +73,8 @@ def _headers_of(read: ReadHeader, source: Source) -> list[Header]:
     meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return [failed(source, "dicomdir")]
-    values = {field.name: _value_of(dataset, field) for field in FIELDS}
+    attributes = Attributes(dataset)
+    values = {field.name: _value_of(attributes, field) for field in FIELDS}
     syntax = str(meta.get("TransferSyntaxUID") or "") or None
     is_plain = syntax in (IMPLICIT, EXPLICIT)
     offset = pixels.offset if pixels is not None and is_plain else None
@@ -87,7 +87,7 @@ def _headers_of(read: ReadHeader, source: Source) -> list[Header]:
         return [failed(source, "truncated") if lacks_uid(whole) else whole._replace(reason="truncated")]
     if syntax is None:
         return [whole._replace(reason="undecodable")]
-    frames = _frames_of(dataset, whole)
+    frames = _frames_of(attributes, whole)
     return [
         header._replace(reason="truncated") if _is_truncated(header, pixels, number, len(frames)) else header
         for number, header in enumerate(frames, start=1)
@@ -105,26 +105,25 @@ def _is_truncated(header: Header, pixels: Pixels | None, number: int, n_frames: 
     return header.is_truncated(n_bytes, frames=number)
 
 
-def _frames_of(dataset: Dataset, header: Header) -> list[Header]:
+def _frames_of(attributes: Attributes, header: Header) -> list[Header]:
     """Give a record per frame of a multi-frame CT (DICOM PS3.3 A.38), with what differs from frame to frame."""
     frames = header.frames or 1
-    described = len(dataset.get(PER_FRAME) or [])
-    if frames == 1 or not is_ct(header) or described != frames or frames > _MAX_FRAMES:
+    if not is_ct(header) or attributes.n_described != frames or frames > _MAX_FRAMES:
         return [header]
-    return [header._replace(frame=frame, **_values_of_frame(dataset, frame)) for frame in range(frames)]
+    return [header._replace(frame=frame, **_values_of_frame(attributes, frame)) for frame in range(frames)]
 
 
-def _values_of_frame(dataset: Dataset, frame: int) -> dict[str, Any]:
-    values = {field.name: _value_of(dataset, field, frame) for field in _FRAME_FIELDS}
-    return {name: content for name, content in values.items() if content is not None}
+def _values_of_frame(attributes: Attributes, frame: int) -> dict[str, Any]:
+    values = {field.name: _value_of(attributes, field, frame) for field in _FRAME_FIELDS}
+    return {name: content for name, content in values.items() if content is not None or name not in _IN_FRAMES}
 
 
-def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
+def _value_of(attributes: Attributes, field: Field, frame: int = 0) -> Any:
     if field.name in ("patient", "issuer"):
-        return _identifier(dataset, field.keyword)
+        return _identifier(attributes, field.keyword)
     if field.kind == "text":
-        return _text(dataset, field.keyword, frame)
-    decimals = numbers(dataset, field.keyword, field.length, frame)
+        return _text(attributes, field.keyword, frame)
+    decimals = attributes.numbers(field.keyword, field.length, frame)
     if decimals is None or field.kind == "vector":
         return decimals
     if field.kind == "number":
@@ -135,14 +134,14 @@ def _value_of(dataset: Dataset, field: Field, frame: int = 0) -> Any:
     return count if 0 <= count < 2**31 else None
 
 
-def _identifier(dataset: Dataset, keyword: str) -> str | None:
+def _identifier(attributes: Attributes, keyword: str) -> str | None:
     """Give the text of an id (see `text_of_id`)."""
-    if keyword not in dataset:
+    if keyword not in attributes.dataset:
         return None
-    raw = dataset.get_item(keyword).value
+    raw = attributes.dataset.get_item(keyword).value
     if not isinstance(raw, bytes):
-        return _text(dataset, keyword, 0)
-    declared = value(dataset, "SpecificCharacterSet") or []
+        return _text(attributes, keyword, 0)
+    declared = attributes.value("SpecificCharacterSet") or []
     return text_of_id(raw, [declared] if isinstance(declared, str) else list(map(str, declared)))
 
 
@@ -183,8 +182,8 @@ def _strictly_decoded(raw: bytes, declared: Sequence[str]) -> str | None:
     return None if _NO_SIGN in text else text
 
 
-def _text(dataset: Dataset, keyword: str, frame: int) -> str | None:
-    content = value(dataset, keyword, frame)
+def _text(attributes: Attributes, keyword: str, frame: int) -> str | None:
+    content = attributes.value(keyword, frame)
     parts = content if isinstance(content, MultiValue) else [content]
     text = "\\".join(str(part) for part in parts if part is not None)
     return text[:_LONGEST_TEXT].replace("\0", "").strip() or None
