@@ -43,6 +43,7 @@ _FEW_MISSING = 1.25  # a sweep that lacks no more than a fifth of its slices is 
 _OTHER_STEP = 1.2  # steps that differ by more are not those of one stack
 _PART_OF_ROTATION = 0.75  # of a rotation that overlaps with the next one, also where it is cut
 _BACK_STEPS = 2.5  # times of neighbouring slices may be swapped; who goes back further begins anew
+_LEAST_OF_SWEEP = 4  # slices, in the mean
 _HALF_DAY_S, _DAY_S = 43_200, 86_400
 _MOMENT = re.compile(r"(?:(\d{4})(\d\d)(\d\d))?(\d\d):?(\d\d):?(\d\d(?:\.\d*)?)")
 
@@ -147,8 +148,8 @@ def _partings(headers: list[Header], whole: "_Evenness | None") -> Iterator[list
             groups = _groups(range(len(headers)), values.__getitem__)
             ordered = sorted(groups, key=lambda value: (value is not None, value if value is not None else 0))
             yield [[headers[number] for number in groups[value]] for value in ordered]
-        if name in _CLOCKS:
-            yield _sweeps(headers, _seconds(values))
+        if name in _CLOCKS and len(sweeps := _sweeps(headers, _seconds(values))) > 1:
+            yield sweeps
 
 
 def _seconds(values: Sequence[int | str | None]) -> list[float | None]:
@@ -184,48 +185,62 @@ class _Moment(NamedTuple):
 
 
 def _sweeps(headers: list[Header], seconds: Sequence[float | None]) -> list[list[Header]]:
-    """Part slices into sweeps: in the order of time, each goes along the normal in one direction.
+    """Part slices by time into sweeps, each of which goes along the normal in one direction.
 
-    Slices without a time are a piece of their own.
+    Slices without a time are a piece of their own. Where there are too many sweeps for scans, all slices are one piece.
     """
     distances = _distances(headers)
-    if distances is None:
+    timed = [number for number, second in enumerate(seconds) if second is not None]
+    if distances is None or not timed or _is_one_way(distances[timed], np.array([seconds[n] for n in timed])):
         return [headers]
-    groups = _groups(range(len(headers)), seconds.__getitem__)
-    timeless = groups.pop(None, [])
-    moments = []
+    groups = _groups(timed, seconds.__getitem__)
+    places, moments = distances.tolist(), []
     for second in sorted(groups):
-        there = distances[groups[second]]
-        low, high = float(there.min()), float(there.max())
+        there = [places[number] for number in groups[second]]
+        low, high = min(there), max(there)
         moments.append(_Moment(groups[second], (low + high) / 2, low, high))
-    apart = [step for step in np.diff(np.sort(distances)).tolist() if step > 0] or [0.0]
-    starts = [*_starts_of_sweeps(moments, _BACK_STEPS * sorted(apart)[len(apart) // 2]), len(moments)]
+    steps = np.diff(np.sort(distances))
+    usual = float(np.median(steps[steps >= SAME_POSITION_MM])) if steps.max() >= SAME_POSITION_MM else 0.0
+    starts = [*_starts_of_sweeps(moments, _BACK_STEPS * usual), len(moments)]
+    if len(starts) > len(headers) / _LEAST_OF_SWEEP:
+        return [headers]
     sweeps = [[n for moment in moments[start:end] for n in moment.slices] for start, end in pairwise(starts)]
-    return [[headers[number] for number in sorted(sweep)] for sweep in ([timeless, *sweeps]) if sweep]
+    timeless = [number for number, second in enumerate(seconds) if second is None]
+    return [[headers[number] for number in sorted(sweep)] for sweep in (timeless, *sweeps) if sweep]
+
+
+def _is_one_way(distances: NDArray[np.float64], seconds: NDArray[np.float64]) -> bool:
+    """Tell whether slices follow each other up or down in the order of time: most scans do."""
+    up, down = distances[np.lexsort((distances, seconds))], distances[np.lexsort((-distances, seconds))]
+    return bool((np.diff(up) >= -SAME_POSITION_MM).all() or (np.diff(down) <= SAME_POSITION_MM).all())
 
 
 def _starts_of_sweeps(moments: Sequence[_Moment], back_mm: float) -> list[int]:
     """Number the moments at which a sweep begins: those after which slices go back, or cover the sweep again."""
+    steps = np.abs(np.diff([moment.middle for moment in moments]))
+    unlike = np.abs(steps - np.median(steps)) if len(steps) else steps
     starts, direction, furthest, number = [0], 0, 0, 1
+    low, high = moments[0].low, moments[0].high
     while number < len(moments):
         start, moment = None, moments[number]
         ahead = moment.middle - moments[furthest].middle
-        if moment.high > moment.low and _cover(moment, moments[starts[-1] : number]):
+        if _covers(moment, low, high):
             start = number
         elif ahead * direction < -back_mm or (not direction and _is_amid(moment, moments[furthest], back_mm)):
-            start = _turn_of(moments, max(furthest, starts[-1] + 1), number)
+            start = _turn_of(unlike, max(furthest, starts[-1] + 1), number)
         elif ahead * direction > 0 or (not direction and abs(ahead) > back_mm):
             direction, furthest = (1 if ahead > 0 else -1), number
+        low, high = min(low, moment.low), max(high, moment.high)
         if start is not None:
             starts.append(start)
             direction, furthest, number = 0, start, start
+            low, high = moments[start].low, moments[start].high
         number += 1
     return starts
 
 
-def _cover(moment: _Moment, sweep: Sequence[_Moment]) -> bool:
+def _covers(moment: _Moment, low: float, high: float) -> bool:
     """Tell whether several slices of a moment cover a sweep again, by more than half of the shorter."""
-    low, high = min(earlier.low for earlier in sweep), max(earlier.high for earlier in sweep)
     shorter = min(moment.high - moment.low, high - low)
     return shorter > 0 and min(moment.high, high) - max(moment.low, low) > shorter / 2
 
@@ -234,11 +249,10 @@ def _is_amid(moment: _Moment, other: _Moment, margin_mm: float) -> bool:
     return other.low + margin_mm < moment.middle < other.high - margin_mm
 
 
-def _turn_of(moments: Sequence[_Moment], begin: int, end: int) -> int:
+def _turn_of(unlike: NDArray[np.float64], begin: int, end: int) -> int:
     """Number the moment at which slices turned or jumped back: the step to it is least like the others."""
-    steps = np.abs(np.diff([moment.middle for moment in moments]))
-    unlike = np.abs(steps - np.median(steps))[begin - 1 : end]
-    return begin + int(np.argmax(unlike > unlike.max() - SAME_POSITION_MM))
+    steps = unlike[begin - 1 : end]
+    return begin + int(np.argmax(steps > steps.max() - SAME_POSITION_MM))
 
 
 # --- scans ----------------------------------------------------------------------------------------------------
