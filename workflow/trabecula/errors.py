@@ -65,6 +65,7 @@ REASONS: dict[str, str] = {
     "eight_bit": "8-bit values, from which no Hounsfield units can be had",
     "mixed_orientation": "slices of several orientations",
     "mixed_matrix": "slices of several sizes",
+    "mixed_scans": "slices of two scans lie between each other: every second one is alike",
     "duplicate_position": "several different slices at one position",
     "missing_slices": "slices are missing inside the volume, more than can be interpolated",
     "irregular_spacing": "slice positions are irregular",

@@ -4,9 +4,9 @@ Geometry comes from positions and orientations alone: slice thickness, spacing b
 patient position are never looked at. A stack passes through the modules in this order: `slices` describes its slices
 by their headers, `copies` compares files that repeat an instance, `arrange` finds the slices' grid (`repeats` compares
 slices at one place), `read` reads them (`decoder` decompresses, in a `child`; `read_nifti` reads NIfTI volumes,
-`hounsfield` rescales), `sketch` notes their digests, `mend` moves and interpolates them. Slices are read, mended and
-written one by one, so that memory holds a few of them. `shard` does so for all studies of a job, and `by_hand` for one
-folder.
+`hounsfield` rescales), `sketch` notes their digests, `interleaved` notices slices of two scans, `mend` moves and
+interpolates them. Slices are read, mended and written one by one, so that memory holds a few of them. `shard` does so
+for all studies of a job, and `by_hand` for one folder.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ import numpy as np
 
 from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import pixel_key
-from trabecula.convert.arrange import Arrangement, arrange
+from trabecula.convert.arrange import Arrangement, arrange, distances_of
 from trabecula.convert.copies import refuse_other_pixels
 from trabecula.convert.hounsfield import Sample
+from trabecula.convert.interleaved import Alternation
 from trabecula.convert.mend import mended
 from trabecula.convert.read import SliceFailure, read_slices
 from trabecula.convert.repeats import have_same_values, look_alike
@@ -146,12 +147,14 @@ def _write(
     plan: Arrangement, path: Path, repairs: list[str], flags: list[str], *, any_values: bool, key: bytes
 ) -> Converted:
     """Read, mend and write the slices of a volume, and tell what became of it."""
-    sample, sketch = Sample(), Sketch(key)
+    sample, sketch, alternation = Sample(), Sketch(key), Alternation(distances_of(plan.slices))
     with writing_nifti(path, plan.shape, plan.affine, np.int16) as write:
         slices = sketch.watching(read_slices(plan.slices), plan.slices[0].orientation)
-        for slice_hu in mended(slices, plan.moves, plan.between, plan.shape[:2]):
+        for slice_hu in mended(alternation.watching(slices), plan.moves, plan.between, plan.shape[:2]):
             sample.add(slice_hu)
             write(slice_hu)
+        if alternation.holds():
+            raise StudyFailure("mixed_scans")
         implausible = sample.implausible()
         if implausible and not any_values:
             labels = sample.labels()

@@ -202,6 +202,11 @@ def _straight(slices: list[Slice]) -> list[Slice]:
     return [ct_slice for ct_slice, is_near in zip(slices, near, strict=True) if is_near]
 
 
+def distances_of(slices: Sequence[Slice]) -> list[float]:
+    """Give the distances of slices along the normal of the first one, in millimetres, from that on."""
+    return _places(slices)[:, 2].tolist()
+
+
 def _places(slices: Sequence[Slice]) -> NDArray[np.float64]:
     return places_of([ct_slice.position_mm for ct_slice in slices], slices[0].orientation)
 

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from trabecula.convert.read import SliceFailure, read_slices
 from trabecula.convert.slices import Slice
 
-_BODY_HU = -500
+BODY_HU = -500
 _BLOCKS = 64  # across a slice: their means hardly show noise
 # Two scans of one place differ by noise and breath: in the mean over blocks of the body by no more than this, or than
 # twice what the next slices differ by.
 _SPREAD_HU, _BIAS_HU = 20, 10
 _TIMES_NEIGHBOURS = 2
-_MOST_HU = 500  # that a block counts, so that a few pixels of metal or overflow do not decide
+MOST_HU = 500  # that a block counts, so that a few pixels of metal or overflow do not decide
 
 
 def have_same_values(first: Slice, second: Slice) -> bool:
@@ -55,6 +55,6 @@ def _block_means(slice_hu: NDArray[np.int16]) -> NDArray[np.float64]:
 
 def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, float]:
     """Give the mean absolute difference within the body, and the mean one."""
-    body = np.maximum(first, second) > _BODY_HU
-    difference = (first - second)[body].clip(-_MOST_HU, _MOST_HU) if body.any() else np.zeros(1)
+    body = np.maximum(first, second) > BODY_HU
+    difference = (first - second)[body].clip(-MOST_HU, MOST_HU) if body.any() else np.zeros(1)
     return float(np.abs(difference).mean()), abs(float(difference.mean()))
