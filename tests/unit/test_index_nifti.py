@@ -1,7 +1,9 @@
 """NIfTI files of an archive in the index: records, identities, sidecars, and what becomes of them when files change."""
 
+import errno
 import gzip
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -294,6 +296,34 @@ def test_sidecars_that_come_change_and_go_are_followed_as_from_nothing(tmp_path)
     assert keys() == ["?", "?", "?"]
     assert [row["reason"] for row in read(where, "failures")] == ["bad_sidecar"]
     assert shards.read_text() == in_shards  # nothing is converted anew
+
+
+def test_scans_in_a_folder_that_was_closed_are_not_lost_when_a_sidecar_above_it_comes(tmp_path, monkeypatch):
+    where = cohort(tmp_path)
+    archive = bids(where.archive)
+    run(where)
+    before = {row["study_id"] for row in read(where, "studies")}
+    really = os.scandir
+
+    def scandir(folder):
+        if str(folder) == str(archive / "sub-01/ses-1"):
+            raise PermissionError(errno.EACCES, "closed")
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    really_open = open
+    monkeypatch.setattr("builtins.open", lambda path, *args, **kwargs: _refuse(path, really_open, *args, **kwargs))
+    (archive / "ct.json").write_text('{"KVP": 140}')
+    run(where)
+    assert {row["study_id"] for row in read(where, "studies") if row["status"] == "accepted"} == before
+    assert [study_of(where, f"{end}_ct.nii.gz")["kvp"] for end in ("ses-1", "ses-2")] == [None, 140.0]
+
+
+def _refuse(path, really_open, *args, **kwargs):
+    """Open a file, unless it lies in the closed folder."""
+    if "/sub-01/ses-1/" in str(path):
+        raise PermissionError(errno.EACCES, "closed")
+    return really_open(path, *args, **kwargs)
 
 
 def test_unchanged_files_beside_sidecars_are_not_read_again(tmp_path, monkeypatch):

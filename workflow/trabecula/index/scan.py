@@ -248,7 +248,10 @@ def _compare(memory: Path, listed: pa.Table, *, archives: bool, data_set: str) -
 
 
 def _note_outdated(opened: DuckDBPyConnection, remembered: str, current: str, data_set: str) -> None:
-    """Make the table `outdated` of the paths of NIfTI files whose records other sidecars or another name call for."""
+    """Make the table `outdated` of the paths of NIfTI files whose records other sidecars or another name call for.
+
+    Files in folders that are closed now can't be read anew, and keep their records.
+    """
     is_sidecar = "(" + " OR ".join(f"path ILIKE '%{ending}'" for ending in SIDECARS) + ")"
     opened.sql(f"CREATE TEMP TABLE sidecars AS SELECT DISTINCT path FROM {remembered} {current} AND {is_sidecar}")
     opened.sql(
@@ -258,7 +261,8 @@ def _note_outdated(opened: DuckDBPyConnection, remembered: str, current: str, da
     )
     opened.execute(
         f"CREATE TEMP TABLE outdated AS SELECT DISTINCT path FROM {remembered} f WHERE transfer_syntax = '{NIFTI}' AND "
-        "(NOT starts_with(issuer, ?) OR (member IS NULL AND EXISTS (FROM changed WHERE starts_with(f.path, folder))))",
+        "(NOT starts_with(issuer, ?) OR (member IS NULL AND EXISTS (FROM changed WHERE starts_with(f.path, folder)))) "
+        "AND NOT EXISTS (FROM listed l WHERE l.reason = 'closed_folder' AND starts_with(f.path, l.path || '/'))",
         [issuer_of(data_set, "")],
     )
 
