@@ -151,6 +151,12 @@ def test_phases_of_a_scan_in_steps_are_parted_by_phase_not_by_step():
     assert names(by_time) == {"a", "b"}
 
 
+def test_two_acquisitions_at_two_voltages_are_four_scans():
+    said = {"a": (1, 80.0), "b": (1, 140.0), "c": (2, 80.0), "d": (2, 140.0)}
+    scans = [[at(3.0 * k, f"{name}{k}", acquisition=n, kvp=kvp) for k in range(12)] for name, (n, kvp) in said.items()]
+    assert names(*scans) == {"a", "b", "c", "d"}
+
+
 # --- one scan ---------------------------------------------------------------------------------------------------
 
 

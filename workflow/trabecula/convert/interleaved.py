@@ -57,8 +57,8 @@ class Alternation:
 def _reduced(slice_hu: NDArray[np.int16]) -> NDArray[np.float32]:
     """Take some rows of a slice, and means of neighbouring pixels along them."""
     step, size = (max(1, n // _SAMPLED) for n in slice_hu.shape)
-    rows = slice_hu[::step, : slice_hu.shape[1] // size * size]
-    return rows.reshape(len(rows), -1, size).mean(axis=2, dtype=np.float32)
+    rows = slice_hu[::step, : slice_hu.shape[1] // size * size].astype(np.float32)
+    return rows.reshape(len(rows), -1, size) @ np.full(size, 1 / size, np.float32)  # faster than a mean
 
 
 def _compare(

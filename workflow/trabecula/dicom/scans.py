@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -32,6 +33,8 @@ _PARTS_BY = (
     *("phase", "cardiac_phase", "acquisition", "image_type", "thickness_mm", "kvp", "scan_options", "trigger_ms"),
     *("acquisition_moment", "acquisition_time", "content_time", "instance_uid"),
 )
+# Of these, what may take all together to tell phases apart: two acquisitions at two voltages.
+_of_phase = attrgetter(*_PARTS_BY[:7])
 # What goes up from slice to slice while a scan runs, so that it shows where the next pass begins.
 _CLOCKS = ("acquisition", "acquisition_moment", "acquisition_time", "content_time")
 # Slices are reconstructed in any order: these times are believed only where slices lie at one place.
@@ -138,7 +141,10 @@ def _groups(items: Iterable[T], key: Callable[[T], Any]) -> dict[Any, list[T]]:
 
 
 def _partings(headers: list[Header], whole: "_Evenness | None") -> Iterator[list[list[Header]]]:
-    """Part slices into pieces by each attribute, and by the sweeps of each clock, in the order of their values."""
+    """Part slices into pieces by each attribute and the sweeps of each clock, in the order of their values.
+
+    Where slices make no volume, several attributes together are tried last.
+    """
     for name in _PARTS_BY:
         values = [getattr(header, name) for header in headers]
         n_values = len(set(values))
@@ -150,6 +156,9 @@ def _partings(headers: list[Header], whole: "_Evenness | None") -> Iterator[list
             yield [[headers[number] for number in groups[value]] for value in ordered]
         if name in _CLOCKS and len(sweeps := _sweeps(headers, _seconds(values))) > 1:
             yield sweeps
+    if whole is None:
+        together = _groups(headers, _of_phase)
+        yield [together[values] for values in sorted(together, key=repr)]
 
 
 def _seconds(values: Sequence[int | str | None]) -> list[float | None]:
