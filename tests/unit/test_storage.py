@@ -23,7 +23,7 @@ from trabecula.runtime import storage
 def waited(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Record the seconds that would have been waited."""
     seconds: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", seconds.append)
+    monkeypatch.setattr("trabecula.runtime.storage.time.sleep", seconds.append)
     return seconds
 
 

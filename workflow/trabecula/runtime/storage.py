@@ -2,11 +2,10 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from trabecula.errors import ConfigError
 
@@ -18,7 +17,7 @@ PASSING = frozenset(
         *(errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET),
     }
 )
-ATTEMPTS = 6  # the last one about 15 s after the first
+WAITS_S = (0, 0.5, 1, 2, 4)  # after each attempt but the last
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,21 +33,22 @@ def passes(error: BaseException) -> bool:
 
 
 def patiently(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function that reads; where storage fails, call it again after 0.5, 1, 2, 4 and 8 s.
+    """Call a function that reads; where storage fails, call it again at once and after 0.5, 1, 2 and 4 s.
 
     Raises
     ------
     OSError
-        The last error, if none of `ATTEMPTS` succeeds; at once an error that does not pass, such as FileNotFoundError.
+        The last error, if no attempt succeeds; at once an error that does not pass, such as FileNotFoundError.
     """
-    try:  # waiting has a price of its own, which a million files should not pay
-        return read(*args, **kwargs)
-    except OSError as error:
-        if not passes(error):
-            raise
-    wait = wait_exponential(multiplier=0.5)
-    again = Retrying(retry=retry_if_exception(passes), stop=stop_after_attempt(ATTEMPTS - 1), wait=wait, reraise=True)
-    return again(read, *args, **kwargs)
+    for wait_s in WAITS_S:
+        try:
+            return read(*args, **kwargs)
+        except OSError as error:
+            if not passes(error):
+                raise
+        if wait_s:
+            time.sleep(wait_s)
+    return read(*args, **kwargs)
 
 
 def must_be_there(archive: Path | str) -> None:
