@@ -118,8 +118,9 @@ def _alike(slices: Sequence[Slice]) -> list[Slice]:
 
 def _near_median(slices: list[Slice], values_of: Callable[[Slice], list[float]], tolerance: float) -> list[Slice]:
     """Keep the slices whose values differ from the median of all by no more than a tolerance."""
-    usual = np.median([values_of(ct_slice) for ct_slice in slices], axis=0)
-    return [ct_slice for ct_slice in slices if np.abs(np.subtract(values_of(ct_slice), usual)).max() <= tolerance]
+    values = np.array([values_of(ct_slice) for ct_slice in slices])
+    near = (np.abs(values - np.median(values, axis=0)) <= tolerance).all(axis=1)
+    return [ct_slice for ct_slice, is_near in zip(slices, near.tolist(), strict=True) if is_near]
 
 
 def in_order(slices: Iterable[Slice]) -> list[Slice]:
@@ -160,7 +161,7 @@ def _without_same(slices: list[Slice], have_same_values: Callable[[Slice, Slice]
 
 
 def _are_at_one_place(first: Slice, second: Slice) -> bool:
-    return bool(np.linalg.norm(np.subtract(first.position_mm, second.position_mm)) < SAME_POSITION_MM)
+    return math.dist(first.position_mm, second.position_mm) < SAME_POSITION_MM
 
 
 def _without_overlaps(slices: list[Slice], look_alike: Callable[[Slice, Slice, Sequence[Slice]], bool]) -> list[Slice]:

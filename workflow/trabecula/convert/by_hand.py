@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,15 @@ def read_folder(folder: Path) -> list[Header]:
     for place, _, names in os.walk(top, onerror=errors.append):
         below = os.path.relpath(place, top)
         for path in (os.path.normpath(f"{below}/{name}") for name in names):
-            if os.path.isfile(f"{top}/{path}"):
+            try:
                 state = os.stat(f"{top}/{path}")
+            except OSError:
+                files.append(ListedFile(as_text(path), 0, 0, "link_outside"))
+                continue
+            if stat.S_ISREG(state.st_mode):
                 files.append(ListedFile(as_text(path), state.st_size, state.st_mtime_ns))
             else:
-                exists = os.path.exists(f"{top}/{path}")
-                files.append(ListedFile(as_text(path), 0, 0, "not_regular" if exists else "link_outside"))
+                files.append(ListedFile(as_text(path), 0, 0, "not_regular"))
     files += [ListedFile(as_text(os.path.relpath(error.filename, top)), 0, 0, "closed_folder") for error in errors]
     headers = read_records(top, sorted(files), archives=True)
     return [header._replace(path=f"{top}/{header.path}") for header in headers]

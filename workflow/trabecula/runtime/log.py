@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO, TypeVar
 
-from tqdm import tqdm
-
 from trabecula.errors import TrabeculaError
 
 _terminal: TextIO = sys.stderr
@@ -91,7 +89,13 @@ def progress(
 
     `count` tells how many units an item stands for.
     """
-    with tqdm(desc=what, unit=f" {unit}", total=total, file=_terminal, disable=not _terminal.isatty()) as bar:
+    if not _terminal.isatty():
+        yield from items
+        return
+    # Jobs on a cluster have no terminal, and need not wait for it.
+    from tqdm import tqdm
+
+    with tqdm(desc=what, unit=f" {unit}", total=total, file=_terminal) as bar:
         for item in items:
             yield item
             bar.update(count(item))
