@@ -119,7 +119,7 @@ def _alike(slices: Sequence[Slice]) -> list[Slice]:
 def _near_median(slices: list[Slice], values_of: Callable[[Slice], list[float]], tolerance: float) -> list[Slice]:
     """Keep the slices whose values differ from the median of all by no more than a tolerance."""
     values = np.array([values_of(ct_slice) for ct_slice in slices])
-    near = (np.abs(values - np.median(values, axis=0)) <= tolerance).all(axis=1)
+    near = np.all(np.abs(values - np.median(values, axis=0)) <= tolerance, axis=1)
     return [ct_slice for ct_slice, is_near in zip(slices, near.tolist(), strict=True) if is_near]
 
 
