@@ -1,6 +1,7 @@
 """One word per stage, everywhere; and nothing at the top that the design doesn't name."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ct_files import axial_stack, save_all
 
 from trabecula.runtime import digest
 
@@ -242,6 +244,24 @@ def test_what_snakemake_loads_for_every_job_is_light():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
     assert "trabecula.model.bundle_checks" in done.stdout
+
+
+# Each takes longer to load than a small study to convert; `pydicom` alone a quarter of a second.
+NOT_FOR_PLAIN_FILES = HEAVY | {"pydicom", "nibabel", "requests", "asyncio", "imagecodecs", "jsonschema", "tqdm"}
+
+
+def test_converting_plain_files_loads_numpy_and_little_else(tmp_path):
+    save_all(axial_stack(4), tmp_path / "in")
+    code = (
+        "import sys; from pathlib import Path; from trabecula.convert.by_hand import convert_folder; "
+        "(entry,) = convert_folder(Path(sys.argv[1]), Path(sys.argv[2])); print(entry['status'], *sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "in"), str(tmp_path / "out")]
+    environment = {**os.environ, "PYTHONPATH": str(HOME / "workflow")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    status, *loaded = done.stdout.split()
+    assert status == "ok" and "numpy" in loaded
+    assert not (NOT_FOR_PLAIN_FILES - {"numpy"}) & set(loaded)
 
 
 FUNCTIONS = [
