@@ -134,26 +134,31 @@ def _plus_intercept(stored: NDArray[np.integer], intercept: int) -> NDArray[np.i
 
 
 class Sample:
-    """Counts of a volume's HU, from some rows and columns of each slice."""
+    """Counts of a volume's HU, none below air, from some rows and columns of each slice."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(2**16, np.int64)
         self._waiting: list[NDArray[np.uint16]] = []
         self._n_pairs = self._n_alike = 0
+        self._has_negative = False  # which no label map has
 
     def add(self, slice_hu: NDArray[np.int16]) -> None:
         """Count a slice."""
         step = max(1, min(slice_hu.shape) // _SAMPLED)
-        self._waiting.append(slice_hu[::step, ::step].ravel().view(np.uint16) ^ np.uint16(2**15))
-        voxels, beside = slice_hu[::step, :-1:step], slice_hu[::step, 1::step]
-        self._n_pairs += np.count_nonzero(voxels)
-        self._n_alike += np.count_nonzero(voxels[voxels == beside])
+        sampled = slice_hu[::step, ::step].ravel()
+        self._waiting.append(sampled.view(np.uint16) + np.uint16(-PADDING_HU))
+        self._has_negative = self._has_negative or bool(sampled.min() < 0)
+        if not self._has_negative:
+            voxels, beside = slice_hu[::step, :-1:step], slice_hu[::step, 1::step]
+            self._n_pairs += np.count_nonzero(voxels)
+            self._n_alike += np.count_nonzero(voxels[voxels == beside])
         if len(self._waiting) == _AT_ONCE:
             self._count()
 
     def _count(self) -> None:
         if self._waiting:
-            self._counts += np.bincount(np.concatenate(self._waiting), minlength=2**16)
+            counts, air = np.bincount(np.concatenate(self._waiting)), 2**15 + PADDING_HU
+            self._counts[air : air + len(counts)] += counts
             self._waiting.clear()
 
     def percentiles(self) -> tuple[float, float]:
@@ -166,6 +171,8 @@ class Sample:
     def labels(self) -> str | None:
         """Give the figures for which the values are those of a label map; None where they are not."""
         self._count()
+        if self._has_negative:
+            return None
         values = np.flatnonzero(self._counts) - 2**15
         if values[0] != 0 or not 2 <= len(values) <= MAX_LABELS or self._n_alike < MIN_ALIKE * self._n_pairs:
             return None

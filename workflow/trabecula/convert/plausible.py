@@ -56,8 +56,10 @@ def why_implausible(counts: Counts) -> str | None:
     'beside padding the darkest hundredth reaches 40 HU: no air, no fat'
     """
     figures = _figures_against(counts)
+    if figures is None:
+        return None
     lowered = np.concatenate([_beside_padding(counts)[_OFFSET_HU:], np.zeros(_OFFSET_HU, counts.dtype)])
-    if figures is not None and lowered.any() and _figures_against(lowered) is None:
+    if lowered.any() and _figures_against(lowered) is None:
         return f"{figures}; they would fit with {_OFFSET_HU} less"
     return figures
 
