@@ -34,19 +34,33 @@ class Alternation:
         self._distances = distances_mm
         self._last: list[NDArray[np.float32]] = []
         self._compared: list[tuple[float, float, float]] = []
+        self._n_alike = self._n_steady = 0  # slices that are no less like their neighbours, and do not swing back
 
     def watching(self, slices: Iterable[NDArray[np.int16]]) -> Iterator[NDArray[np.int16]]:
         """Pass slices on, (rows, columns) in Hounsfield units, and compare each with those before."""
         for number, slice_hu in enumerate(slices):
-            self._last = [*self._last[-2:], _reduced(slice_hu)]
-            if number > 1:
-                below, at, above = self._distances[number - 2 : number + 1]
-                self._compared.append(_compare(*self._last, weight=(at - below) / (above - below)))
+            if self._may_hold():
+                self._last = [*self._last[-2:], _reduced(slice_hu)]
+                if number > 1:
+                    self._compare_last(*self._distances[number - 2 : number + 1])
             yield slice_hu
+
+    def _may_hold(self) -> bool:
+        """Tell whether the slices until now leave it open; in most scans, the first few of them do not."""
+        n = len(self._distances) - 2
+        if n < _MIN_SLICES - 2:
+            return False
+        return (n - self._n_alike) / n >= _NEARLY_ALL or (n - 1 - self._n_steady) / (n - 1) >= _NEARLY_ALL
+
+    def _compare_last(self, below: float, at: float, above: float) -> None:
+        between, across, swing = _compare(*self._last, weight=(at - below) / (above - below))
+        self._n_alike += between <= _MORE_UNLIKE * across
+        self._n_steady += bool(self._compared) and swing * self._compared[-1][2] >= 0
+        self._compared.append((between, across, swing))
 
     def holds(self) -> bool:
         """Tell whether slices of two scans alternate."""
-        if len(self._compared) < _MIN_SLICES - 2:
+        if not self._may_hold():
             return False
         between, across, swing = np.array(self._compared).T
         unlike = np.mean(between > _MORE_UNLIKE * across) >= _NEARLY_ALL and np.median(between) >= _MIN_BETWEEN_HU
