@@ -187,12 +187,17 @@ FLAGGED, JPEG2000, NEAR_LOSSLESS = {"lossy": "01"}, "1.2.840.10008.1.2.4.91", "1
         ({"transfer_syntax": "1.2.840.113619.5.2"}, {"transfer_syntax": "1.2.840.10008.1.2.4.201"}),
         ({"transfer_syntax": NEAR_LOSSLESS}, {"transfer_syntax": "1.2.840.10008.1.2.4.80"}),
         (FLAGGED, {"transfer_syntax": JPEG2000}),
+        ({"transfer_syntax": "1.2.840.10008.1.2.4.90"}, {}),
+        ({"transfer_syntax": "1.2.840.10008.1.2.4.70", "stream_lossy": True}, {"transfer_syntax": JPEG2000}),
+        ({"transfer_syntax": JPEG2000}, {"transfer_syntax": NEAR_LOSSLESS, "stream_lossy": False}),
+        ({"transfer_syntax": JPEG2000, "stream_lossy": True}, FLAGGED),
     ],
 )
-def test_of_copies_the_one_that_surely_lost_nothing_is_kept_and_not_compared_with_the_others(worse, better):
+def test_of_copies_the_one_that_lost_least_is_kept_and_no_lossy_one_is_remembered(worse, better):
     instances = without_copies([header(0, path="a", **worse), header(0, path="b", **better)])
     assert [part.path for part in instances.kept] == ["b"] and [part.path for part in instances.copies] == ["a"]
-    assert instances.repeats(instances.kept) == []
+    is_lossy = worse is FLAGGED or "stream_lossy" in worse or worse == {"transfer_syntax": NEAR_LOSSLESS}
+    assert [copy.path for _, copy in instances.repeats(instances.kept)] == [] if is_lossy else ["a"]
 
 
 def test_copies_compressed_alike_are_remembered_and_the_first_path_is_kept():

@@ -18,7 +18,7 @@ _TEXT = pa.string()
 _SLICE = [
     *("path", "member", "size", "mtime_ns", "rows", "columns", "frames", "bits", "bits_stored", "high_bit", "signed"),
     *("samples", "photometric", "lossy", "slope", "intercept", "padding", "padding_limit", "pixel_spacing_mm"),
-    *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset"),
+    *("orientation", "positions_mm", "frame", "transfer_syntax", "pixel_offset", "stream_lossy"),
 ]
 _of_slice = attrgetter(*_SLICE)
 _SLICE_TYPE = pa.struct([FILES.field(name) for name in _SLICE])

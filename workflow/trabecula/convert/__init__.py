@@ -19,7 +19,7 @@ import numpy as np
 from trabecula.cohort.linked import Linked
 from trabecula.cohort.pseudonym import pixel_key
 from trabecula.convert.arrange import Arrangement, arrange, distances_of
-from trabecula.convert.copies import refuse_other_pixels
+from trabecula.convert.copies import readable, refuse_other_pixels
 from trabecula.convert.hounsfield import Sample
 from trabecula.convert.interleaved import Alternation
 from trabecula.convert.mend import mended
@@ -100,7 +100,8 @@ def convert_stack(stack: Linked, path: Path, *, max_gap_mm: float, key: bytes, a
     try:
         return _convert_slices(slices, path, repairs, **options)
     except SliceFailure:
-        return _convert_slices(_readable(slices), path, [*repairs, "damaged_slices"], **options)
+        kept, repair = _readable(slices, stack)
+        return _convert_slices(kept, path, repairs + repair, **options)
 
 
 def _convert_slices(
@@ -111,24 +112,18 @@ def _convert_slices(
     return _write(plan, path, repairs, _flags(slices), any_values=any_values, key=key)
 
 
-def _readable(slices: Sequence[Slice]) -> list[Slice]:
-    """Keep the slices whose pixels can be had.
+def _readable(slices: Sequence[Slice], stack: Linked) -> tuple[list[Slice], list[str]]:
+    """Keep the slices whose pixels can be had, or those of a copy, and name the repair.
 
     Raises
     ------
     StudyFailure
         The first one's, if too many can't be had.
     """
-    kept, failures = [], []
-    for ct_slice in slices:
-        try:
-            next(read_slices([ct_slice]))
-            kept.append(ct_slice)
-        except SliceFailure as damaged:
-            failures.append(damaged.failure)
+    kept, failures = readable(slices, stack.copies)
     if len(failures) > MAX_DAMAGED * len(slices):
         raise StudyFailure(failures[0].reason, f"{len(failures)} of {len(slices)} slices; {failures[0].detail}")
-    return kept
+    return kept, ["damaged_slices"] * bool(failures)
 
 
 def _flags(slices: Sequence[Slice]) -> list[str]:

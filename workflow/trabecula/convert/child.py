@@ -30,8 +30,11 @@ class Decoder:
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
 
-    def decode(self, header: Header) -> tuple[NDArray[np.integer], bool]:
-        """Give the stored values of a slice, (rows, columns), and tell whether they were uncompressed.
+    def decode(self, header: Header) -> tuple[NDArray[np.integer], int]:
+        """Give the words of a slice, (rows, columns), as its file would hold them uncompressed.
+
+        Which of a word's bits are stored is left to the caller. The second value is the number of bits that the samples
+        of the stream have.
 
         Raises
         ------

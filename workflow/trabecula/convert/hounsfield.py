@@ -33,25 +33,42 @@ def hounsfield_of_layout(
     [40]
     """
     outside = None
-    if padding is not None and layout.bits == 16 and padding[1] >> layout.bits_stored:
+    if padding is not None and not _is_storable(padding[1], layout):
         # A mark that needs more bits than are stored would turn into some tissue below.
         outside = _is_padding(pixels, padding)
-    _strip(pixels, layout.bits_stored)
+    _strip(pixels, layout)
     hu = hounsfield(pixels, slope, intercept, None if outside is not None else padding)
     if outside is not None:
         hu[outside] = PADDING_HU
     return hu
 
 
-def _strip(pixels: NDArray[np.integer], used: int) -> None:
-    """Extend the sign of the stored bits, in place; bits above them may hold an overlay in old files."""
-    unused = pixels.dtype.itemsize * 8 - used
-    if 0 < unused < pixels.dtype.itemsize * 8:
-        if pixels.dtype.kind == "u":
-            pixels &= (1 << used) - 1
-        else:
-            pixels <<= unused
-            pixels >>= unused
+def _is_storable(mark: int, layout: PixelLayout) -> bool:
+    """Tell whether the stored bits can hold a mark: with a sign, the bits above the stored ones repeat it."""
+    above = mark >> (layout.bits_stored - layout.signed)
+    return above == 0 or (layout.signed and above == 0xFFFF >> (layout.bits_stored - 1))
+
+
+def _strip(pixels: NDArray[np.integer], layout: PixelLayout) -> None:
+    """Cut the stored bits out of their words, and extend their sign, in place.
+
+    Bits above and below them may hold anything, such as an overlay in old files.
+
+    >>> pixels = np.array([0x0FFF, 0x0028], np.int16)
+    >>> _strip(pixels, PixelLayout(offset=0, bits=16, bits_stored=12, high_bit=11, signed=True))
+    >>> pixels.tolist()
+    [-1, 40]
+    """
+    above = layout.bits - 1 - layout.high_bit
+    below = layout.high_bit + 1 - layout.bits_stored
+    if not layout.signed:
+        if below:
+            pixels >>= below
+        if above:
+            pixels &= (1 << layout.bits_stored) - 1
+    elif above or below:
+        pixels <<= above
+        pixels >>= above + below
 
 
 def hounsfield(
@@ -77,7 +94,7 @@ def hounsfield(
     """
     outside = None
     if padding is not None:
-        mark = np.array(padding[0], np.uint16).astype(stored.dtype, casting="unsafe")
+        mark = np.array(padding[0], np.uint16).view(np.int16 if stored.dtype.kind == "i" else np.uint16)
         if float(mark) * slope + intercept > MAX_TISSUE_HU:
             outside = _is_padding(stored, padding)
     if slope == 1 and intercept == round(intercept) and abs(intercept) < 2**15 and stored.dtype.itemsize == 2:
@@ -114,8 +131,11 @@ def hounsfield_of_numbers(stored: NDArray, slope: float, intercept: float) -> ND
 def _is_padding(pixels: NDArray[np.integer], padding: tuple[int, int]) -> NDArray[np.bool_]:
     """Mark the pixels with a padding value; written with a sign or without, 16 bits are the same."""
     low, high = padding
-    bits = pixels.view(np.uint16) if pixels.dtype.itemsize == 2 else pixels
-    return (bits >= low) & (bits <= high)
+    if pixels.dtype.itemsize == 2:
+        pixels = pixels.view(np.uint16)
+    elif pixels.dtype.kind == "i":
+        low, high = sorted(np.array(padding, np.uint16).view(np.int16).tolist())
+    return (pixels >= low) & (pixels <= high)
 
 
 def _plus_intercept(stored: NDArray[np.integer], intercept: int) -> NDArray[np.int16]:

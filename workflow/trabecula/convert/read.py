@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trabecula.convert.child import Decoder
-from trabecula.convert.hounsfield import hounsfield, hounsfield_of_layout
+from trabecula.convert.hounsfield import hounsfield_of_layout
 from trabecula.convert.read_nifti import VolumeReader
 from trabecula.convert.slices import Slice, layout_in_memory
 from trabecula.convert.unchanged import check_unchanged
@@ -16,14 +16,14 @@ from trabecula.dicom.headers.record import NIFTI, Header
 from trabecula.errors import StudyFailure
 from trabecula.runtime.storage import patiently
 
-_OF_ONE_SLICE = ("truncated", "undecodable", "unreadable")
+_OF_ONE_SLICE = ("truncated", "undecodable", "unreadable", "lossy")
 
 # One for all of a job's studies: the decoder's child takes a while to start, and a volume to load.
 _decoder, _volumes = Decoder(), VolumeReader()
 
 
 class SliceFailure(Exception):
-    """The pixels of one slice can't be had; the volume may do without it.
+    """The pixels of one slice can't be had; a copy of it may have them, or the volume do without it.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def read_slices(slices: Iterable[Slice]) -> Iterator[NDArray[np.int16]]:
     Raises
     ------
     SliceFailure
-        If a slice can't be had: truncated, undecodable or unreadable.
+        If a slice can't be had: truncated, undecodable, unreadable or lossy.
     StudyFailure
-        vanished, changed, lossy, or unreadable where the archive's disk or network fail; of a NIfTI volume, which
+        vanished, changed, or unreadable where the archive's disk or network fail; of a NIfTI volume, which
         stands or falls as a whole, any of them.
     """
     reader = _Reader()
@@ -79,15 +79,15 @@ class _Reader:
         if header.transfer_syntax == NIFTI:
             return _volumes.read(header)
         if layout is None:
-            pixels, plain = _decoder.decode(header)
+            pixels, depth = _decoder.decode(header)
             pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-            layout = layout_in_memory(header) if plain else None
+            layout = layout_in_memory(header, depth)
+            if layout is None:
+                raise StudyFailure("undecodable", "nothing says how many bits the pixels have, or with which sign")
         else:
             buffer = self._next_buffer(ct_slice.shape[0] * ct_slice.shape[1] * layout.bits // 8)
             self._fill(buffer, header, layout.offset)
             pixels = buffer.view(layout.dtype).reshape(ct_slice.shape)
-        if layout is None:
-            return hounsfield(pixels, ct_slice.slope, ct_slice.intercept, _padding(header))
         return hounsfield_of_layout(pixels, layout, ct_slice.slope, ct_slice.intercept, _padding(header))
 
     def _next_buffer(self, size: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from trabecula.dicom.geometry import MAX_PIXELS, MAX_VOXELS, normal_of
-from trabecula.dicom.headers.record import Header
+from trabecula.dicom.headers.record import LOSSY_PIXELS, Header
 from trabecula.errors import StudyFailure
 
 
@@ -17,7 +17,7 @@ class PixelLayout:
     offset : int
         Where they begin, in bytes.
     bits, bits_stored, high_bit : int
-        Bits allocated and used, and the highest one that is used.
+        Bits allocated and used, and the highest one that is used, counted from 0.
     signed : bool
         Whether they are two's complement.
     """
@@ -55,7 +55,7 @@ class Slice:
     slope, intercept : float
         Stored value to HU.
     layout : PixelLayout or None
-        Where its pixels lie in the file; None where pydicom has to decode them.
+        Where its pixels lie in the file; None where they have to be decoded.
     """
 
     header: Header
@@ -85,7 +85,7 @@ def slices_of(headers: Iterable[Header]) -> list[Slice]:
 
 def _slice_of(header: Header) -> Slice:
     rows, columns, slope, intercept = header.rows or 0, header.columns or 0, header.slope, header.intercept
-    if header.is_lossy:
+    if header.loss == LOSSY_PIXELS:
         raise StudyFailure("lossy")
     if rows < 1 or columns < 1:
         raise StudyFailure("no_geometry", "rows or columns are missing")
@@ -109,11 +109,25 @@ def _layout_in_file(header: Header) -> PixelLayout | None:
     return layout and replace(layout, offset=header.pixel_offset + (header.frame or 0) * size)
 
 
-def layout_in_memory(header: Header) -> PixelLayout | None:
-    """Tell how the pixels of a slice lie in memory once they are decoded; None where that is unusual."""
-    bits, used, high, signed = header.bits, header.bits_stored, header.high_bit, header.signed
-    if used is None or high is None or bits not in (8, 16) or signed not in (0, 1):
+def layout_in_memory(header: Header, depth: int | None = None) -> PixelLayout | None:
+    """Tell how the pixels of a slice lie in memory once they are decoded; None where nothing says it.
+
+    A HighBit below the stored bits is impossible, and not believed.
+
+    Parameters
+    ----------
+    header : Header
+        Header of the slice.
+    depth : int, optional
+        Bits of the samples of a compressed stream: values that lie to the left in their words are so in the stream only
+        if it has as many bits.
+    """
+    bits, used, signed = header.bits, header.bits_stored, header.signed
+    if used is None or bits not in (8, 16, 32) or signed not in (0, 1):
         return None
-    if header.samples not in (None, 1) or not 0 < used <= bits or high != used - 1:
+    if header.samples not in (None, 1) or not 0 < used <= bits:
         return None
+    high = max(used - 1, header.high_bit or 0)
+    if high >= min(bits, depth or bits):
+        high = used - 1
     return PixelLayout(0, bits, used, high, bool(signed))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trabecula.dicom.derived import FLAGS, derivation_of, refusal
 from trabecula.dicom.geometry import SAME_POSITION_MM
-from trabecula.dicom.headers.record import NIFTI, Header
+from trabecula.dicom.headers.record import LOSSY_ONCE, MAYBE_LOSSY, NIFTI, Header
 from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, patient_of, place_of_instance
 from trabecula.dicom.kinds import ct_class_of, is_ct, kind_of
 from trabecula.dicom.scans import distances_of, scans_of
@@ -124,7 +124,7 @@ class Instances:
     copies : list of Header
         The files that repeat an instance.
     comparable : mapping
-        By path, member and frame of a kept file, those of its copies that are compressed no worse.
+        By path, member and frame of a kept file, those of its copies whose pixels may be as good.
     """
 
     kept: list[Header]
@@ -141,7 +141,7 @@ class Instances:
 def without_copies(headers: Iterable[Header]) -> Instances:
     """Part the files of an archive from those that repeat an instance of the same series at the same place.
 
-    Of copies that differ in compression, one without loss is kept, by its transfer syntax; else the first by its path.
+    Of copies that differ in compression, the one is kept that lost least (see `Header.loss`), else the first by path.
     """
     kept: dict[Hashable, Header] = {}
     copies, comparable = [], defaultdict(list)
@@ -149,7 +149,7 @@ def without_copies(headers: Iterable[Header]) -> Instances:
         first = kept.setdefault(place_of_instance(header), header)
         if first is not header:
             copies.append(header)
-            if first.loss == header.loss:
+            if header.loss <= max(first.loss, MAYBE_LOSSY):
                 comparable[_place(first)].append(header)
     return Instances(sorted(kept.values(), key=_file_order), copies, comparable)
 
@@ -233,7 +233,7 @@ def _kind_of_slice(header: Header) -> tuple[Any, ...]:
     kernel = (header.kernel or "").split("\\")[0]  # Siemens' second value, a strength, may differ from slice to slice
     ct_class = ct_class_of(header)
     storage = ("CT", ct_class) if ct_class else (header.modality or "", header.sop_class or "")
-    return (kind_of(header), *size, kernel, *storage, header.is_lossy, header.positions_mm is None)
+    return (kind_of(header), *size, kernel, *storage, max(header.loss, MAYBE_LOSSY), header.positions_mm is None)
 
 
 def _likeness(headers: Sequence[Header]) -> Callable[[Header], tuple[Any, ...]]:
@@ -279,7 +279,7 @@ def reason_against_image(stack: Stack) -> str | None:
         return kind
     if stack.distances_mm is None or min(header.pixel_spacing_mm or [0]) <= 0 or not (header.rows and header.columns):
         return "no_geometry"
-    if header.is_lossy:
+    if header.loss >= LOSSY_ONCE:
         return "lossy"
     if any(not part.slope or part.intercept is None for part in stack.headers):
         return "no_rescale"

@@ -5,13 +5,15 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
+# Of GE, private: implicit and little-endian, but for the pixels, whose highest byte comes first.
+GE_BIG_ENDIAN = "1.2.840.113619.5.2"
 
 UNCOMPRESSED = (IMPLICIT, EXPLICIT, BIG_ENDIAN)
-# Transfer syntaxes that always lose information (DICOM PS3.5 A.4, and the retired ones of PS3.6); JPEG 2000 may, and
-# says so elsewhere.
+# Transfer syntaxes whose streams lose information (DICOM PS3.5 A.4, and the retired ones of PS3.6). A first guess: what
+# a stream says of itself goes before its name (see `trabecula.dicom.streams`).
 LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (*range(50, 57), *range(59, 65), 81, *range(100, 109))}
 # Those that promise to lose nothing: uncompressed, deflated, RLE, and the lossless ones of JPEG, JPEG-LS, JPEG 2000,
-# HTJ2K and JPEG XL. Of all others only the stream tells.
+# HTJ2K and JPEG XL. Of all others nothing but the stream tells.
 LOSSLESS = {*UNCOMPRESSED, DEFLATED, RLE}
 LOSSLESS |= {f"1.2.840.10008.1.2.4.{number}" for number in (57, 58, 65, 66, 70, 80, 90, 110, 201, 202)}
 

@@ -17,6 +17,7 @@ from trabecula.dicom.identity import lacks_uid
 from trabecula.dicom.kinds import is_ct
 from trabecula.dicom.quiet import quiet
 from trabecula.dicom.reading import Pixels, ReadHeader, read_header
+from trabecula.dicom.streams import loss_in_file
 from trabecula.dicom.syntaxes import EXPLICIT, IMPLICIT
 from trabecula.errors import StudyFailure
 
@@ -58,13 +59,25 @@ def read_by_pydicom(file: BinaryIO, source: Source) -> list[Header]:
         If disk or network fail, or the file's own compression. All other trouble is a record with its reason.
     """
     try:
-        return _headers_of(read_header(file, _TAGS, n_bytes=source.n_bytes), source)
+        content = read_header(file, _TAGS, n_bytes=source.n_bytes)
+        stream_lossy = _loss_in(file, content.pixels)
+        return [header._replace(stream_lossy=stream_lossy) for header in _headers_of(content, source)]
     except StudyFailure as failure:
         return [failed(source, failure.reason)]
     except OSError:
         raise
     except Exception:  # damaged headers raise anything, from struct.error to RecursionError
         return [failed(source, "unreadable")]
+
+
+def _loss_in(file: BinaryIO, pixels: Pixels | None) -> bool | None:
+    """Tell whether encapsulated pixels lost something (see `Header.stream_lossy`)."""
+
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return file.read(length)
+
+    return None if pixels is None or pixels.is_native or pixels.offset is None else loss_in_file(read, pixels.offset)
 
 
 def _headers_of(read: ReadHeader, source: Source) -> list[Header]:

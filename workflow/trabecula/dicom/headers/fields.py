@@ -73,6 +73,8 @@ FIELDS = (
     Field("contrast", "ContrastBolusAgent", 0x00180010, "LO", "text"),
     Field("photometric", "PhotometricInterpretation", 0x00280004, "CS", "text"),
     Field("lossy", "LossyImageCompression", 0x00282110, "CS", "text"),
+    Field("lossy_ratio", "LossyImageCompressionRatio", 0x00282112, "DS", "text"),
+    Field("lossy_method", "LossyImageCompressionMethod", 0x00282114, "CS", "text"),
     Field("rescale_type", "RescaleType", 0x00281054, "LO", "text"),
     Field("kvp", "KVP", 0x00180060, "DS", "number"),
     Field("thickness_mm", "SliceThickness", 0x00180050, "DS", "number"),

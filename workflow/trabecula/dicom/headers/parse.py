@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from trabecula.dicom.encoding import LONG, SHORT
 from trabecula.dicom.headers.fields import FIELDS
+from trabecula.dicom.streams import loss_in_file
 from trabecula.dicom.syntaxes import BIG_ENDIAN, DEFLATED, IMPLICIT, UNCOMPRESSED, is_compression
 
 FIRST_BYTES = 8192  # holds most headers
@@ -59,12 +60,15 @@ class Parsed(NamedTuple):
         Byte at which the pixel data's value begins, where it is not compressed; None where it is, or is absent.
     pixel_length : int or None
         Length of that value in bytes.
+    stream_lossy : bool or None
+        See `Header.stream_lossy`.
     """
 
     values: dict[int, bytes]
     syntax: str
     pixel_offset: int | None
     pixel_length: int | None
+    stream_lossy: bool | None
 
 
 class _Step(NamedTuple):
@@ -116,7 +120,9 @@ def _parse(read: Read) -> Parsed:
         raise Doubt
     if native == (length == _UNDEFINED) if offset is not None else _ROWS in walk.values:
         raise Doubt
-    return Parsed(walk.values, syntax, *((offset, length) if native else (None, None)))
+    if native:
+        return Parsed(walk.values, syntax, offset, length, None)
+    return Parsed(walk.values, syntax, None, None, None if offset is None else loss_in_file(read, offset))
 
 
 def _syntax_in(meta: bytes) -> str:

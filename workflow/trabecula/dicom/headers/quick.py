@@ -34,7 +34,7 @@ def _decoded(parsed: Parsed, source: Source) -> Header:
     """Give the record of raw values; raise Doubt where one can't be decoded as plainly as it should."""
     syntax, offset = parsed.syntax, parsed.pixel_offset
     file = source.path, source.member, source.size, source.mtime_ns
-    header = Header._make((*file, *_values(parsed.values), 0, syntax, offset, False, None))
+    header = Header._make((*file, *_values(parsed.values), 0, syntax, offset, parsed.stream_lossy, False, None))
     if (header.frames or 1) > 1 or None in _mandatory(header):
         raise Doubt
     if is_ct(header) and None in _mandatory_in_ct(header):

@@ -1,12 +1,18 @@
 """Define the record that is remembered of every file of an archive, or of every frame of a multi-frame CT."""
 
+import re
+from functools import lru_cache
 from typing import NamedTuple
 
-from trabecula.dicom.syntaxes import IMPLICIT, LOSSLESS, LOSSY
+from trabecula.dicom.syntaxes import DEFLATED, IMPLICIT, LOSSLESS, LOSSY, UNCOMPRESSED
 
 # Stands in place of a transfer syntax for the slices of a NIfTI volume, whose pixels nothing but their file describes.
 NIFTI = "NIfTI"
-_KEEPS_ALL = LOSSLESS | {NIFTI}
+# Ranks of `Header.loss`.
+MAYBE_LOSSY, LOSSY_ONCE, LOSSY_PIXELS = 2, 3, 4
+_PLAIN = {*UNCOMPRESSED, DEFLATED, NIFTI}
+_YES = {"01", "1", "Y", "YES", "TRUE", "LOSSY"}
+_LOSSY_WORD = re.compile(r"(?<![A-Z])LOSSY(?![A-Z])")
 
 
 class ListedFile(NamedTuple):
@@ -68,6 +74,9 @@ class Header(NamedTuple):
         for a slice of a NIfTI volume.
     pixel_offset : int or None
         Byte at which uncompressed pixels begin; None where they are encapsulated or absent.
+    stream_lossy : bool or None
+        Whether the first bytes of a compressed stream say that it lost something (see `trabecula.dicom.streams`); None
+        where they do not tell, and of uncompressed pixels.
     substitute : bool
         Whether missing UIDs were replaced (see `trabecula.dicom.identity`).
     reason : str or None
@@ -105,6 +114,8 @@ class Header(NamedTuple):
     contrast: str | None = None
     photometric: str | None = None
     lossy: str | None = None
+    lossy_ratio: str | None = None
+    lossy_method: str | None = None
     rescale_type: str | None = None
     kvp: float | None = None
     thickness_mm: float | None = None
@@ -130,18 +141,25 @@ class Header(NamedTuple):
     frame: int | None = 0
     transfer_syntax: str | None = None
     pixel_offset: int | None = None
+    stream_lossy: bool | None = None
     substitute: bool | None = None
     reason: str | None = None
 
     @property
-    def is_lossy(self) -> bool:
-        """Tell whether the pixels were compressed with a loss, by the header."""
-        return self.lossy == "01" or self.transfer_syntax in LOSSY
-
-    @property
     def loss(self) -> int:
-        """Rank the compression: 0 loses nothing, 1 may lose something, 2 does, by the header."""
-        return 2 if self.is_lossy else int((self.transfer_syntax or IMPLICIT) not in _KEEPS_ALL)
+        """Rank what the compression lost, by stream, transfer syntax and header, from 0 (nothing).
+
+        1 is a stream without loss, 2 one of which nothing tells it yet, 3 stands for pixels that lose nothing but were
+        once compressed with loss, by the header, and 4 for a stream with loss.
+        """
+        syntax = self.transfer_syntax or IMPLICIT
+        if self.stream_lossy or (self.stream_lossy is None and syntax in LOSSY):
+            return LOSSY_PIXELS
+        if _states_loss(self.lossy, self.lossy_ratio, self.lossy_method, self.image_type):
+            return LOSSY_ONCE
+        if syntax in _PLAIN:
+            return 0
+        return 1 if self.stream_lossy is False or syntax in LOSSLESS else MAYBE_LOSSY
 
     def is_truncated(self, bytes_left: int, *, frames: int = 1) -> bool:
         """Tell whether uncompressed pixels of the first frames need more bytes than there are."""
@@ -149,6 +167,31 @@ class Header(NamedTuple):
         if rows is None or columns is None or bits is None:
             return False
         return bytes_left < rows * columns * bits * (self.samples or 1) * frames // 8
+
+
+@lru_cache(maxsize=1000)
+def _states_loss(lossy: str | None, ratio: str | None, method: str | None, image_type: str | None) -> bool:
+    r"""Tell whether a header states that the pixels were once compressed with loss (DICOM PS3.3 C.7.6.1.1.5).
+
+    A ratio and a method speak for it unless LossyImageCompression says that nothing was lost: some write those of a
+    compression without loss.
+
+    >>> _states_loss("00", "2.4", "ISO_14495_1", None), _states_loss(None, "10\\2", None, None)
+    (False, True)
+    >>> _states_loss("00", None, None, "DERIVED\\PRIMARY\\AXIAL\\JPEG_LOSSY")
+    True
+    """
+    word = (lossy or "").strip().upper()
+    if word in _YES or _LOSSY_WORD.search((image_type or "").upper()):
+        return True
+    return word not in ("00", "0") and (bool(method) or any(map(_is_above_one, (ratio or "").split("\\"))))
+
+
+def _is_above_one(text: str) -> bool:
+    try:
+        return float(text) > 1
+    except ValueError:
+        return False
 
 
 def failed(source: Source, reason: str) -> Header:

@@ -19,6 +19,7 @@ FILES = pa.schema(
         ("frame", pa.int32()),
         ("transfer_syntax", pa.string()),
         ("pixel_offset", pa.int64()),
+        ("stream_lossy", pa.bool_()),
         ("substitute", pa.bool_()),
         ("reason", pa.string()),
     ],
