@@ -148,12 +148,12 @@ def _write(
         for slice_hu in mended(alternation.watching(slices), plan.moves, plan.between, plan.shape[:2]):
             sample.add(slice_hu)
             write(slice_hu)
-        if alternation.holds():
-            raise StudyFailure("mixed_scans")
         implausible = sample.implausible()
         if implausible and not any_values:
             labels = sample.labels()
             raise StudyFailure("label_map", labels) if labels else StudyFailure("implausible_hu", implausible)
+        if alternation.holds():
+            raise StudyFailure("mixed_scans")
     low, high = sample.percentiles()
     return Converted(
         shape=plan.shape,

@@ -78,14 +78,14 @@ def _reduced(slice_hu: NDArray[np.int16]) -> NDArray[np.float32]:
 def _compare(
     below: NDArray[np.float32], at: NDArray[np.float32], above: NDArray[np.float32], *, weight: float
 ) -> tuple[float, float, float]:
-    """Compare a slice with its neighbours, within the body.
+    """Compare a slice with its neighbours, where all three show the body: edges against air would outweigh all else.
 
     Returns
     -------
     float, float, float
         Mean absolute difference from what they let expect, and of them from each other; mean difference from them.
     """
-    body = np.maximum(np.maximum(below, at), above) > BODY_HU
+    body = np.minimum(np.minimum(below, at), above) > BODY_HU
     if not body.any():
         return 0.0, 0.0, 0.0
     difference = (above - below)[body]
