@@ -47,17 +47,27 @@ virt. nativ 1.0|Virtual Non-Contrast|VNC 1,0 Br40|Virtuell nativ|virtuel sans co
 Virtual Unenhanced|Blood Flow|Blutfluß|Volume sanguin|CBF|rCBV|Time to peak|Lung PBV|MTT map|Rho/Z|Zeff|Z-effective
 Effective Z|Electron Density|Elektronendichte 3.0|densité électronique|bone removal|Calcium Suppression 25|Uric acid
 DE_LiverVNC|LungPBV|natif virtuel|ohne Knochen|DE_Gout|synthetic CT|mu-map|ventilation map|Contrast-Enhanced Structures
+Jodiumkaart|PureCalcium|DE Collagen|K-edge Gd|Arterial Enhancement Fraction|knochenfrei|GSI VUE|VNI 1.0|MD Iodine
 """
-PROJECTIONS = "MIP 10/5 cor|10 mm MIP ax|MinIP 5.0|COR MIP|MIP sag|3D tMIP coronal"
+PROJECTIONS = """
+MIP 10/5 cor|10 mm MIP ax|MinIP 5.0|COR MIP|MIP sag|3D tMIP coronal
+LUNG MIPs 10x2|Maximum Intensity Projection|curved MPR
+"""
 SPECTRAL = """
 MonoE 40keV|VMI 55 keV|Monoenergetic Plus 70 keV|monoenergetisch 60|40 keV Abd|Optimum Contrast 1.0
-Opt. Contrast|Monochromatic|Mono+ 40|Mixed 0.5|linear blend 0.3|Nonlinear blending
+Opt. Contrast|Monochromatic|Mono+ 40|Mixed 0.5|linear blend 0.3|Nonlinear blending|DE_Abd_OC|Contraste optimal
 """
-WEAK = "BF|Abd BF ven|rho|MIP|iodine|Perfusion 5.0|Subtraktion|Abd M_0.5|mono"
+WEAK = """
+BF|Abd BF ven|rho|MIP|iodine|Perfusion 5.0|Subtraktion|Abd M_0.5|mono
+AxMIP|Maximumintensitätsprojektion|intensità massima
+"""
 HARMLESS = """
 bone|Knochen 1.0 Br64|LUNG|Abd/Pel w iodine contrast|mit Jod|CT CH/AB/PEL|PreMonitoring|Calcium Scoring|spinal fusion L4
 CT BONE DENSITY|QCT bone mineral density|CAP w/ MIPs|sagittal bone|TrueFidelity DLIR-H|low dose|CTAC|CBCT
-T3D|vue axiale|CT ED chest|oral water|PVP 5.0|ASIR 50 %|Dual Energy 120 kV|MAR|Thorax nativ|sin contraste|ROUTINE Kev
+Abd 1.0 Bv40|Thorax Bf37 3|BV 36 1.0|Bv48d|Dr MD Abd|curved spine|fused L4-S1|spinal fusion CT|1.0 for MIP|MIP source
+source images for MPR
+T3D|vue axiale|CT ED chest|oral water|PVP 5.0|ASIR 50 %|Dual Energy 120 kV|MAR|Thorax nativ|sin contraste
+ROUTINE Kev
 """
 
 

@@ -48,14 +48,14 @@ _WORDS = (
     _Word(
         *("blood flow", "other_values", 2, 2),
         r"r?cbf|blood flow|blutfluss|(flux|debit) sanguin|flusso (sanguigno|ematico)|flu[jx]o sanguineo|"
-        r"bloed(flow|stroom|doorstroming)",
+        r"bloed(flow|stroom|doorstroming)|arterial (flow|enhancement fraction)|aef",
     ),
-    _Word("BF", "other_values", 2, 1, r"bf|haf"),
+    _Word("BF", "other_values", 2, 1, r"bf(?! \d\d)|haf"),  # Bf37 and Bv40 are kernels
     _Word(
         *("blood volume", "other_values", 2, 2),
         r"r?cbv|pbv|blood vol(ume)?|blutvolumen|volumen? (sanguin|sanguigno|ematico|sanguineo)|bloedvolume",
     ),
-    _Word("BV", "other_values", 2, 1, r"bv"),
+    _Word("BV", "other_values", 2, 1, r"bv(?! \d\d)"),
     _Word(
         *("transit time", "other_values", 2, 2),
         r"(mean )?transit time|time to (peak|drain|start)|transitzeit|temps? de transit|tempo di transito|"
@@ -65,20 +65,30 @@ _WORDS = (
     _Word("permeability", "other_values", 2, 1, r"permeab\w*|k ?trans|patlak|flow ext\w*"),
     # Quantities of materials
     _Word(
-        "iodine map", "other_values", 2, 2, r"[ij]od(karte|bild|verteilung|dichte|map)|iodine (density|overlay|only)"
+        "iodine map",
+        "other_values",
+        2,
+        2,
+        r"[ij]od(ium)? ?(karte|kaart|karta|bild|verteilung|dichte|map)|iodine (density|overlay|only|mg)",
     ),
     _Word("iodine", "other_values", 2, 1, r"iodine|[ij]od|jodium|iode|[iy]odo|iodio"),
     _Word("map", "other_values", 1, 1, r"maps?|mapas?|karte|cartes?|mapp[ae]|kaart|cartographie|overlay|u ?map"),
     _Word(
         *("material", "other_values", 2, 2),
-        r"material (density|decomposition|map)|materialdichte|gsi md|"
+        r"material (density|decomposition|map)|materialdichte|gsi md|mdi? (iodine|calcium|hap|fat|water|uric acid)|"
         r"mat (specific|removed|fractional|value based|modified)|"
         r"(iodine|calcium|hap|fat|uric acid|blood) (no )?water|water (no )?(iodine|calcium|hap|fat)|fat fraction",
     ),
-    _Word("MD", "other_values", 2, 1, r"md|mdi"),
+    _Word("MD", "other_values", 2, 0, r"md|mdi"),  # a doctor's title in descriptions
     _Word("uric acid", "other_values", 2, 2, r"uric acid|harnsaure|acide urique|acido urico|urinezuur"),
     _Word("UA", "other_values", 2, 0, r"ua"),
-    _Word("calcium", "other_values", 2, 2, r"(calcium|ca) (suppress\w*|supp|map|removal)|hydroxyapatite"),
+    _Word(
+        "calcium",
+        "other_values",
+        2,
+        2,
+        r"(calcium|ca) (suppress\w*|supp|map|removal)|hydroxyapatite|pure ?(calcium|lumen)",
+    ),
     _Word(
         *("effective atomic number", "other_values", 2, 2),
         r"z ?eff\w*|eff(ective)? (z|atomic num\w*)|ordnungszahl|n(umer|ombr)[oe] atomi(co|que)|"
@@ -89,11 +99,12 @@ _WORDS = (
     _Word(
         *("electron density", "other_values", 2, 2),
         r"electron dens\w*|elektronendichte|elektronendichtheid|densit[ae] el\w+|densidade? ele\w+|"
-        r"stopping power\w*",
+        r"stopping power\w*|spr",
     ),
     _Word(
         *("virtual non-contrast", "other_values", 2, 2),
-        r"vnca?|virt\w* (nativ\w*|non|un ?enh\w*|ohne|sans|senza|sin|sem|zonder|blanco?|basal\w*|noncontrast)|"
+        r"vnca?|vni|gsi vue|"
+        r"virt\w* (nativ\w*|non|un ?enh\w*|ohne|sans|senza|sin|sem|zonder|blanco?|basal\w*|noncontrast)|"
         r"(nati[fv]\w*|sans contraste|senza contrasto|sin contraste|sem contraste|blanco) virt\w*",
     ),
     _Word("VUE", "other_values", 2, 0, r"vue"),
@@ -102,37 +113,47 @@ _WORDS = (
         "other_values",
         2,
         2,
-        r"hu mod|bones? (remov\w*|free|subtr\w*)|no bones?|knochenentfernung|ohne knochen|sans os",
+        r"hu mod|bones? (remov\w*|free|subtr\w*)|no bones?|knochenentfernung|ohne knochen|knochenfrei|sans os",
     ),
-    _Word("modified by material", "other_values", 2, 2, r"contrast enhanced structures|de (gout|bone marrow|calculi)"),
+    _Word(
+        "modified by material",
+        "other_values",
+        2,
+        2,
+        r"contrast enhanced structures|k edge|de (gout|bone marrow|calculi|collagen|hard ?plaques?)",
+    ),
     _Word("made from MR", "other_values", 2, 2, r"(synthetic|pseudo|substitute) ct|mrcat|s ?ct (from )?mr"),
     _Word("ratio", "other_values", 2, 2, r"mu map|density map|parametric response|jacobian"),
     _Word("function", "other_values", 2, 1, r"ventilation|emphysema|laa"),
-    _Word("subtraction", "other_values", 2, 1, r"s(ub|ous|us)tra[ckz]\w*|sottra\w*|difference|differenz"),
-    _Word("fused", "other_values", 2, 1, r"fused|fusioniert"),
-    _Word("fusion", "other_values", 2, 0, r"fusion"),
+    _Word("subtraction", "other_values", 2, 1, r"s(ub|ous|us)tra[ckz]\w*|sottra\w*|difference|differenz|dsa|minus"),
+    # Vertebrae are fused, and a spine is curved: alone, such words say nothing in descriptions.
+    _Word("fused", "other_values", 2, 0, r"fused|fusion"),
+    _Word("fused images", "other_values", 2, 2, r"fusioniert|fus(ed|ion) (pet|spect|images?)|(pet|spect) ct fus\w*"),
     _Word("vessels", "other_values", 2, 1, r"lung vessels?|lungengefasse"),
     _Word("segmentation", "other_values", 2, 1, r"segmentation|segmentierung|segmentazione|segmentacion"),
     # Projections and renderings
     _Word(
         *("MIP", "projection", 2, 1),
-        r"t? ?mip|max(imum)? ?ip|max(imum|imale)? intensit\w*|intensit[ae] (maximale|massima)|intensidade? maxima",
+        r"t? ?mips?|(ax|cor|kor|sag|tra)mips?|max(imum)? ?ip|m[ao][xs]s?im\w* ?intens\w*|intens\w* m[ao][xs]s?im\w*",
     ),
     _Word("MinIP", "projection", 2, 1, r"minip|min(imum)? ?ip|min(imum)? intensit\w*"),
-    _Word("slab", "projection", 0, 1, r"(maxip|mip|minip) \d[\d.]*|\d[\d.]* (mm )?(maxip|mip|minip)"),
+    _Word("slab", "projection", 0, 1, r"(maxip|mips?|minip) \d[\d.]*|\d[\d.]* (mm )?(maxip|mips?|minip)"),
     _Word(
         "plane",
         "projection",
         0,
         1,
-        r"(ax\w*|cor\w*|kor\w*|sag\w*|tra\w*) t?mip|t?mip (ax\w*|cor\w*|kor\w*|sag\w*|tra\w*)",
+        r"(ax\w*|cor\w*|kor\w*|sag\w*|tra\w*) t?mips?|t?mips? (ax\w*|cor\w*|kor\w*|sag\w*|tra\w*)",
     ),
     _Word("ray sum", "projection", 2, 1, r"ray ?sum"),
     _Word("extreme", "projection", 2, 0, r"maximum|minimum|mean ip|projection image"),
+    _Word("intensity projection", "projection", 0, 1, r"intens\w*? ?proje[ckz]\w*|proye[ck]\w* de (maxima )?intens\w*"),
     _Word(
         "rendering", "projection", 2, 1, r"vrt|vol ?rend?\w*|volume render\w*|3 d vr|ssd|surface render\w*|cinematic\w*"
     ),
-    _Word("curved", "projection", 2, 1, r"curved|cpr|kurviert|courbe|curv[oa]|gekromd|panoram\w*"),
+    _Word("curved", "projection", 2, 0, r"curved|kurviert|courbe|curv[oa]|gekromd"),
+    _Word("curved planes", "projection", 2, 2, r"(curved|courbe) (mpr|mpvr|plan\w*|ref\w*|rec\w*)"),
+    _Word("CPR", "projection", 2, 1, r"cpr|panoram\w*"),
     _Word("collage", "projection", 2, 1, r"collage"),
     # Hounsfield units of another spectrum than that of a tube
     _Word(
@@ -141,16 +162,23 @@ _WORDS = (
     ),
     _Word("mono", "other_spectrum", 2, 1, r"mono(?! ?phas)"),
     _Word("keV", "other_spectrum", 2, 2, r"\d+(\.\d+)? kev|kev \d+"),
-    _Word("optimum contrast", "other_spectrum", 2, 2, r"optim\w+ contr\w*|opt contr\w*|de opt|optimaler kontrast"),
-    _Word("linear blend", "other_spectrum", 2, 2, r"(non ?)?linear blend\w*"),
-    _Word("mixed", "other_spectrum", 1, 1, r"mixed( image)?"),
+    _Word(
+        "optimum contrast",
+        "other_spectrum",
+        2,
+        2,
+        r"optim\w+ [ck]ontr\w*|[ck]ontr\w* optim\w*|opt contr\w*|de opt|de \w+ oc",
+    ),
+    _Word("linear blend", "other_spectrum", 2, 2, r"(non ?)?linear blend\w*|mix\w* lineaire|average weighted|de mix"),
+    _Word("mixed", "other_spectrum", 1, 1, r"mixed( image)?|image mixte"),
     _Word("blend", "other_spectrum", 2, 1, r"blend\w*|mixed 0\.\d+|energy prop wt|[mf] 0\.\d+|mischbild"),
 )
 _FOUND = [(word, re.compile(rf"(?<![\w.])(?:{word.spellings})(?![\w.])")) for word in _WORDS]
-# Contrast media hold iodine, and calcium is scored on original images.
+# Contrast media hold iodine; calcium is scored on original images, and others are made from them.
 _HARMLESS = re.compile(
     r"iod\w* contrast\w*|contrast\w* iod\w*|(mit|nach|with|post|avec|con|com|met) ([ij]od[eo]?|yodo|iodio)\b|"
-    r"calcium scor\w*"
+    r"calcium scor\w*|(for|fur|pour|para|per|source|quelle?|w|with|and|incl\w*|plus|mit|und|avec|con|com|met) "
+    r"(images? )?(for )?(mips?|mprs?)\b|\b(mips?|mprs?) (source|quell|src)\w*"
 )
 _SAME_VALUES = re.compile(
     r"\b(mpr|reformat\w*|avg|ave|average[ds]?|mittelwert|moyenne|resampled?|interpolated|csa mpr|qc)\b"
