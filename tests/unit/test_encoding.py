@@ -21,6 +21,7 @@ from trabecula.dicom.headers.quick import read_quickly
 from trabecula.dicom.headers.read import read_headers
 from trabecula.dicom.headers.record import Header, ListedFile, Source
 from trabecula.dicom.quiet import quiet
+from trabecula.dicom.syntaxes import GE_BIG_ENDIAN
 
 PRIVATE = "1.2.826.0.1.3680043.8.498.77"
 NATIVE = {"implicit": (True, True), "explicit": (False, True), "big-endian": (False, False)}
@@ -178,6 +179,18 @@ def test_a_compression_that_nothing_tells_is_undecodable(tmp_path, said):
     dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
     write(tmp_path, 0, bytes(128) + b"DICM" + meta(SAID[said]) + elements(dataset, "explicit"))
     assert [header.reason for header in read(tmp_path / "in")] == ["undecodable"]
+    (entry,), _ = converted(tmp_path / "in", tmp_path / "out")
+    assert entry["reason"] == "undecodable"
+
+
+@pytest.mark.parametrize("encoding", NATIVE)
+def test_pixels_under_the_private_syntax_of_ge_are_refused_unless_the_data_set_is_of_another(tmp_path, plain, encoding):
+    for number, dataset in enumerate(textured()):
+        write(tmp_path, number, bytes(128) + b"DICM" + meta(GE_BIG_ENDIAN) + elements(dataset, encoding))
+    if encoding != "implicit":
+        check(tmp_path, plain)
+        return
+    assert {header.reason for header in read(tmp_path / "in")} == {"undecodable"}
     (entry,), _ = converted(tmp_path / "in", tmp_path / "out")
     assert entry["reason"] == "undecodable"
 

@@ -28,7 +28,7 @@ from trabecula.dicom.encoding import (
     is_dicom,
     syntax_of_stream,
 )
-from trabecula.dicom.syntaxes import DEFLATED, is_compression
+from trabecula.dicom.syntaxes import DEFLATED, GE_BIG_ENDIAN, is_compression
 from trabecula.errors import StudyFailure
 
 # A deflated file grows to this at most: no slice with its header is larger.
@@ -292,9 +292,11 @@ def _syntax_of_pixels(opened: _Opened, value: bytes, *, is_native: bool) -> str 
     is_native : bool
         See `Pixels`.
     """
+    said = _said(opened)
+    if is_native and said == GE_BIG_ENDIAN and opened.encoding.implicit:
+        return said
     if is_native:
         return DEFLATED if opened.is_deflated else opened.encoding.syntax
-    said = _said(opened)
     return said if is_compression(said) else syntax_of_stream(first_fragment(value))
 
 

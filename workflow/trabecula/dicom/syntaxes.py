@@ -5,7 +5,8 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
 RLE = "1.2.840.10008.1.2.5"
-# Of GE, private: implicit and little-endian, but for the pixels, whose highest byte comes first.
+# Of GE, private: implicit and little-endian, but for the pixels, whose highest byte comes first. Nothing in a file
+# shows whether somebody has swapped them since, so that they are refused.
 GE_BIG_ENDIAN = "1.2.840.113619.5.2"
 
 UNCOMPRESSED = (IMPLICIT, EXPLICIT, BIG_ENDIAN)

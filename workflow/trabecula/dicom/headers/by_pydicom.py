@@ -18,7 +18,7 @@ from trabecula.dicom.kinds import is_ct
 from trabecula.dicom.quiet import quiet
 from trabecula.dicom.reading import Pixels, ReadHeader, read_header
 from trabecula.dicom.streams import loss_in_file
-from trabecula.dicom.syntaxes import EXPLICIT, IMPLICIT
+from trabecula.dicom.syntaxes import EXPLICIT, GE_BIG_ENDIAN, IMPLICIT
 from trabecula.errors import StudyFailure
 
 _MAX_FRAMES = 100_000
@@ -98,7 +98,7 @@ def _headers_of(read: ReadHeader, source: Source) -> list[Header]:
     if is_cut:
         # Of a file that ends before its UIDs, nobody can tell where it belongs.
         return [failed(source, "truncated") if lacks_uid(whole) else whole._replace(reason="truncated")]
-    if syntax is None:
+    if syntax in (None, GE_BIG_ENDIAN):
         return [whole._replace(reason="undecodable")]
     frames = _frames_of(attributes, whole)
     return [
