@@ -157,7 +157,7 @@ class Sample:
     """Counts of a volume's HU, none below air, from some rows and columns of each slice."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(2**16, np.int64)
+        self._counts = np.zeros(MAX_HU - PADDING_HU + 1, np.int64)
         self._waiting: list[NDArray[np.uint16]] = []
         self._n_pairs = self._n_alike = 0
         self._has_negative = False  # which no label map has
@@ -177,15 +177,15 @@ class Sample:
 
     def _count(self) -> None:
         if self._waiting:
-            counts, air = np.bincount(np.concatenate(self._waiting)), 2**15 + PADDING_HU
-            self._counts[air : air + len(counts)] += counts
+            counts = np.bincount(np.concatenate(self._waiting))
+            self._counts[: len(counts)] += counts
             self._waiting.clear()
 
     def percentiles(self) -> tuple[float, float]:
         """Give the 1st and 99th percentile, in HU."""
         self._count()
         share = self._counts.cumsum() / self._counts.sum()
-        low, high = (float(np.searchsorted(share, part) - 2**15) for part in (0.01, 0.99))
+        low, high = (float(np.searchsorted(share, part) + PADDING_HU) for part in (0.01, 0.99))
         return low, high
 
     def labels(self) -> str | None:
@@ -193,7 +193,7 @@ class Sample:
         self._count()
         if self._has_negative:
             return None
-        values = np.flatnonzero(self._counts) - 2**15
+        values = np.flatnonzero(self._counts) + PADDING_HU
         if values[0] != 0 or not 2 <= len(values) <= MAX_LABELS or self._n_alike < MIN_ALIKE * self._n_pairs:
             return None
         return f"{len(values)} different values from {values[0]} to {values[-1]}"
