@@ -2,15 +2,17 @@
 
 The digests are those of Hounsfield units as they are read, so that compression, encoding, slope and intercept do not
 count, and of slices turned along the patient's axes, so that neither does the order in which a file holds rows and
-columns: a NIfTI file usually has the slices of its DICOM series upside down. Of all slices the smallest digests are
-kept (a bottom-k sketch, Broder, Compression and Complexity of Sequences 1997:21-29): a copy that lacks a third of the
-slices shares at least one of eight in 9,998 of 10,000 cases.
+columns: a NIfTI file usually has the slices of its DICOM series upside down. Kept are those of the slices with the
+smallest checksums (a bottom-k sketch, Broder, Compression and Complexity of Sequences 1997:21-29): a copy that lacks a
+third of the slices shares at least one of eight in 9,998 of 10,000 cases. A checksum takes a thirtieth of the time of
+a digest, and most slices need no digest.
 """
 
 from collections.abc import Iterable, Iterator
 from hmac import digest
 
 import numpy as np
+from isal.isal_zlib import crc32
 from numpy.typing import ArrayLike, NDArray
 
 N_DIGESTS = 8
@@ -41,7 +43,7 @@ class Sketch:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._digests: set[bytes] = set()
+        self._kept: list[tuple[int, bytes]] = []  # checksums and digests, ascending
 
     def watching(self, slices: Iterable[NDArray[np.int16]], orientation: ArrayLike) -> Iterator[NDArray[np.int16]]:
         """Pass slices on, (rows, columns) in Hounsfield units, and take the digest of each that is not blank.
@@ -50,14 +52,16 @@ class Sketch:
         """
         for slice_hu in slices:
             turned = along_axes(slice_hu, orientation)
-            if not _is_blank(turned):
-                rows = np.ascontiguousarray(turned[:: max(1, len(turned) // _ROWS)], "<i2")
-                self._digests.add(digest(self._key, rows.data, "sha256")[:_BYTES])
+            rows = np.ascontiguousarray(turned[:: max(1, len(turned) // _ROWS)], "<i2")
+            checksum = crc32(rows.data)
+            if (len(self._kept) < N_DIGESTS or checksum <= self._kept[-1][0]) and not _is_blank(turned):
+                entry = checksum, digest(self._key, rows.data, "sha256")[:_BYTES]
+                self._kept = sorted({*self._kept, entry})[:N_DIGESTS]
             yield slice_hu
 
     def digests(self) -> list[str]:
-        """Give the smallest digests, `N_DIGESTS` at most, as hexadecimal digits in ascending order."""
-        return [digest.hex() for digest in sorted(self._digests)[:N_DIGESTS]]
+        """Give `N_DIGESTS` digests at most, as hexadecimal digits in ascending order."""
+        return sorted(digest.hex() for _, digest in self._kept)
 
 
 def along_axes(pixels: NDArray, orientation: ArrayLike) -> NDArray:
