@@ -5,6 +5,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
@@ -14,7 +15,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
-from trabecula.dicom.encoding import encoding_of, is_dicom
+from trabecula.dicom.encoding import encoding_of, is_dicom, syntax_of_stream
 from trabecula.dicom.headers.by_pydicom import read_by_pydicom
 from trabecula.dicom.headers.parse import Doubt
 from trabecula.dicom.headers.quick import read_quickly
@@ -201,6 +202,23 @@ def test_native_pixels_that_are_too_few_are_cut_off_under_any_name(tmp_path, enc
     content = elements(textured()[0], encoding)
     write(tmp_path, 0, bytes(128) + b"DICM" + meta(SAID[said]) + content[:-100])
     assert [header.reason for header in read(tmp_path / "in")] == ["truncated"]
+
+
+@pytest.mark.parametrize(
+    ("encode", "options", "syntax"),
+    [
+        ("jpegxl_encode", {"lossless": True}, "1.2.840.10008.1.2.4.112"),
+        ("jpegls_encode", {}, "1.2.840.10008.1.2.4.80"),
+        ("jpegls_encode", {"level": 2}, "1.2.840.10008.1.2.4.81"),
+        ("htj2k_encode", {"reversible": True}, "1.2.840.10008.1.2.4.203"),
+        ("jpeg2k_encode", {"reversible": True}, "1.2.840.10008.1.2.4.91"),
+    ],
+)
+def test_a_stream_names_a_syntax_that_promises_no_more_than_it_keeps(encode, options, syntax):
+    values = np.random.default_rng(3).integers(0, 4000, (20, 24)).astype("u2")
+    stream = getattr(imagecodecs, encode)(values, **options)
+    assert syntax_of_stream(stream) == syntax
+    assert syntax_of_stream(stream[1:]) is None
 
 
 def test_no_bytes_but_elements_are_a_data_set():

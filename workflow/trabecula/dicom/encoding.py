@@ -8,6 +8,7 @@ import re
 from struct import Struct, unpack
 from typing import NamedTuple
 
+from trabecula.dicom.streams import stream_of
 from trabecula.dicom.syntaxes import BIG_ENDIAN, EXPLICIT, IMPLICIT, RLE
 
 PIXEL_TAGS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # whole numbers, and two kinds of decimals
@@ -19,10 +20,15 @@ LONG = set(re.findall(b"..", b"OBODOFOLOVOWSQSVUCUNURUTUV"))
 _ENOUGH = 4  # elements in a row that leave no doubt
 _LONGEST_FIRST = 2**24  # bytes of a value: no element before the pixels is longer
 _JPEG = "1.2.840.10008.1.2.4."
-# Start of frame of JPEG (ITU-T T.81 table B.1) and JPEG-LS (T.87 C.1.1), and the syntax whose decoder takes it.
-_JPEG_FRAMES = {0xC0: f"{_JPEG}50", 0xC1: f"{_JPEG}51", 0xC3: f"{_JPEG}57", 0xF7: f"{_JPEG}80"}
-_JPEG_2000, _HTJ2K = f"{_JPEG}91", f"{_JPEG}203"
-_CODESTREAM, _CAPABILITIES = b"\xff\x4f\xff\x51", b"\xff\x50"  # ISO 15444-1 A.4.1, and 15444-15 A.2 for HTJ2K
+# Transfer syntaxes of streams by their codec; those that allow both promise nothing.
+_SYNTAXES = {
+    "JPEG": f"{_JPEG}57",
+    "JPEG-LS": f"{_JPEG}80",
+    "JPEG 2000": f"{_JPEG}91",
+    "HTJ2K": f"{_JPEG}203",
+    "JPEG XL": f"{_JPEG}112",
+}
+_LOSSY_SYNTAXES = {"JPEG": f"{_JPEG}51", "JPEG-LS": f"{_JPEG}81"}
 
 
 class Encoding(NamedTuple):
@@ -127,22 +133,10 @@ def first_fragment(value: bytes) -> bytes:
     return value[8 + length + 8 :]
 
 
-def syntax_of_stream(stream: bytes) -> str | None:
-    """Give a transfer syntax whose decoder takes a compressed stream; None where it is of no known kind."""
-    if stream[:2] == b"\xff\xd8":
-        return _syntax_of_jpeg(stream)
-    if stream[:4] == _CODESTREAM:
-        return _HTJ2K if _CAPABILITIES in stream[:200] else _JPEG_2000
-    n_segments, first = (int.from_bytes(stream[at : at + 4], "little") for at in (0, 4))
+def syntax_of_stream(start: bytes) -> str | None:
+    """Give a transfer syntax of a compressed stream by its first bytes; None where it is of no known kind."""
+    stream = stream_of(start)
+    if stream is not None:
+        return (_LOSSY_SYNTAXES if stream.is_lossy else _SYNTAXES).get(stream.codec, _SYNTAXES[stream.codec])
+    n_segments, first = (int.from_bytes(start[at : at + 4], "little") for at in (0, 4))
     return RLE if 0 < n_segments < 16 and first == 64 else None  # DICOM PS3.5 G.5
-
-
-def _syntax_of_jpeg(stream: bytes) -> str | None:
-    """Give the transfer syntax of a JPEG or JPEG-LS stream by its start of frame, which segments may precede."""
-    at = 2
-    while stream[at : at + 1] == b"\xff" and at + 4 <= len(stream):
-        marker, length = unpack(">xBH", stream[at : at + 4])
-        if marker in _JPEG_FRAMES:
-            return _JPEG_FRAMES[marker]
-        at += 2 + length
-    return None
