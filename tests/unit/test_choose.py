@@ -277,3 +277,19 @@ def test_every_candidate_is_kept_with_gates_and_score():
     ]
     assert judged.series[0]["score"] > judged.series[1]["score"] and judged.series[2]["score"] is not None
     assert judged.series[0]["series_uid"].startswith("2.25.")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lossy": "01"}, {"lossy": "01", "lossy_ratio": "9"}, {"lossy_method": "ISO_10918_1"}]
+)
+def test_pixels_that_were_once_compressed_with_loss_are_measured_where_that_is_accepted(changes):
+    once, thick, accepting = stack(**changes), stack(n=50, spacing_mm=4.0), replace(GATES, lossy="accept")
+    assert choose.reasons_against(once, GATES) == ["lossy"]
+    assert choose.reasons_against(once, accepting) == []
+    assert choose.flags_of(once, accepting) == ["lossy_once"]
+    assert choose.best([once, thick], accepting, WEIGHTS) is thick
+
+
+@pytest.mark.parametrize("changes", [{"transfer_syntax": "1.2.840.10008.1.2.4.51"}, {"stream_lossy": True}])
+def test_pixels_that_are_stored_with_loss_are_never_measured(changes):
+    assert choose.reasons_against(stack(lossy="01", **changes), replace(GATES, lossy="accept")) == ["lossy"]

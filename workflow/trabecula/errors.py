@@ -153,6 +153,7 @@ FLAGS: dict[str, str] = {
     "thick_slices": "slices lie further apart than is good for trabecular bone",
     "substitute_ids": "an id or UID was missing or stood for none, and is replaced by one made from folder and content",
     "shared_study_uid": "the study's UID is there under another patient id as well, so one person may be there twice",
+    "lossy_once": "the header says that the pixels were once compressed with loss: their Hounsfield units may be off",
     "reformat": "the slices were made in another direction than across the body, such as sagittal ones",
     "maybe_derived": "a sign in the header, too weak alone, says that the values may be derived ones, such as a map",
     "other_spectrum": "Hounsfield units of one X-ray energy or a blend of two, unlike those of a tube's voltage",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trabecula.dicom.derived import FLAGS, derivation_of, refusal
 from trabecula.dicom.geometry import SAME_POSITION_MM
-from trabecula.dicom.headers.record import LOSSY_ONCE, MAYBE_LOSSY, NIFTI, Header
+from trabecula.dicom.headers.record import LOSSY_ONCE, LOSSY_PIXELS, MAYBE_LOSSY, NIFTI, Header
 from trabecula.dicom.identity import Identity, identity_of, instance_of, lacks_uid, patient_of, place_of_instance
 from trabecula.dicom.kinds import ct_class_of, is_ct, kind_of
 from trabecula.dicom.scans import distances_of, scans_of
@@ -265,8 +265,11 @@ def _close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> bool
     return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
 
 
-def reason_against_image(stack: Stack) -> str | None:
-    """Give the reason why a stack holds no CT slices with Hounsfield units, by its headers; None where it does."""
+def reason_against_image(stack: Stack, *, accepts_lossy_once: bool = False) -> str | None:
+    """Give the reason why a stack holds no CT slices with Hounsfield units, by its headers; None where it does.
+
+    Pixels that lose nothing but were once compressed with loss, by the header, may be accepted.
+    """
     header = stack.first
     kind = kind_of(header)
     if header.reason:
@@ -279,7 +282,7 @@ def reason_against_image(stack: Stack) -> str | None:
         return kind
     if stack.distances_mm is None or min(header.pixel_spacing_mm or [0]) <= 0 or not (header.rows and header.columns):
         return "no_geometry"
-    if header.loss >= LOSSY_ONCE:
+    if header.loss >= (LOSSY_PIXELS if accepts_lossy_once else LOSSY_ONCE):
         return "lossy"
     if any(not part.slope or part.intercept is None for part in stack.headers):
         return "no_rescale"

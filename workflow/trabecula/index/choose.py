@@ -1,8 +1,9 @@
 """Decide which stacks can be measured, and choose one per study.
 
-Every gate that a stack fails is kept, and the first is its reason. Of the acceptable stacks of a study, axial ones go
-before reformats in other directions; then the class of their values decides (`dicom.derived`): as the scanner measured
-them, derived, in doubt, of another spectrum. Thinness never makes up for that. Among equals the stack with the highest
+Every gate that a stack fails is kept, and the first is its reason. Of the acceptable stacks of a study, those that
+were never compressed with loss go before others, and axial ones before reformats in other directions; then the class of
+their values decides (`dicom.derived`): as the scanner measured them, derived, in doubt, of another spectrum. Thinness
+never makes up for that. Among equals the stack with the highest
 score is measured. Each part of the score lies between 0 and 1 and counts by its weight:
 
     spacing        thin slices, from positions: full at 1 mm or less, falling to 0 at 5.5 mm
@@ -26,6 +27,7 @@ import numpy as np
 
 from trabecula.dicom.derived import derivation_of
 from trabecula.dicom.geometry import SAME_POSITION_MM, even_spacing_of, is_thick, normal_of, repeats_of_rotations
+from trabecula.dicom.headers.record import LOSSY_ONCE
 from trabecula.dicom.kinds import kind_of
 from trabecula.dicom.stacks import Stack, reason_against_image
 from trabecula.errors import StudyFailure
@@ -70,6 +72,8 @@ class Gates:
         Slices further apart than this show too little of each vertebra.
     min_axial : float
         Part of the slices' normal that points along the body, as an absolute cosine.
+    lossy : {"refuse", "accept"}
+        Whether pixels can be measured that are stored without loss but were once compressed with loss, by the header.
     reformats : {"refuse", "accept"}
         Whether slices in other directions can be measured, where a study has no axial ones.
     max_gap_mm : float
@@ -81,6 +85,7 @@ class Gates:
     thick_mm: float
     max_spacing_mm: float
     min_axial: float
+    lossy: Literal["refuse", "accept"]
     reformats: Literal["refuse", "accept"]
     max_gap_mm: float
 
@@ -145,7 +150,7 @@ def field_of_view_mm(stack: Stack) -> float | None:
 
 def reasons_against(stack: Stack, gates: Gates) -> list[str]:
     """List why a stack can't be measured, keys of `trabecula.errors.REASONS`; nothing where it can."""
-    no_image = reason_against_image(stack)
+    no_image = reason_against_image(stack, accepts_lossy_once=gates.lossy == "accept")
     if no_image:
         return [no_image]
     spacing = stack.spacing_mm
@@ -165,10 +170,15 @@ def flags_of(stack: Stack, gates: Gates) -> list[str]:
     """List the flags of a stack, keys of `trabecula.errors.FLAGS`."""
     flags = {
         "thick_slices": is_thick(_apart_mm(stack), gates.thick_mm),
+        "lossy_once": _is_lossy_once(stack),
         "reformat": kind_of(stack.first) == "image" and _is_any_reformat(stack, gates),
         "elsewhere_by_text": evidence_of_elsewhere(stack) == 1 and _names_elsewhere(stack),
     }
     return [flag for flag, holds in flags.items() if holds] + stack.flags
+
+
+def _is_lossy_once(stack: Stack) -> bool:
+    return stack.first.loss == LOSSY_ONCE
 
 
 def is_reformat(stack: Stack, gates: Gates) -> bool:
@@ -265,10 +275,11 @@ def _has_repeats(stack: Stack) -> bool:
 def best(stacks: Iterable[Stack], gates: Gates, weights: Weights) -> Stack | None:
     """Choose the stack of a study that is measured; None where there is none to choose from."""
 
-    def rank(stack: Stack) -> tuple[bool, bool, int, float, float, int, str, int]:
+    def rank(stack: Stack) -> tuple[bool, bool, bool, int, float, float, int, str, int]:
         pixel_mm = (stack.first.pixel_spacing_mm or [0.0])[0]
         return (
             _has_repeats(stack),
+            _is_lossy_once(stack),
             _is_any_reformat(stack, gates),
             derivation_of(stack.first).rank,
             -score(stack, weights),
