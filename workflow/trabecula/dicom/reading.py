@@ -28,12 +28,14 @@ from trabecula.dicom.encoding import (
     is_dicom,
     syntax_of_stream,
 )
-from trabecula.dicom.syntaxes import DEFLATED, GE_BIG_ENDIAN, is_compression
+from trabecula.dicom.syntaxes import DEFLATED, GE_BIG_ENDIAN, is_compression, is_of_maker
 from trabecula.errors import StudyFailure
 
 # A deflated file grows to this at most: no slice with its header is larger.
 MOST_INFLATED_BYTES = 2**28
 _LOOKED_AT = 4096  # bytes of a data set in which its first elements lie
+# Names the packing of the pixels that Philips keeps in a private element (gdcmdata of GDCM 3.0, PMSCT_RLE1).
+_PHILIPS_PACKING = BaseTag(0x07A11011)
 _LONGEST_OFFSETS = 2**20  # bytes before the first fragment: the offsets of 250,000 frames
 
 
@@ -69,11 +71,15 @@ class ReadHeader(NamedTuple):
         None where there are none.
     is_cut : bool
         The file ends within an element before the pixel data.
+    is_makers_own : bool
+        The pixels may be packed in a maker's own manner, by the name of the transfer syntax or the element that Philips
+        packs them in.
     """
 
     dataset: Dataset
     pixels: Pixels | None
     is_cut: bool
+    is_makers_own: bool
 
 
 class _Opened(NamedTuple):
@@ -113,16 +119,17 @@ def read_header(file: BinaryIO, tags: Sequence[str], *, n_bytes: int) -> ReadHea
         if opened.file.tell() >= opened.n_bytes:
             raise StudyFailure("truncated") from None
         raise
+    is_makers_own = is_of_maker(_said(opened)) or _PHILIPS_PACKING in dataset
     at, length = _pixels_at(opened)
     if at is None:
-        return ReadHeader(_with_syntax(dataset, opened, None), None, end.is_cut)
+        return ReadHeader(_with_syntax(dataset, opened, None), None, end.is_cut, is_makers_own)
     opened.file.seek(at)
     is_native = _is_native(length, opened.file.read(4))
     opened.file.seek(at)
     value = b"" if is_native or is_compression(_said(opened)) else opened.file.read(_LONGEST_OFFSETS)
     offset = None if opened.is_deflated else at
     pixels = Pixels(offset, length if is_native else 0, opened.n_bytes - at, is_native)
-    return ReadHeader(_with_syntax(dataset, opened, (value, is_native)), pixels, is_cut=False)
+    return ReadHeader(_with_syntax(dataset, opened, (value, is_native)), pixels, False, is_makers_own)
 
 
 class _End:
@@ -238,6 +245,8 @@ def _read_elements(
 ) -> Dataset:
     implicit, little = opened.encoding
     numbers = None if tags is None else [BaseTag(number) for tag in tags if (number := tag_for_keyword(tag))]
+    if numbers is not None:
+        numbers.append(_PHILIPS_PACKING)
     return read_dataset(opened.file, implicit, little, stop_when=stop, specific_tags=cast(list[BaseTag | int], numbers))
 
 

@@ -19,6 +19,15 @@ LOSSLESS = {*UNCOMPRESSED, DEFLATED, RLE}
 LOSSLESS |= {f"1.2.840.10008.1.2.4.{number}" for number in (57, 58, 65, 66, 70, 80, 90, 110, 201, 202)}
 
 
+def is_of_maker(syntax: str) -> bool:
+    """Tell whether a transfer syntax is a maker's own, of which the standard says nothing.
+
+    >>> is_of_maker("1.3.46.670589.33.1.4.1"), is_of_maker("1.2.840.10008.1.2.1"), is_of_maker("")
+    (True, False, False)
+    """
+    return bool(syntax) and not syntax.startswith("1.2.840.10008.")
+
+
 def is_compression(syntax: str) -> bool:
     """Tell whether a transfer syntax is one of the standard's for encapsulated pixels.
 

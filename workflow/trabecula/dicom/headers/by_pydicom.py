@@ -82,7 +82,7 @@ def _loss_in(file: BinaryIO, pixels: Pixels | None) -> bool | None:
 
 def _headers_of(read: ReadHeader, source: Source) -> list[Header]:
     """Give the records of a data set that was read up to its pixel data."""
-    dataset, pixels, is_cut = read
+    dataset, pixels, is_cut, is_makers_own = read
     meta = dataset.file_meta
     if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return [failed(source, "dicomdir")]
@@ -101,10 +101,16 @@ def _headers_of(read: ReadHeader, source: Source) -> list[Header]:
     if syntax in (None, GE_BIG_ENDIAN):
         return [whole._replace(reason="undecodable")]
     frames = _frames_of(attributes, whole)
+    too_short = "undecodable" if is_makers_own and not _is_cut_off(pixels) else "truncated"
     return [
-        header._replace(reason="truncated") if _is_truncated(header, pixels, number, len(frames)) else header
+        header._replace(reason=too_short) if _is_truncated(header, pixels, number, len(frames)) else header
         for number, header in enumerate(frames, start=1)
     ]
+
+
+def _is_cut_off(pixels: Pixels | None) -> bool:
+    """Tell whether the file ends before the value of its pixels does."""
+    return pixels is not None and pixels.is_native and pixels.length > pixels.n_left
 
 
 def _is_truncated(header: Header, pixels: Pixels | None, number: int, n_frames: int) -> bool:

@@ -40,7 +40,7 @@ def _decoded(parsed: Parsed, source: Source) -> Header:
     if is_ct(header) and None in _mandatory_in_ct(header):
         raise Doubt
     if offset is not None and header.is_truncated(pixel_bytes(source.n_bytes - offset, parsed.pixel_length)):
-        return header._replace(reason="truncated")
+        raise Doubt
     return header
 
 
