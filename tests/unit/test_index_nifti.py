@@ -66,7 +66,7 @@ def test_a_volume_is_a_record_per_slice(tmp_path):
     assert (first.rows, first.columns, first.frames, first.samples) == (20, 24, 12, 1)
     assert (first.bits, first.bits_stored, first.high_bit, first.signed) == (16, 16, 15, 0)
     assert (first.slope, first.intercept, first.photometric) == (2, -1024, "MONOCHROME2")
-    assert (first.modality, first.transfer_syntax, first.loss, first.is_lossy) == ("CT", NIFTI, 0, False)
+    assert (first.modality, first.transfer_syntax, first.loss) == ("CT", NIFTI, 0)
     assert first.substitute is False and first.reason is None
     np.testing.assert_allclose(np.diff([header.positions_mm for header in slices], axis=0), [[0, 0, 3]] * 11)
 
